@@ -1,0 +1,3 @@
+from schnet_ase.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""One SchNet as an ASE calculator."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+
+from schnet_ase.errors import StructureError
+from schnet_ase.evaluator import Evaluator
+from schnet_ase.model import SchNet
+from schnet_ase.registry import locate
+
+IN_MEMORY = "in memory"
+
+
+class SchNetCalculator(Calculator):
+    """A SchNet model: energy and conservative forces, and stress where the system is periodic in three directions.
+
+    Parameters
+    ----------
+    model
+        Registry name (``"rmd17-ethanol"``: its best member; ``"rmd17-ethanol/fold-2"``: that one), path of a
+        ``.safetensors`` file, or a `SchNet` module, which is copied.
+    device
+        ``"cpu"``, ``"cuda"``, ...; default: cuda where it is there, else cpu.
+    dtype
+        ``"float32"`` (default; force noise about 1e-5 eV/Å) or ``"float64"`` (for finite differences, vibrations,
+        tight optimizations; about half as fast). Results are float64 arrays in both cases.
+    engine
+        ``"auto"`` or ``"autograd"``: the PyTorch reference.
+    skin
+        Å added to the cutoff of the neighbour list, which is remade when an atom has moved half of it. Larger: fewer
+        lists, more pairs. It does not change results.
+    threads
+        PyTorch threads during a call; default: as PyTorch is set.
+
+    Raises
+    ------
+    RegistryError, CheckpointError
+        The model cannot be found or read.
+    ValueError
+        An argument that is none of the above.
+
+    Notes
+    -----
+    Results in ASE's units: ``energy`` and ``free_energy`` (eV, the same number), ``energies`` (N,) eV, ``forces``
+    (N, 3) eV/Å, ``stress`` (6,) eV/Å³ in Voigt order xx yy zz yz xz xy. `parameters` holds JSON scalars, and
+    ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> atoms = molecule("CH3CH2OH")
+    >>> atoms.calc = SchNetCalculator("rmd17-ethanol")
+    >>> atoms.get_forces().shape
+    (9, 3)
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - ASE's form
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | SchNet,
+        *,
+        device: str | None = None,
+        dtype: str = "float32",
+        engine: str = "auto",
+        skin: float = 1.0,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        name = IN_MEMORY if isinstance(model, SchNet) else absolute(model)
+        network = model if isinstance(model, SchNet) else locate(model).model
+        self._evaluator = Evaluator(network, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads)
+        self.parameters.update(model=name, device=device, dtype=dtype, engine=engine, skin=float(skin), threads=threads)
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse changes: everything is fixed when the calculator is made."""
+        return refuse_changes(kwargs)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Compute all properties of `atoms` into `results`; called by ASE.
+
+        Raises
+        ------
+        StructureError
+            Atoms the model cannot be evaluated on.
+        PropertyNotImplementedError
+            Stress was asked for, and the system is not periodic in three directions.
+        """
+        super().calculate(atoms, properties, system_changes)
+        system = check_request(self.atoms, properties)
+        energy, energies, forces, stress = self._evaluator(system)
+        self.results = {
+            "energy": float(energy),
+            "free_energy": float(energy),
+            "energies": energies,
+            "forces": forces,
+        }
+        if stress is not None:
+            self.results["stress"] = stress
+
+    def todict(self, skip_default: bool = False) -> dict[str, Any]:
+        """The constructor's arguments, as JSON scalars."""
+        return dict(self.parameters)
+
+
+def absolute(model: str | os.PathLike[str]) -> str:
+    """A registry name as it is; a file or folder by its absolute path, so that it is found from elsewhere too."""
+    path = Path(model)
+    return str(path.resolve()) if not isinstance(model, str) or path.exists() or path.suffix else model
+
+
+def refuse_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """For `Calculator.set`, which ASE's constructor also calls without arguments."""
+    if changes:
+        raise ValueError(f"set({', '.join(changes)}): the calculator is fixed once made; make a new one")
+    return {}
+
+
+def check_request(atoms: Atoms | None, properties: Sequence[str]) -> Atoms:
+    """The atoms to compute; raises where there are none, or stress was asked for and there is no volume."""
+    if atoms is None:
+        raise StructureError("calculate() got no atoms; expected an ase.Atoms")
+    if any(name.startswith("stress") for name in properties) and not np.all(atoms.pbc):
+        raise PropertyNotImplementedError(
+            f"stress needs a system periodic in three directions; atoms.pbc is {atoms.pbc.tolist()}"
+        )
+    return atoms

@@ -1,0 +1,134 @@
+"""The card of a registry entry: what an ensemble was trained on, how, and how well it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ase import Atoms
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from schnet_ase.errors import RegistryError
+from schnet_ase.files import atomic_write
+from schnet_ase.metrics import Errors
+
+CARD_FILE = "card.json"
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of an ensemble."""
+
+    file: str
+    """Name within the entry's folder."""
+    sha256: str
+    validation: Errors
+    """On the fold it was selected on."""
+    test: Errors | None
+    """On frames that no member saw; None where there are none."""
+    seconds: float
+    """Of training."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Errors of the ensemble mean."""
+
+    calibration: Errors | None
+    """On the frames of the training file that no fold touched."""
+    test: Errors | None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The frames behind an entry; energies in eV."""
+
+    description: str
+    file: str
+    sha256: str
+    test_file: str | None
+    test_sha256: str | None
+    units: str
+    level_of_theory: str
+    temperature: str
+    licence: str
+    n_frames: int
+    energy_min: float | None
+    energy_max: float | None
+    split: str
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Atoms as JSON; Å."""
+
+    numbers: tuple[int, ...]
+    positions: tuple[tuple[float, float, float], ...]
+    cell: tuple[tuple[float, float, float], ...]
+    pbc: tuple[bool, bool, bool]
+
+    @classmethod
+    def from_atoms(cls, atoms: Atoms) -> Structure:
+        return cls(
+            tuple(atoms.numbers.tolist()),
+            tuple(tuple(p) for p in atoms.positions.tolist()),
+            tuple(tuple(v) for v in atoms.cell.array.tolist()),
+            tuple(atoms.pbc.tolist()),
+        )
+
+    def atoms(self) -> Atoms:
+        return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What `list_models` returns for each entry."""
+
+    name: str
+    elements: tuple[str, ...]
+    """Chemical symbols the members were trained on."""
+    data: TrainingData
+    members: tuple[Member, ...]
+    metrics: Metrics
+    structure: Structure
+    """A geometry relaxed with the ensemble, to start from."""
+    command: str
+    """That made the entry."""
+    versions: dict[str, str]
+    path: Annotated[Path, Field(exclude=True)] = Path()
+    """The entry's folder."""
+
+    @property
+    def best(self) -> Member:
+        """The member with the smallest validation force error (energy error, if it has no forces)."""
+        return min(self.members, key=lambda m: (m.validation.force_mae or 0.0, m.validation.energy_mae or 0.0))
+
+
+_ADAPTER = TypeAdapter(Card)
+
+
+def write_card(card: Card, folder: Path) -> None:
+    """Write ``card.json`` into an entry's folder, atomically."""
+    atomic_write(folder / CARD_FILE, _ADAPTER.dump_json(card, indent=2) + b"\n")
+
+
+def read_card(folder: Path) -> Card:
+    """Read an entry's card.
+
+    Raises
+    ------
+    RegistryError
+        The card is missing or not valid.
+    """
+    file = folder / CARD_FILE
+    try:
+        card = _ADAPTER.validate_json(file.read_bytes())
+    except FileNotFoundError as error:
+        raise RegistryError(f"{file}: no such file; a registry entry has a card") from error
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        where = ".".join(str(part) for part in mistake["loc"])
+        raise RegistryError(f"{file}: not a valid card ({where}: {mistake['msg']}); get the entry again") from error
+    object.__setattr__(card, "path", folder)
+    return card

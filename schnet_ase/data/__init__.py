@@ -1,0 +1,15 @@
+"""Reference data: reading it, checking it, splitting it."""
+
+from schnet_ase.data.frames import Dataset, Frame
+from schnet_ase.data.readers import read_dataset
+from schnet_ase.data.splits import CrossValidationSplit, TrainingSplit, split_folds, split_training
+
+__all__ = [
+    "CrossValidationSplit",
+    "Dataset",
+    "Frame",
+    "TrainingSplit",
+    "read_dataset",
+    "split_folds",
+    "split_training",
+]

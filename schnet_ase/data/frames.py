@@ -1,0 +1,89 @@
+"""Labelled frames: geometries with energies and forces, checked before anything is fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+
+from schnet_ase.errors import DataError
+from schnet_ase.neighbors import Floats, Geometry
+
+
+class Frame(NamedTuple):
+    """One labelled geometry, eV and Å. A label that the file does not hold is None."""
+
+    geometry: Geometry
+    energy: float | None
+    """eV."""
+    forces: Floats | None
+    """(N, 3) eV/Å."""
+
+    def atoms(self) -> Atoms:
+        """The geometry as ASE atoms, without labels."""
+        numbers, positions, cell, pbc = self.geometry
+        return Atoms(numbers=numbers, positions=positions, cell=cell, pbc=pbc)
+
+
+class Dataset(NamedTuple):
+    """Frames of one file."""
+
+    frames: list[Frame]
+    source: str
+    """The file's name."""
+    sha256: str
+    """Of the file."""
+    units: str
+    """The units the file was assumed to be in, in words."""
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """The atomic numbers that occur, ascending."""
+        return tuple(int(z) for z in np.unique(np.concatenate([f.geometry.numbers for f in self.frames])))
+
+
+def check_frames(frames: Sequence[Frame], source: str, *, energies: bool, forces: bool) -> None:
+    """Refuse labels nothing should be fitted to.
+
+    Parameters
+    ----------
+    frames
+        Frames as read.
+    source
+        The file's name, for the message.
+    energies, forces
+        Which labels are needed.
+
+    Raises
+    ------
+    DataError
+        No frames; no atoms; positions or labels that are missing, NaN or of the wrong shape; forces of several atoms
+        that are all zero, or energies that are zero in every frame. The message names the frame, counted from 0.
+    """
+    if not frames:
+        raise DataError(f"{source}: no frames; expected at least one")
+    for index, frame in enumerate(frames):
+        n_atoms = len(frame.geometry.numbers)
+        where = f"{source}: frame {index}"
+        if n_atoms == 0:
+            raise DataError(f"{where} has no atoms; remove it")
+        if not np.isfinite(frame.geometry.positions).all():
+            raise DataError(f"{where} has NaN or infinite positions; remove it")
+        if energies:
+            if frame.energy is None:
+                raise DataError(f"{where} has no energy; expected one per frame, or set energy_weight = 0")
+            if not np.isfinite(frame.energy):
+                raise DataError(f"{where} has energy {frame.energy}; expected a finite number, remove the frame")
+        if forces:
+            if frame.forces is None:
+                raise DataError(f"{where} has no forces; expected ({n_atoms}, 3), or set force_weight = 0")
+            if frame.forces.shape != (n_atoms, 3):
+                raise DataError(f"{where} has forces of shape {frame.forces.shape}; expected ({n_atoms}, 3)")
+            if not np.isfinite(frame.forces).all():
+                raise DataError(f"{where} has NaN or infinite forces; remove it")
+            if n_atoms > 1 and not frame.forces.any():
+                raise DataError(f"{where} has forces that are all zero: labels were not written; remove the frame")
+    if energies and not any(frame.energy for frame in frames):
+        raise DataError(f"{source}: frame 0 and all others have energy zero: labels were not written")

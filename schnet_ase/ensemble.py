@@ -1,0 +1,221 @@
+"""Several SchNets as one ASE calculator: their mean, and the spread between them as an uncertainty."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotPresent, all_changes
+from ase.outputs import Properties
+
+from schnet_ase.calculator import IN_MEMORY, absolute, check_request, refuse_changes
+from schnet_ase.errors import RegistryError
+from schnet_ase.evaluator import Evaluator
+from schnet_ase.model import SchNet, StackedSchNet
+from schnet_ase.neighbors import Floats
+from schnet_ase.registry import locate_members
+
+ModelLike = str | os.PathLike[str] | SchNet
+
+PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble")
+PER_ATOM = ("forces_std", "energies_std", "forces_deviation")
+PER_MEMBER = ("forces_ensemble",)
+EXTRA = (*PER_SYSTEM, *PER_ATOM, *PER_MEMBER)
+
+
+class SchNetEnsembleCalculator(Calculator):
+    r"""Mean and spread of M SchNet models, one neighbour list and one batched pass for all.
+
+    Parameters
+    ----------
+    models
+        Registry name (all its members), folder of checkpoints, or a sequence of what `SchNetCalculator` takes; at
+        least two models of one architecture.
+    device, dtype, engine, skin, threads
+        As for `SchNetCalculator`.
+
+    Raises
+    ------
+    RegistryError, CheckpointError
+        A model cannot be found or read, or there are fewer than two.
+    StructureError
+        The members have different configs.
+    ValueError
+        An argument that is none of the above.
+
+    Notes
+    -----
+    ``energy``, ``free_energy``, ``energies``, ``forces`` and ``stress`` are means over members, and forces are minus
+    the gradient of the mean energy. Standard deviations over members (``ddof=1``): ``energy_std``, ``energies_std``
+    (N,), ``forces_std`` (N, 3), ``stress_std`` (6,). Each member's own: ``energy_ensemble`` (M,), ``forces_ensemble``
+    (M, N, 3). Per atom and rotation-invariant, in eV/Å:
+
+    .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \bar F_i|^2}
+
+    (M - 1 where DP-GEN, Comput. Phys. Commun. 253, 107206 (2020), eq. 3, divides by M.)
+
+    ASE's writers keep only the properties they know: `annotate` puts the others where they are saved.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> atoms = molecule("CH3CH2OH")
+    >>> atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol")
+    >>> atoms.calc.get_property("forces_deviation", atoms).shape
+    (9,)
+    """
+
+    implemented_properties = [  # noqa: RUF012 - ASE's form
+        "energy",
+        "free_energy",
+        "energies",
+        "forces",
+        "stress",
+        "energy_std",
+        "energies_std",
+        "forces_std",
+        "stress_std",
+        "energy_ensemble",
+        "forces_ensemble",
+        "forces_deviation",
+    ]
+
+    def __init__(
+        self,
+        models: str | os.PathLike[str] | Sequence[ModelLike],
+        *,
+        device: str | None = None,
+        dtype: str = "float32",
+        engine: str = "auto",
+        skin: float = 1.0,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        members = list(_members(models))
+        if len(members) < 2:
+            raise RegistryError(
+                f"{models} is {len(members)} model; an ensemble needs at least two, for one take SchNetCalculator"
+            )
+        self._evaluator = Evaluator(
+            StackedSchNet(members), device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
+        )
+        self.parameters.update(
+            models=_name(models), device=device, dtype=dtype, engine=engine, skin=float(skin), threads=threads
+        )
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse changes: everything is fixed when the calculator is made."""
+        return refuse_changes(kwargs)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Compute all properties of `atoms` into `results`; called by ASE. Raises as `SchNetCalculator`."""
+        super().calculate(atoms, properties, system_changes)
+        system = check_request(self.atoms, properties)
+        energy, energies, forces, stress = self._evaluator(system)
+        self.results = {
+            "energy": float(energy.mean()),
+            "free_energy": float(energy.mean()),
+            "energies": energies.mean(axis=0),
+            "forces": forces.mean(axis=0),
+            "energy_std": float(energy.std(ddof=1)),
+            "energies_std": energies.std(axis=0, ddof=1),
+            "forces_std": forces.std(axis=0, ddof=1),
+            "energy_ensemble": energy,
+            "forces_ensemble": forces,
+            "forces_deviation": forces_deviation(forces),
+        }
+        if stress is not None:
+            self.results["stress"] = stress.mean(axis=0)
+            self.results["stress_std"] = stress.std(axis=0, ddof=1)
+
+    def annotate(self, atoms: Atoms) -> None:
+        """Put the spread of the last calculation into ``atoms.info`` and ``atoms.arrays``, so that writers save it.
+
+        Keys get the prefix ``schnet_``. Each member's forces go in as one array a member, ``schnet_forces_<m>``.
+
+        Raises
+        ------
+        PropertyNotPresent
+            `atoms` are not those of the last calculation.
+        """
+        if not self.results or self.check_state(atoms):
+            raise PropertyNotPresent("annotate: these atoms were not the last to be calculated; ask for their energy")
+        for name, value in self.results.items():
+            if name in PER_SYSTEM:
+                atoms.info[f"schnet_{name}"] = np.copy(value) if np.ndim(value) else value
+            elif name in PER_ATOM:
+                atoms.set_array(f"schnet_{name}", value)
+            elif name in PER_MEMBER:
+                for m, forces in enumerate(value):
+                    atoms.set_array(f"schnet_forces_{m}", forces)
+
+    def export_properties(self) -> Properties:
+        """All results as ASE's `Properties`, the spread included."""
+        return EnsembleProperties(self.results)
+
+    def calculate_properties(self, atoms: Atoms, properties: Sequence[str]) -> Properties:
+        """Behind `Atoms.get_properties`; ASE's own knows only ASE's names."""
+        unknown = [name for name in properties if name not in self.implemented_properties]
+        if unknown:
+            raise ValueError(f"no such property: {', '.join(unknown)}")
+        self.calculate(atoms, properties, all_changes)
+        return self.export_properties()
+
+    def todict(self, skip_default: bool = False) -> dict[str, Any]:
+        """The constructor's arguments, as JSON scalars."""
+        return dict(self.parameters)
+
+
+class EnsembleProperties(Properties):
+    """ASE's `Properties`, whose names are a closed set, and beside them those of the ensemble."""
+
+    def __init__(self, results: dict[str, Any]) -> None:
+        super().__init__({name: value for name, value in results.items() if name not in EXTRA})
+        self._extra = {name: value for name, value in results.items() if name in EXTRA}
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._extra)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from super().__iter__()
+        yield from self._extra
+
+    def __getitem__(self, name: str) -> Any:
+        return self._extra[name] if name in self._extra else super().__getitem__(name)
+
+
+def forces_deviation(forces: Floats) -> Floats:
+    """Spread of each atom's force over members, eV/Å: (M, N, 3) to (N,), see `SchNetEnsembleCalculator`."""
+    squared = ((forces - forces.mean(axis=0)) ** 2).sum(axis=(0, 2))
+    deviation: Floats = np.sqrt(squared / (len(forces) - 1))
+    return deviation
+
+
+def _members(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Iterator[SchNet]:
+    if isinstance(models, str) and models.startswith("["):
+        models = json.loads(models)
+    if isinstance(models, (str, os.PathLike)):
+        models = [models]
+    for model in models:
+        if isinstance(model, SchNet):
+            yield model
+        else:
+            yield from (loaded.model for loaded in locate_members(model))
+
+
+def _name(models: str | os.PathLike[str] | Sequence[ModelLike]) -> str:
+    """A JSON scalar that the constructor takes again: a name or path, or a JSON list of them."""
+    if isinstance(models, str) and models.startswith("["):
+        return models
+    if isinstance(models, (str, os.PathLike)):
+        return absolute(models)
+    return json.dumps([IN_MEMORY if isinstance(m, SchNet) else absolute(m) for m in models])

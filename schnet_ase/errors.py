@@ -1,0 +1,29 @@
+"""What can go wrong at a user's hand. Every message is one line: what was given, what was expected, what to do."""
+
+
+class SchNetError(ValueError):
+    """Base of the package's errors; the command line prints them as one line."""
+
+
+class CheckpointError(SchNetError):
+    """A checkpoint that is missing, truncated, foreign, of a newer format or tampered with."""
+
+
+class RegistryError(SchNetError):
+    """A registry entry that does not exist, or whose files are not those of its card."""
+
+
+class StructureError(SchNetError):
+    """Atoms a model cannot be evaluated on."""
+
+
+class DataError(SchNetError):
+    """Training or test data that cannot be read or trusted."""
+
+
+class ConfigError(SchNetError):
+    """A training configuration that is not valid."""
+
+
+class TrainingError(SchNetError):
+    """A training that cannot go on."""

@@ -1,0 +1,69 @@
+"""What the network sees of a distance: Gaussian radial basis functions and the envelope that ends them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class GaussianBasis(nn.Module):
+    r"""Distances expanded in Gaussians, :math:`e_k(r) = \exp(-\gamma (r - \mu_k)^2)`.
+
+    Parameters
+    ----------
+    n_rbf
+        Number of centres :math:`\mu_k`, evenly spaced from 0 to `cutoff`.
+    cutoff
+        Å.
+    gamma
+        Å⁻²; None takes it from the spacing of the centres, :math:`1 / (2 \Delta^2)`.
+
+    References
+    ----------
+    Schütt et al., NeurIPS 30 (2017), eq. 3.
+    """
+
+    centers: Tensor
+
+    def __init__(self, n_rbf: int, cutoff: float, gamma: float | None) -> None:
+        super().__init__()
+        self.gamma = 0.5 / (cutoff / (n_rbf - 1)) ** 2 if gamma is None else gamma
+        # Follows from the config, so it is not stored with the weights.
+        self.register_buffer("centers", torch.linspace(0.0, cutoff, n_rbf), persistent=False)
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Distances (P,) in Å to features (P, n_rbf)."""
+        return torch.exp(-self.gamma * (distances[:, None] - self.centers) ** 2)
+
+
+def cosine_envelope(distances: Tensor, cutoff: float) -> Tensor:
+    r"""Cosine cutoff, :math:`f(r) = \frac12 (\cos(\pi r / r_c) + 1)` below `cutoff` and 0 beyond.
+
+    Energy and force go to zero at the cutoff; the force's slope jumps there by a term in
+    :math:`f''(r_c) = \pi^2 / 2 r_c^2`. This is SchNetPack's envelope, for models made with it.
+
+    References
+    ----------
+    Behler, J. Chem. Phys. 134, 074106 (2011), eq. 4.
+    """
+    f = 0.5 * (torch.cos(math.pi / cutoff * distances) + 1.0)
+    return torch.where(distances < cutoff, f, torch.zeros_like(f))
+
+
+def polynomial_envelope(distances: Tensor, cutoff: float) -> Tensor:
+    r"""Polynomial cutoff with x = r / r_c, :math:`f = 1 - 28 x^6 + 48 x^7 - 21 x^8`, 0 beyond `cutoff`.
+
+    f, f' and f'' vanish at the cutoff, so energy, force and the force's slope all go to zero smoothly.
+
+    References
+    ----------
+    Gasteiger, Groß, Günnemann, ICLR (2020), eq. 8 with p = 6.
+    """
+    x = distances / cutoff
+    f = 1.0 + x**6 * (-28.0 + x * (48.0 - 21.0 * x))
+    return torch.where(distances < cutoff, f, torch.zeros_like(f))
+
+
+ENVELOPES = {"cosine": cosine_envelope, "polynomial": polynomial_envelope}

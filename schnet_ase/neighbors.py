@@ -1,0 +1,179 @@
+"""Which atoms see each other: molecules and crystals, any periodicity, with a skin so that lists are reused."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
+from numpy.typing import NDArray
+
+# Up to here a molecule's all pairs are cheaper than finding the near ones, and the list never goes stale.
+ALL_PAIRS_MAX_ATOMS = 64
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+class Neighbors(NamedTuple):
+    """Full neighbour list sorted by `i`: pair k goes from atom ``i[k]`` to the image ``S[k]`` of atom ``j[k]``.
+
+    The vector of pair k is ``positions[j[k]] - positions[i[k]] + S[k] @ cell``; each pair is there in both directions.
+    """
+
+    i: Integers
+    """(E,) first atom."""
+    j: Integers
+    """(E,) second atom."""
+    S: Integers
+    """(E, 3) lattice translations of the second atom."""
+
+
+class HalfNeighbors(NamedTuple):
+    """The list with each pair once, as the network takes it."""
+
+    first: Integers
+    second: Integers
+    shifts: Integers
+
+
+class Geometry(NamedTuple):
+    """Where which atoms are: what a neighbour list, and an energy, depend on."""
+
+    numbers: Integers
+    positions: Floats
+    cell: Floats
+    pbc: NDArray[np.bool_]
+
+
+def all_pairs(n_atoms: int) -> Neighbors:
+    """Every ordered pair of `n_atoms` atoms without periodicity."""
+    i, j = np.nonzero(~np.eye(n_atoms, dtype=bool))
+    return Neighbors(i, j, np.zeros((len(i), 3), dtype=np.int64))
+
+
+def neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None) -> Neighbors:
+    """All pairs nearer than `cutoff`, images included; of a small molecule simply all pairs.
+
+    Parameters
+    ----------
+    positions
+        (N, 3) Å, anywhere: atoms need not lie inside the cell.
+    cell
+        (3, 3) lattice vectors as rows, Å. Rows of directions that are not periodic are ignored.
+    pbc
+        (3,) which directions are periodic.
+    cutoff
+        Å; None for every pair.
+
+    Returns
+    -------
+    Neighbors
+        Sorted by `i`; never truncated. Molecules of up to 64 atoms get all pairs whatever the cutoff: beyond it the
+        envelope is zero.
+
+    Raises
+    ------
+    ValueError
+        A periodic system without a cutoff, or periodic directions that do not span a volume.
+    """
+    pbc = np.asarray(pbc, dtype=bool)
+    if cutoff is None:
+        if pbc.any():
+            raise ValueError(
+                "a model without an envelope counts every pair and cannot take a periodic system; "
+                'use a model with envelope="cosine" or "polynomial", or set atoms.pbc = False'
+            )
+        return all_pairs(len(positions))
+    if not pbc.any() and len(positions) <= ALL_PAIRS_MAX_ATOMS:
+        return all_pairs(len(positions))
+    box = _box(positions, cell, pbc, cutoff)
+    # matscipy puts atoms outside the box into its border bins; wrapping first keeps every case the common one.
+    fractional = np.linalg.solve(box.T, (positions - _corner(positions, box, pbc)).T).T
+    wraps = np.where(pbc, np.floor(fractional), 0.0)
+    i, j, S = matscipy_neighbour_list("ijS", positions=(fractional - wraps) @ box, cell=box, pbc=pbc, cutoff=cutoff)
+    order = np.argsort(i, kind="stable")
+    i, j = i[order].astype(np.int64), j[order].astype(np.int64)
+    S = S[order].astype(np.int64) + wraps[i].astype(np.int64) - wraps[j].astype(np.int64)
+    return Neighbors(i, j, S)
+
+
+def half(neighbors: Neighbors) -> HalfNeighbors:
+    """Each pair once: ``i < j``, and of an atom with its own images those of the positive half space."""
+    i, j, S = neighbors
+    positive = (S[:, 0] > 0) | ((S[:, 0] == 0) & ((S[:, 1] > 0) | ((S[:, 1] == 0) & (S[:, 2] > 0))))
+    keep = (i < j) | ((i == j) & positive)
+    return HalfNeighbors(i[keep], j[keep], S[keep])
+
+
+class NeighborCache:
+    """A list made with a skin, and remade only when it may have missed a pair.
+
+    Parameters
+    ----------
+    cutoff
+        Å; None for every pair.
+    skin
+        Å added to the cutoff; the list is remade when an atom moved more than half of it, or when the cell, the
+        periodicity or the numbers changed.
+
+    Attributes
+    ----------
+    builds : int
+        How many lists were made.
+    """
+
+    def __init__(self, cutoff: float | None, skin: float) -> None:
+        if not skin >= 0.0:
+            raise ValueError(f"skin is {skin} Å; expected zero or more")
+        self.cutoff = cutoff
+        self.skin = skin
+        self.builds = 0
+        self._made_from: Geometry | None = None
+        self._list: HalfNeighbors | None = None
+
+    def get(self, geometry: Geometry) -> HalfNeighbors:
+        """The half list for the atoms of `geometry`: the stored one where it still holds, else a new one."""
+        if self._list is None or not self._holds(geometry):
+            cutoff = None if self.cutoff is None else self.cutoff + self.skin
+            self._list = half(neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff))
+            self._made_from = geometry
+            self.builds += 1
+        return self._list
+
+    def _holds(self, geometry: Geometry) -> bool:
+        old = self._made_from
+        if (
+            old is None
+            or not np.array_equal(old.numbers, geometry.numbers)
+            or not np.array_equal(old.pbc, geometry.pbc)
+        ):
+            return False
+        periodic = bool(geometry.pbc.any())
+        if not periodic and (self.cutoff is None or len(geometry.numbers) <= ALL_PAIRS_MAX_ATOMS):
+            return True
+        if periodic and not np.array_equal(old.cell, geometry.cell):
+            return False
+        moved = ((geometry.positions - old.positions) ** 2).sum(axis=1).max(initial=0.0)
+        return bool(moved <= (0.5 * self.skin) ** 2)
+
+
+def _box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Floats:
+    """The cell, with directions that are not periodic made orthogonal to the others and wide enough for the atoms."""
+    box = np.array(cell, dtype=float)
+    if not pbc.all():
+        # The null space of the periodic vectors: the right singular vectors beyond their number.
+        normals = np.linalg.svd(np.vstack([box[pbc], np.zeros((1, 3))]))[2][pbc.sum() :]
+        extent = np.ptp(positions @ normals.T, axis=0)
+        box[~pbc] = normals * (extent + 2.0 * cutoff)[:, None]
+    volume = abs(np.linalg.det(box))
+    if not volume > 1e-9 * np.prod(np.linalg.norm(box, axis=1)):
+        raise ValueError(f"the periodic cell vectors do not span a volume: {box[pbc].tolist()}; set atoms.cell")
+    return box
+
+
+def _corner(positions: Floats, box: Floats, pbc: NDArray[np.bool_]) -> Floats:
+    """An origin that leaves half of the margin free below the atoms in directions that are not periodic."""
+    fractional = np.linalg.solve(box.T, positions.T).T
+    middle = 0.5 * (fractional.min(axis=0) + fractional.max(axis=0))
+    return np.where(pbc, 0.0, middle - 0.5) @ box

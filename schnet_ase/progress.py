@@ -1,0 +1,69 @@
+"""How long it will take: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 20.0
+
+
+class Progress:
+    """Progress of `total` units of work, on standard error.
+
+    Parameters
+    ----------
+    total
+        Units of work in all.
+    description
+        What is being done.
+    unit
+        Name of a unit.
+    initial
+        Units already done by an earlier run.
+    """
+
+    def __init__(self, total: int, description: str, unit: str = "step", initial: int = 0) -> None:
+        self.total, self.description, self.unit = total, description, unit
+        self.done = self.initial = initial
+        self._start = self._last_line = time.monotonic()
+        terminal = sys.stderr.isatty()
+        self._bar = (
+            tqdm(total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True) if terminal else None
+        )
+
+    def update(self, n: int = 1, note: str = "") -> None:
+        """`n` more units are done; `note` is shown beside the rate."""
+        self.done += n
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(n)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = (self.done - self.initial) / (now - self._start)
+            left = (self.total - self.done) / rate if rate else float("inf")
+            line = f"{self.description}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left"
+            print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+
+    def print(self, line: str) -> None:
+        """A line on standard output, above the bar where there is one."""
+        if self._bar is None:
+            print(line, flush=True)
+        else:
+            self._bar.write(line)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

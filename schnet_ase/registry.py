@@ -1,0 +1,146 @@
+"""Named models: where entries are looked for, and how a name, a file or a folder becomes a network."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from platformdirs import user_data_path
+
+from schnet_ase.card import CARD_FILE, Card, read_card
+from schnet_ase.checkpoint import load_checkpoint
+from schnet_ase.errors import RegistryError
+from schnet_ase.files import sha256
+from schnet_ase.model import SchNet
+
+SEARCH_VARIABLE = "SCHNET_ASE_MODELS"
+PACKAGE = Path(__file__).parent
+# In a wheel the entries lie inside the package, in a source tree beside it.
+SHIPPED = (PACKAGE / "models", PACKAGE.parent / "models")
+
+
+class Loaded(NamedTuple):
+    """A model and where it came from."""
+
+    model: SchNet
+    path: Path
+
+
+def user_models() -> Path:
+    """The folder for a user's own entries."""
+    return Path(user_data_path("schnet_ase")) / "models"
+
+
+def search_path() -> list[Path]:
+    """Folders of entries, first match wins: those of ``SCHNET_ASE_MODELS``, the user's own, the shipped ones."""
+    named = [Path(p) for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
+    return [*named, user_models(), *SHIPPED]
+
+
+def list_models() -> list[Card]:
+    """Cards of all entries that can be found, sorted by name.
+
+    Raises
+    ------
+    RegistryError
+        A card is not valid.
+    """
+    cards: dict[str, Card] = {}
+    for folder in _entries():
+        cards.setdefault(folder.name, read_card(folder))
+    return [cards[name] for name in sorted(cards)]
+
+
+def get_card(name: str) -> Card:
+    """The card of the entry `name`.
+
+    Raises
+    ------
+    RegistryError
+        There is no such entry; the message lists near names.
+    """
+    folders: dict[str, Path] = {}
+    for folder in _entries():
+        folders.setdefault(folder.name, folder)
+    if name not in folders:
+        near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4) or sorted(folders)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"no entries were found; set {SEARCH_VARIABLE}"
+        raise RegistryError(f"no model {name!r}: neither a registry entry nor a file; {hint}")
+    return read_card(folders[name])
+
+
+def load_model(name: str | os.PathLike[str]) -> SchNet:
+    """One model, by registry name or file.
+
+    Parameters
+    ----------
+    name
+        ``"rmd17-ethanol"`` (its best member by validation error), ``"rmd17-ethanol/fold-2"``, or the path of a
+        ``.safetensors`` file.
+
+    Raises
+    ------
+    RegistryError
+        No such entry or member, or a file that is not the one of the card.
+    CheckpointError
+        The file cannot be read.
+    """
+    return locate(name).model
+
+
+def locate(name: str | os.PathLike[str]) -> Loaded:
+    """`load_model`, with the file it came from."""
+    if _is_file(name):
+        return Loaded(load_checkpoint(name), Path(name))
+    entry, _, member = str(name).partition("/")
+    card = get_card(entry)
+    file = f"{member}.safetensors" if member else card.best.file
+    return _load_member(card, file)
+
+
+def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
+    """All members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
+
+    Raises
+    ------
+    RegistryError
+        No such entry, or a folder without members.
+    CheckpointError
+        A file cannot be read.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        if (folder / CARD_FILE).is_file():
+            card = read_card(folder)
+            return [_load_member(card, m.file) for m in card.members]
+        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*/best.safetensors"))
+        if not files:
+            raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
+        return [Loaded(load_checkpoint(file), file) for file in files]
+    if _is_file(name) or "/" in str(name):
+        return [locate(name)]
+    card = get_card(str(name))
+    return [_load_member(card, m.file) for m in card.members]
+
+
+def _entries() -> Iterator[Path]:
+    for folder in search_path():
+        yield from sorted(card.parent for card in folder.glob(f"*/{CARD_FILE}"))
+
+
+def _is_file(name: str | os.PathLike[str]) -> bool:
+    return not isinstance(name, str) or name.endswith(".safetensors") or Path(name).is_file()
+
+
+def _load_member(card: Card, file: str) -> Loaded:
+    member = next((m for m in card.members if m.file == file), None)
+    if member is None:
+        names = ", ".join(f"{card.name}/{Path(m.file).stem}" for m in card.members)
+        raise RegistryError(f"no model {card.name}/{Path(file).stem}; expected one of {names}")
+    path = card.path / file
+    if path.is_file() and sha256(path) != member.sha256:
+        raise RegistryError(f"{path}: SHA-256 is not the one in {card.path / CARD_FILE}; get the entry again")
+    return Loaded(load_checkpoint(path), path)

@@ -1,0 +1,18 @@
+"""Training: configuration, loss, trainer, cross-validation. Nothing of the calculators."""
+
+from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig, load_config
+from schnet_ase.training.crossval import FoldProgress, crossval
+from schnet_ase.training.run import train_from_config
+from schnet_ase.training.trainer import TrainingResult, train
+
+__all__ = [
+    "DataConfig",
+    "FoldProgress",
+    "RunConfig",
+    "TrainingConfig",
+    "TrainingResult",
+    "crossval",
+    "load_config",
+    "train",
+    "train_from_config",
+]

@@ -1,0 +1,75 @@
+"""Frames as batches of graphs with their targets: neighbour lists made once, order fixed by the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schnet_ase.data import Frame
+from schnet_ase.graph import Graph, batch_graphs, build_graph
+from schnet_ase.neighbors import Integers
+
+
+class Batch(NamedTuple):
+    """B labelled systems with N atoms in all."""
+
+    graph: Graph
+    n_atoms: Tensor
+    """(B,) float64."""
+    energy: Tensor | None
+    """(B,) float64 eV."""
+    forces: Tensor | None
+    """(N, 3) float64 eV/Å."""
+
+
+def make_example(frame: Frame, cutoff: float | None) -> Batch:
+    """One frame as a batch of one."""
+    return Batch(
+        build_graph(frame.geometry, cutoff),
+        torch.tensor([float(len(frame.geometry.numbers))], dtype=torch.float64),
+        None if frame.energy is None else torch.tensor([frame.energy], dtype=torch.float64),
+        None if frame.forces is None else torch.as_tensor(frame.forces, dtype=torch.float64),
+    )
+
+
+def collate(examples: Sequence[Batch]) -> Batch:
+    """Several batches as one."""
+    energies = [e.energy for e in examples if e.energy is not None]
+    forces = [e.forces for e in examples if e.forces is not None]
+    return Batch(
+        batch_graphs([e.graph for e in examples]),
+        torch.cat([e.n_atoms for e in examples]),
+        torch.cat(energies) if len(energies) == len(examples) else None,
+        torch.cat(forces) if len(forces) == len(examples) else None,
+    )
+
+
+def batch_to(batch: Batch, device: torch.device) -> Batch:
+    """The same batch on `device`."""
+    return Batch(
+        batch.graph.to(device),
+        batch.n_atoms.to(device),
+        None if batch.energy is None else batch.energy.to(device),
+        None if batch.forces is None else batch.forces.to(device),
+    )
+
+
+def same_shape(examples: Sequence[Batch]) -> bool:
+    """Whether all frames have as many atoms and pairs as the first, so that one compiled function serves them all."""
+    shapes = {(len(e.graph.numbers), len(e.graph.pairs.first), e.graph.shifts is None) for e in examples}
+    return len(shapes) == 1
+
+
+def batch_indices(step: int, n_examples: int, batch_size: int, seed: int) -> Integers:
+    """Which examples make up the batch of a step: a new permutation every epoch, and nothing to remember between steps.
+
+    The last frames of a permutation that do not fill a batch are left to the next epoch.
+    """
+    size = min(batch_size, n_examples)
+    epoch, position = divmod(step, n_examples // size)
+    order = np.random.default_rng([seed, epoch]).permutation(n_examples)
+    return order[position * size : (position + 1) * size]

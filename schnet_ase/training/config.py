@@ -1,0 +1,166 @@
+"""The TOML file of a training: validated, so that a mistake is one line that names the key."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from schnet_ase.data.readers import EnergyUnit
+from schnet_ase.errors import ConfigError
+from schnet_ase.model import SchNetConfig
+
+PRESETS = {
+    "md": SchNetConfig.md,
+    "small": SchNetConfig.small,
+    "default": SchNetConfig.default,
+    "large": SchNetConfig.large,
+}
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Table ``[data]``: where the labelled frames are. Relative paths start from the folder of the TOML file."""
+
+    file: str
+    """Frames to train on (and to validate and calibrate on, see `validation` and `calibration`)."""
+    test: str | None = None
+    """Frames that are only ever evaluated."""
+    energy_unit: EnergyUnit | None = None
+    """Unit of the energies in the files; unset: the format's own (kcal/mol for .npz, eV else)."""
+    energy_key: str | None = None
+    forces_key: str | None = None
+    validation: int | None = Field(default=None, ge=1)
+    """`train`: how many frames are for validation; unset: a tenth."""
+    calibration: int = Field(default=50, ge=0)
+    """`crossval`: how many frames no fold touches."""
+    level_of_theory: str = "not stated"
+    licence: str = "not stated"
+    temperature: str = "not stated"
+    """Of the sampling, in words: they go into the card."""
+    description: str = ""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainingConfig:
+    """Table ``[training]``: how the weights are found."""
+
+    steps: int = Field(default=100_000, ge=1)
+    batch_size: int = Field(default=10, ge=1)
+    learning_rate: float = Field(default=5e-3, gt=0, allow_inf_nan=False)
+    schedule: Literal["cosine", "report"] = "cosine"
+    """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
+    warmup: int = Field(default=1000, ge=0)
+    energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
+    """ρ of the loss, Å⁻²: the same number whether energies are in eV or in kcal/mol."""
+    force_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    ema: float = Field(default=0.999, ge=0, lt=1)
+    """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
+    clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the gradient, in units of the loss's (eV-based); larger ones are scaled down."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    validate_every: int = Field(default=1000, ge=1)
+    """Steps between validations; each writes a checkpoint to resume from."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after this many validations without a better one; unset: never."""
+    compile: bool | None = None
+    """Loss and gradient as one compiled function, which all frames of one shape allow; unset: where that pays and a
+    C++ compiler is found."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """A whole file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Of the registry entry and of the run folder."""
+    data: DataConfig
+    model: SchNetConfig = Field(default_factory=SchNetConfig.md)
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    folds: int = Field(default=5, ge=2)
+    """`crossval`: number of members."""
+    seed: int = Field(default=0, ge=0)
+    """Of the split, the initial weights and the order of the batches."""
+
+
+def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> RunConfig:
+    """Read and validate a TOML file.
+
+    Parameters
+    ----------
+    path
+        The file. Table ``[model]`` takes the fields of `SchNetConfig` and ``preset`` (``"md"``, ``"small"``,
+        ``"default"`` or ``"large"``) that they change.
+    data_root
+        Where relative paths of ``[data]`` start; None: the folder of `path`.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, not TOML, has a key that does not exist or a value of the wrong type, or names a data file
+        that is not there.
+    """
+    file = Path(path)
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file}: no such file; expected a TOML configuration") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: not a TOML file ({error})") from error
+    try:
+        if "model" in table:
+            table["model"] = _model(table["model"]).to_dict()
+        # As JSON, since strict validation takes tables for dataclasses only there.
+        config = TypeAdapter(RunConfig).validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {_first_mistake(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    if not config.training.energy_weight and not config.training.force_weight:
+        raise ConfigError(f"{file}: training.energy_weight and training.force_weight are both 0; nothing to fit")
+    root = file.parent if data_root is None else Path(data_root)
+    data = replace(
+        config.data,
+        file=_existing(root, config.data.file, file, "data.file"),
+        test=None if config.data.test is None else _existing(root, config.data.test, file, "data.test"),
+    )
+    return replace(config, data=data)
+
+
+def _model(table: Any) -> SchNetConfig:
+    if not isinstance(table, dict):
+        raise ValueError(f"model is {table!r}; expected a table [model]")
+    fields = {**table}
+    preset = fields.pop("preset", "md")
+    if preset not in PRESETS:
+        raise ValueError(f"model.preset is {preset!r}; expected one of {', '.join(PRESETS)}")
+    if fields.get("gamma") == "spacing":
+        fields["gamma"] = None
+    try:
+        return SchNetConfig(**{**PRESETS[preset]().to_dict(), **fields})
+    except ValidationError as error:
+        raise ValueError(_first_mistake(error, prefix="model.")) from error
+
+
+def _first_mistake(error: ValidationError, prefix: str = "") -> str:
+    mistake = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "unexpected_keyword_argument":
+        return f"key {key} is unknown; remove it or correct its spelling"
+    if mistake["type"] in ("missing", "missing_argument"):
+        return f"key {key} is missing"
+    return f"key {key} is {mistake['input']!r}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+
+
+def _existing(root: Path, name: str, config: Path, key: str) -> str:
+    path = root / name
+    if not path.is_file():
+        raise ConfigError(f"{config}: {key} is {name!r}, but there is no file {path}; correct it or give --data-root")
+    return str(path)

@@ -1,0 +1,100 @@
+"""Predictions for many labelled frames, in batches, and their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from schnet_ase.data import Dataset
+from schnet_ase.data.frames import check_frames
+from schnet_ase.errors import DataError, StructureError
+from schnet_ase.forces import EnergyModel, predict
+from schnet_ase.metrics import Errors, compute_errors
+from schnet_ase.model import SchNet, StackedSchNet
+from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.training.batches import Batch, batch_to, collate, make_example
+
+
+class Evaluation(NamedTuple):
+    """Predictions and labels of B frames with A atoms in all; (M,) in front of predictions of M stacked models."""
+
+    n_atoms: Integers
+    """(B,)."""
+    energy: Floats
+    """(B,) eV."""
+    forces: Floats
+    """(A, 3) eV/Å, the frames one after the other."""
+    reference_energy: Floats | None
+    reference_forces: Floats | None
+
+    def errors(self) -> Errors:
+        """Errors of one model."""
+        return compute_errors(self.n_atoms, self.energy, self.reference_energy, self.forces, self.reference_forces)
+
+    def member(self, m: int) -> Evaluation:
+        """One member of an evaluation of several."""
+        return self._replace(energy=self.energy[m], forces=self.forces[m])
+
+    def mean(self) -> Evaluation:
+        """The ensemble mean of an evaluation of several."""
+        return self._replace(energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0))
+
+
+def evaluate_dataset(models: Sequence[SchNet], dataset: Dataset, *, device: str = "cpu") -> Evaluation:
+    """Predictions of M models of one config for all frames of a file.
+
+    Raises
+    ------
+    DataError
+        A label that is there is not to be trusted, or there are none; see `check_frames`.
+    StructureError
+        An element that the models were not trained on, or members of different configs.
+    """
+    frames = dataset.frames
+    energies = any(f.energy is not None for f in frames)
+    forces = any(f.forces is not None for f in frames)
+    if not energies and not forces:
+        raise DataError(f"{dataset.source}: no energies and no forces; expected at least one of them")
+    check_frames(frames, dataset.source, energies=energies, forces=forces)
+    ensemble = StackedSchNet(models).to(torch.device(device), models[0].dtype)
+    strange = set(dataset.elements) - set(ensemble.elements or dataset.elements)
+    if strange:
+        symbols = ", ".join(chemical_symbols[z] for z in sorted(strange))
+        raise StructureError(f"{dataset.source}: the model was not trained on {symbols}; use another model")
+    examples = [make_example(frame, ensemble.config.pair_cutoff) for frame in frames]
+    return evaluate(ensemble, examples, device=device)
+
+
+def evaluate(model: EnergyModel, examples: Sequence[Batch], batch_size: int = 32, device: str = "cpu") -> Evaluation:
+    """Energies and forces of every example.
+
+    Parameters
+    ----------
+    model
+        One `SchNet`, or several stacked ones.
+    examples
+        Frames as batches, in the order in which they are returned.
+    batch_size
+        Examples computed at once; it changes nothing but speed and memory.
+    device
+        Where the model is.
+    """
+    energies, forces = [], []
+    for start in range(0, len(examples), batch_size):
+        batch = batch_to(collate(examples[start : start + batch_size]), torch.device(device))
+        prediction = predict(model, batch.graph)
+        assert prediction.forces is not None
+        energies.append(prediction.energy.cpu().numpy())
+        forces.append(prediction.forces.cpu().numpy())
+    labels = collate(examples)
+    return Evaluation(
+        labels.n_atoms.numpy().astype(np.int64),
+        np.concatenate(energies, axis=-1),
+        np.concatenate(forces, axis=-2),
+        None if labels.energy is None else labels.energy.numpy(),
+        None if labels.forces is None else labels.forces.numpy(),
+    )

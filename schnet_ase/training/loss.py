@@ -1,0 +1,120 @@
+"""The loss, and one step's loss and gradient with respect to the weights: eager, or compiled as one function."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from schnet_ase.forces import Prediction, predict
+from schnet_ase.model import Pairs, SchNet
+from schnet_ase.training.batches import Batch
+
+GradientStep = Callable[[Batch], Tensor]
+"""A batch to its loss; the gradient is left in the parameters' ``.grad``."""
+
+
+def energy_force_loss(prediction: Prediction, batch: Batch, energy_weight: float, force_weight: float) -> Tensor:
+    r"""Loss of a batch, the mean over its B systems of
+
+    .. math:: \rho |E - \hat E|^2 + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^2
+
+    Parameters
+    ----------
+    prediction, batch
+        What the network says and the labels; energies in eV, forces in eV/Å.
+    energy_weight
+        :math:`\rho` in Å⁻². Both terms scale alike with the unit of energy, so the seed report's 0.01 for kcal/mol
+        is 0.01 here. With zero, energies need not be there.
+    force_weight
+        w. With zero, forces need not be there.
+
+    Returns
+    -------
+    Tensor
+        Scalar, (eV/Å)².
+
+    References
+    ----------
+    Schütt et al., NeurIPS 30 (2017), eq. 5.
+    """
+    loss = batch.n_atoms.new_zeros(())
+    if energy_weight:
+        assert batch.energy is not None
+        loss = loss + energy_weight * ((prediction.energy - batch.energy) ** 2).mean()
+    if force_weight:
+        assert batch.forces is not None
+        assert prediction.forces is not None
+        squared = ((prediction.forces - batch.forces) ** 2).sum(dim=1)
+        per_system = torch.zeros_like(batch.n_atoms).index_add(0, batch.graph.system, squared) / batch.n_atoms
+        loss = loss + force_weight * per_system.mean()
+    return loss
+
+
+def eager_step(model: SchNet, energy_weight: float, force_weight: float) -> GradientStep:
+    """One step as PyTorch runs it."""
+
+    parameters = list(model.parameters())
+
+    def step(batch: Batch) -> Tensor:
+        for parameter in parameters:
+            parameter.grad = None
+        prediction = predict(model, batch.graph, gradients=force_weight > 0, create_graph=True)
+        loss = energy_force_loss(prediction, batch, energy_weight, force_weight)
+        loss.backward()
+        return loss.detach()
+
+    return step
+
+
+def compiled_step(model: SchNet, energy_weight: float, force_weight: float) -> GradientStep:
+    """One step traced through both derivatives and compiled as a whole, about three times as fast on a CPU.
+
+    `torch.compile` does not differentiate twice, so the step is traced first, gradient included, into a graph without
+    autograd. Every batch must have the shape of the first.
+    """
+
+    def loss_and_gradient(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+        prediction = predict(_WithParameters(model, leaves), batch.graph, gradients=force_weight > 0, create_graph=True)
+        loss = energy_force_loss(prediction, batch, energy_weight, force_weight)
+        loss.backward()
+        # A parameter that the loss does not reach (the last bias, without an energy term) has no gradient.
+        return loss.detach(), [torch.zeros_like(p) if p.grad is None else p.grad for p in leaves.values()]
+
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    compiled: list[Callable[[dict[str, Tensor], Batch], tuple[Tensor, list[Tensor]]]] = []
+
+    def step(batch: Batch) -> Tensor:
+        weights = {name: p.detach() for name, p in zip(names, parameters, strict=True)}
+        if not compiled:
+            compiled.append(torch.compile(make_fx(loss_and_gradient)(weights, batch), fullgraph=True))
+        with torch.no_grad():
+            loss, gradient = compiled[0](weights, batch)
+        for parameter, g in zip(parameters, gradient, strict=True):
+            parameter.grad = g
+        return loss
+
+    return step
+
+
+class _WithParameters:
+    """A module with its parameters given from outside."""
+
+    member_shape: tuple[int, ...] = ()
+
+    def __init__(self, module: nn.Module, parameters: dict[str, Tensor]) -> None:
+        self.module = module
+        self.parameters = parameters
+
+    def __call__(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
+        result: Tensor = torch.func.functional_call(self.module, self.parameters, (numbers, vectors, pairs))
+        return result
+
+
+def can_compile() -> bool:
+    """Whether a C++ compiler is there for `torch.compile` on the CPU."""
+    return any(shutil.which(name) for name in ("c++", "g++", "clang++"))

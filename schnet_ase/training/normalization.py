@@ -1,0 +1,38 @@
+"""The scale of the network's output and the per-element reference energies, fitted on the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from schnet_ase.data import Frame
+from schnet_ase.model import SchNet
+
+
+def fit_normalization(model: SchNet, frames: Sequence[Frame]) -> None:
+    """Set a model's `scale`, `reference` and `elements` from labelled frames.
+
+    The references are the least-squares solution of ``E = Σ_i e(z_i)`` over the compositions. Where all frames have one
+    composition it is not unique, and every element gets the mean energy per atom. The scale is the standard deviation
+    over frames of what is left, per square root of the number of atoms: the spread of one atom's energy if atoms were
+    independent. Without energies, it is the root mean square of the force components times 0.1 Å.
+    """
+    elements = np.unique(np.concatenate([f.geometry.numbers for f in frames]))
+    model.elements = tuple(int(z) for z in elements)
+    energies = np.array([np.nan if f.energy is None else f.energy for f in frames])
+    reference = np.zeros(model.config.max_z)
+    if np.isnan(energies).any():
+        squares = np.concatenate([np.square(f.forces).ravel() for f in frames if f.forces is not None])
+        scale = 0.1 * np.sqrt(squares.mean())
+    else:
+        counts = np.array([[(f.geometry.numbers == z).sum() for z in elements] for f in frames], dtype=float)
+        if (counts == counts[0]).all():
+            reference[elements] = energies.mean() / counts[0].sum()
+        else:
+            reference[elements] = np.linalg.lstsq(counts, energies, rcond=None)[0]
+        residual = (energies - counts @ reference[elements]) / np.sqrt(counts.sum(axis=1))
+        scale = residual.std()
+    model.scale.copy_(torch.as_tensor(scale if scale > 0.0 else 1.0))
+    model.reference.copy_(torch.from_numpy(reference))

@@ -1,0 +1,41 @@
+"""A training from its configuration: data in, checked, split, trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from schnet_ase.data import Dataset, read_dataset, split_training
+from schnet_ase.data.frames import check_frames
+from schnet_ase.training.config import RunConfig
+from schnet_ase.training.trainer import Report, TrainingResult, train
+
+
+def load_frames(file: str, config: RunConfig) -> Dataset:
+    """Read a file of labelled frames and check the labels that the loss needs.
+
+    Raises
+    ------
+    DataError
+        As `read_dataset` and `check_frames`.
+    """
+    data = config.data
+    dataset = read_dataset(file, energy_unit=data.energy_unit, energy_key=data.energy_key, forces_key=data.forces_key)
+    training = config.training
+    check_frames(dataset.frames, dataset.source, energies=training.energy_weight > 0, forces=training.force_weight > 0)
+    return dataset
+
+
+def train_from_config(
+    config: RunConfig, folder: Path, *, device: str = "cpu", report: Report = lambda step, row: None
+) -> TrainingResult:
+    """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise.
+
+    Raises
+    ------
+    DataError, TrainingError
+        As `load_frames` and `train`.
+    """
+    dataset = load_frames(config.data.file, config)
+    n_frames = len(dataset.frames)
+    split = split_training(n_frames, config.data.validation or max(1, n_frames // 10), config.seed)
+    return train(config, dataset, split, folder, device=device, report=report)
