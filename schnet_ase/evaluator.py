@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
+from schnet_ase.device import resolve_device
 from schnet_ase.errors import StructureError
 from schnet_ase.forces import predict
 from schnet_ase.graph import Graph, geometry, make_graph
@@ -57,6 +58,8 @@ class Evaluator:
 
     Raises
     ------
+    SchNetError
+        The device is not there.
     ValueError
         An argument that is none of the above.
     """
@@ -77,7 +80,7 @@ class Evaluator:
             raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
         if threads is not None and threads < 1:
             raise ValueError(f"threads is {threads}; expected None or at least 1")
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = resolve_device(device)
         model = copy.deepcopy(model)
         self.model = model.to(self.device, DTYPES[dtype])
         if isinstance(self.model, SchNet):

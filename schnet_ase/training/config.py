@@ -22,7 +22,7 @@ PRESETS = {
     "default": SchNetConfig.default,
     "large": SchNetConfig.large,
 }
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True, config=_STRICT)

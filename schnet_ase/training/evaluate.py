@@ -11,6 +11,7 @@ from ase.data import chemical_symbols
 
 from schnet_ase.data import Dataset
 from schnet_ase.data.frames import check_frames
+from schnet_ase.device import resolve_device
 from schnet_ase.errors import DataError, StructureError
 from schnet_ase.forces import EnergyModel, predict
 from schnet_ase.metrics import Errors, compute_errors
@@ -60,7 +61,7 @@ def evaluate_dataset(models: Sequence[SchNet], dataset: Dataset, *, device: str 
     if not energies and not forces:
         raise DataError(f"{dataset.source}: no energies and no forces; expected at least one of them")
     check_frames(frames, dataset.source, energies=energies, forces=forces)
-    ensemble = StackedSchNet(models).to(torch.device(device), models[0].dtype)
+    ensemble = StackedSchNet(models).to(resolve_device(device), models[0].dtype)
     strange = set(dataset.elements) - set(ensemble.elements or dataset.elements)
     if strange:
         symbols = ", ".join(chemical_symbols[z] for z in sorted(strange))
@@ -85,7 +86,7 @@ def evaluate(model: EnergyModel, examples: Sequence[Batch], batch_size: int = 32
     """
     energies, forces = [], []
     for start in range(0, len(examples), batch_size):
-        batch = batch_to(collate(examples[start : start + batch_size]), torch.device(device))
+        batch = batch_to(collate(examples[start : start + batch_size]), resolve_device(device))
         prediction = predict(model, batch.graph)
         assert prediction.forces is not None
         energies.append(prediction.energy.cpu().numpy())

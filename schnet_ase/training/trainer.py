@@ -18,6 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from schnet_ase.checkpoint import load_checkpoint, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
+from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
 from schnet_ase.forces import Prediction
 from schnet_ase.model import SchNet
@@ -109,7 +110,7 @@ class _Trainer:
         self, config: RunConfig, dataset: Dataset, split: TrainingSplit, folder: Path, seed: int, device: str
     ) -> None:
         self.config, self.training, self.folder, self.seed = config, config.training, folder, seed
-        self.device = torch.device(device)
+        self.device = resolve_device(device)
         self.identity = json.loads(
             json.dumps(
                 {

@@ -1,0 +1,57 @@
+"""Relaxing a distorted ethanol with the shipped ensemble, and its vibrations at the minimum.
+
+Writes `02-optimization.png` and `02-optimization.xyz` into the current folder.
+"""
+
+import argparse
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from ase.build import molecule
+from ase.io import write
+from ase.optimize import BFGS
+from ase.units import invcm
+from ase.vibrations.data import VibrationsData
+
+from schnet_ase import SchNetEnsembleCalculator
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--fmax", type=float, default=1e-3, help="eV/Å")
+fmax = parser.parse_args().fmax
+
+atoms = molecule("CH3CH2OH")
+atoms.rattle(0.1, seed=1)
+# float64: finite differences of float32 forces would drown in rounding.
+atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol", dtype="float64")
+
+energies, largest = [], []
+with BFGS(atoms, logfile=None) as optimizer:
+    for _ in optimizer.irun(fmax=fmax, steps=500):
+        energies.append(atoms.get_potential_energy())
+        largest.append(np.linalg.norm(atoms.get_forces(), axis=1).max())
+atoms.calc.annotate(atoms)  # the spread over the members goes into the file too
+write("02-optimization.xyz", atoms, format="extxyz")
+print(f"relaxed in {len(energies) - 1} steps; members agree to {atoms.calc.results['energy_std'] * 1000:.2f} meV")
+
+h = 1e-3  # Å
+hessian = np.zeros((len(atoms), 3, len(atoms), 3))
+for i in range(len(atoms)):
+    for k in range(3):
+        for sign in (1, -1):
+            displaced = atoms.copy()
+            displaced.calc = atoms.calc
+            displaced.positions[i, k] += sign * h
+            hessian[i, k] -= sign * displaced.get_forces() / (2 * h)
+frequencies = VibrationsData(atoms, hessian).get_energies()[6:] / invcm
+print("wavenumbers (1/cm): " + " ".join(f"{f.real:.0f}" for f in frequencies))
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+left.semilogy(largest, marker=".")
+left.axhline(fmax, color="0.5", ls="--", lw=0.8)
+left.set(xlabel="step", ylabel="largest force (eV/Å)")
+right.vlines(frequencies.real, 0, 1)
+right.set(xlabel="wavenumber (1/cm)", ylabel="vibrations at the minimum", yticks=[])
+figure.savefig("02-optimization.png", dpi=150)

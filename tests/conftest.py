@@ -1,0 +1,79 @@
+"""Small models with random weights, and atoms without symmetry: what most tests need."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.calculator import Calculator
+
+from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
+
+ModelFactory = Callable[..., SchNet]
+CalculatorFactory = Callable[..., Calculator]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """The systems are too small for more, and tests run side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> ModelFactory:
+    """A SchNet of random weights: ``make_model(seed, **fields_of_the_config)``."""
+
+    def make(seed: int = 0, **fields: object) -> SchNet:
+        small = {
+            "n_features": 16,
+            "n_interactions": 2,
+            "n_rbf": 12,
+            "cutoff": 4.0,
+            "gamma": None,
+            "envelope": "polynomial",
+        }
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = SchNet(SchNetConfig(**{**small, **fields}))
+            # Biases start at zero and the scale at one: a mistake with them would not be seen.
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    torch.nn.init.normal_(parameter, std=0.3)
+            model.scale.fill_(2.0)
+            model.reference.copy_(-500.0 * torch.rand(model.config.max_z, dtype=torch.float64))
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(params=["single", "ensemble"])
+def make_calculator(request: pytest.FixtureRequest, make_model: ModelFactory) -> CalculatorFactory:
+    """Either calculator: ``make_calculator(**arguments)``, with ``config`` for the fields of the config."""
+
+    def make(config: dict[str, object] | None = None, **arguments: object) -> Calculator:
+        if request.param == "single":
+            return SchNetCalculator(make_model(0, **(config or {})), **arguments)
+        return SchNetEnsembleCalculator([make_model(seed, **(config or {})) for seed in range(3)], **arguments)
+
+    return make
+
+
+@pytest.fixture
+def ethanol() -> Atoms:
+    """A molecule of nine atoms."""
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+@pytest.fixture
+def crystal() -> Atoms:
+    """A triclinic cell of four atoms, smaller than the cutoff: an atom sees several images of the others."""
+    fractional = [[0.0, 0.1, 0.0], [0.55, 0.5, 0.1], [0.1, 0.5, 0.6], [0.6, 0.0, 0.5]]
+    cell = np.array([[3.0, 0.0, 0.0], [0.7, 3.2, 0.0], [0.4, -0.5, 3.6]])
+    return Atoms("OCHN", scaled_positions=fractional, cell=cell, pbc=True)

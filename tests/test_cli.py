@@ -1,0 +1,239 @@
+"""The command line: what it prints and writes, and one line and status 2 for every mistake."""
+
+import csv
+import sys
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import read, write
+
+from schnet_ase import SchNet, SchNetConfig, save_model
+from schnet_ase.cli import main
+from tests.frames import write_ethanol, write_run
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Runs `schnet-ase` with arguments in this process: status, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["schnet-ase", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capfd.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def mistake(run):
+    """Runs and expects status 2 and one line."""
+
+    def mistake(*arguments):
+        status, _, err = run(*arguments)
+        assert status == 2
+        assert err.count("\n") == 1, err
+        assert err.startswith("schnet-ase: ")
+        return err
+
+    return mistake
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A folder of entries with a small ensemble, `ethanol-emt`."""
+    from schnet_ase.training import crossval, load_config
+
+    folder = tmp_path_factory.mktemp("cli")
+    crossval(load_config(write_run(folder)), folder / "run", folder / "models", workers=1)
+    return folder / "models"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, models):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCHNET_ASE_MODELS", str(models))
+    return tmp_path
+
+
+def test_models(here, run):
+    status, out, _ = run("models")
+    assert status == 0
+    assert "ethanol-emt" in out
+    assert "3 members" in out
+
+
+def test_models_show(here, run):
+    status, out, _ = run("models", "show", "ethanol-emt")
+    assert status == 0
+    for expected in (
+        "H C O",
+        "fold-3, test",
+        "ensemble, test",
+        "3 random folds over 34 frames, 6 kept for calibration",
+    ):
+        assert expected in out
+
+
+def test_info(here, run):
+    status, out, _ = run("info")
+    assert status == 0
+    for expected in ("schnet_ase", "torch", "device", "autograd"):
+        assert expected in out
+
+
+def test_md_of_the_entrys_own_molecule(here, run):
+    status, out, _ = run("md", "ethanol-emt", "--steps", 20, "--interval", 5)
+    assert status == 0
+    assert "C2H6O, 20 steps of 0.5 fs, NVE" in out
+    with open("ethanol-emt-md.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(r["time_ps"]) for r in rows] == pytest.approx([0, 0.0025, 0.005, 0.0075, 0.01])
+    frames = read("ethanol-emt-md.traj", ":")
+    assert len(frames) == 5
+    for row, atoms in zip(rows, frames, strict=True):
+        assert float(row["potential_eV"]) == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+        assert float(row["kinetic_eV"]) == pytest.approx(atoms.get_kinetic_energy(), rel=1e-6)
+        assert float(row["max_forces_deviation_eV_per_A"]) > 0
+    assert float(rows[0]["temperature_K"]) > 0
+    assert (here / "ethanol-emt-md.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_md_of_a_structure_with_one_member_and_a_thermostat(here, run):
+    atoms = molecule("CH3OH")
+    write("methanol.xyz", atoms)
+    status, out, _ = run(
+        "md",
+        "ethanol-emt/fold-1",
+        "methanol.xyz",
+        "--steps",
+        10,
+        "--thermostat",
+        "--temperature",
+        500,
+        "--output",
+        "a/b",
+    )
+    assert status == 0
+    assert "CH4O, 10 steps of 0.5 fs, Langevin at 500 K" in out
+    with open("a/b.csv") as file:
+        assert {r["max_forces_deviation_eV_per_A"] for r in csv.DictReader(file)} == {"nan"}
+
+
+def test_md_is_repeatable(here, run):
+    for name in ("one", "two", "other"):
+        seed = 1 if name == "other" else 0
+        run("md", "ethanol-emt", "--steps", 5, "--thermostat", "--seed", seed, "--output", name)
+    positions = [read(f"{name}.traj").positions for name in ("one", "two", "other")]
+    assert np.array_equal(positions[0], positions[1])
+    assert not np.array_equal(positions[0], positions[2])
+
+
+def test_md_does_not_overwrite_unasked(here, run, mistake):
+    run("md", "ethanol-emt", "--steps", 2)
+    before = (here / "ethanol-emt-md.csv").read_bytes()
+    assert "--overwrite" in mistake("md", "ethanol-emt", "--steps", 3)
+    assert (here / "ethanol-emt-md.csv").read_bytes() == before
+    assert run("md", "ethanol-emt", "--steps", 3, "--overwrite")[0] == 0
+
+
+def test_relax(here, run):
+    rattled = molecule("CH3CH2OH")
+    rattled.rattle(0.05, seed=0)
+    write("rattled.xyz", rattled)
+    status, out, _ = run("relax", "ethanol-emt", "rattled.xyz", "--fmax", 0.05)
+    assert status == 0
+    assert "wrote ethanol-emt-relax.xyz" in out
+    relaxed = read("ethanol-emt-relax.xyz")
+    assert np.linalg.norm(relaxed.get_forces(), axis=1).max() <= 0.05
+    with open("ethanol-emt-relax.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[-1]["energy_eV"]) < float(rows[0]["energy_eV"])
+    assert len(read("ethanol-emt-relax.traj", ":")) == len(rows)
+    assert (here / "ethanol-emt-relax.png").exists()
+
+
+def test_relax_that_does_not_converge(here, mistake):
+    write("far.xyz", molecule("CH3OCH3"))
+    assert "not relaxed after 1 steps" in mistake("relax", "ethanol-emt", "far.xyz", "--steps", 1, "--fmax", 1e-4)
+    assert (here / "ethanol-emt-relax.traj").exists()
+    assert not (here / "ethanol-emt-relax.xyz").exists()
+
+
+def test_evaluate(here, run):
+    write_ethanol(here / "data.extxyz", 6, seed=5)
+    status, out, _ = run("evaluate", "ethanol-emt", "data.extxyz")
+    assert status == 0
+    assert "Å, eV, eV/Å (assumed" in out
+    for expected in ("fold-1 (6 frames)", "ensemble mean of 3 (6 frames)", "force component MAE"):
+        assert expected in out
+    assert (here / "ethanol-emt-data.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_train_and_its_model(here, run):
+    config = write_run(here)
+    status, out, _ = run("train", config)
+    assert status == 0
+    assert "runs/ethanol-emt/best.safetensors" in out
+    assert run("md", "runs/ethanol-emt/best.safetensors", "ethanol.extxyz", "--steps", 2)[0] == 0
+
+
+def test_crossval(here, run):
+    config = write_run(here)
+    status, out, _ = run("crossval", config, "--models", "entries", "--workers", 1)
+    assert status == 0
+    assert "ensemble on test frames (8 frames)" in out
+    assert (here / "entries" / "ethanol-emt" / "card.json").exists()
+
+
+def test_unknown_model(here, mistake):
+    assert "did you mean ethanol-emt?" in mistake("md", "ethanol-etm")
+
+
+def test_unknown_member(here, mistake):
+    assert "expected one of ethanol-emt/fold-1" in mistake("md", "ethanol-emt/fold-9")
+
+
+def test_unknown_command(mistake):
+    assert "No such command" in mistake("mdd")
+
+
+def test_bad_option_value(here, mistake):
+    assert "--steps" in mistake("md", "ethanol-emt", "--steps", "many")
+
+
+def test_structure_missing(here, mistake):
+    assert "none.xyz" in mistake("md", "ethanol-emt", "none.xyz")
+
+
+def test_structure_of_unknown_element(here, mistake):
+    write("nh3.xyz", molecule("NH3"))
+    assert "not trained on N; it knows H, C, O" in mistake("md", "ethanol-emt", "nh3.xyz")
+
+
+def test_file_without_molecule(here, mistake):
+    save_model(SchNet(SchNetConfig.small()), "model.safetensors")
+    assert "give a STRUCTURE" in mistake("md", "model.safetensors")
+
+
+def test_damaged_checkpoint(here, mistake):
+    (here / "model.safetensors").write_bytes(b"not a checkpoint")
+    assert "model.safetensors" in mistake("relax", "model.safetensors", "x.xyz")
+
+
+def test_data_without_labels(here, mistake):
+    write("plain.xyz", molecule("CH3CH2OH"))
+    assert "no energies and no forces" in mistake("evaluate", "ethanol-emt", "plain.xyz")
+
+
+def test_config_mistake(here, mistake):
+    config = write_run(here)
+    config.write_text(config.read_text().replace("steps", "stepz"))
+    assert "training.stepz is unknown" in mistake("train", config)
+
+
+def test_help_and_version(run):
+    assert run("--help")[0] == 0
+    assert run("--version")[0] == 0

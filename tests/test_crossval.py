@@ -1,0 +1,158 @@
+"""Cross-validation: folds as promised, an entry that can be used, and nothing lost when it is interrupted."""
+
+import json
+
+import numpy as np
+import pytest
+
+from schnet_ase import SchNetEnsembleCalculator, list_models, load_model
+from schnet_ase.card import read_card
+from schnet_ase.checkpoint import read_provenance
+from schnet_ase.errors import RegistryError, TrainingError
+from schnet_ase.files import sha256
+from schnet_ase.training import crossval, load_config
+from schnet_ase.training.entry import relax
+from tests.frames import labelled_ethanol, write_run
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of three small folds: its folder, the entries' folder and the card."""
+    folder = tmp_path_factory.mktemp("crossval")
+    config = load_config(write_run(folder))
+    reports = []
+    card = crossval(config, folder / "run", folder / "models", workers=2, command="the command", report=reports.append)
+    return folder, card, reports
+
+
+def test_frames_of_the_folds(finished):
+    _, card, _ = finished
+    validation, calibration = [], None
+    for member in card.members:
+        p = read_provenance(card.path / member.file)
+        training, own = set(p["training_frames"]), set(p["validation_frames"])
+        calibration = set(p["calibration_frames"])
+        assert len(calibration) == 6
+        assert training.isdisjoint(own)
+        assert calibration.isdisjoint(training | own)
+        assert training | own | calibration == set(range(40))
+        validation += p["validation_frames"]
+    assert sorted(validation) == sorted(set(range(40)) - calibration), "every frame is validated on once"
+
+
+def test_card(finished):
+    folder, card, _ = finished
+    assert card == read_card(folder / "models" / "ethanol-emt")
+    assert card.name == "ethanol-emt"
+    assert card.elements == ("H", "C", "O")
+    assert card.command == "the command"
+    assert [m.file for m in card.members] == [f"fold-{k}.safetensors" for k in (1, 2, 3)]
+    for member in card.members:
+        assert member.sha256 == sha256(card.path / member.file)
+        assert member.seconds > 0
+    energies = [a.get_potential_energy() for a in labelled_ethanol(40)]
+    assert card.data.energy_min == pytest.approx(min(energies), abs=1e-6)
+    assert card.data.energy_max == pytest.approx(max(energies), abs=1e-6)
+
+
+def test_errors_of_the_card_are_those_of_the_calculator(finished, monkeypatch):
+    folder, card, _ = finished
+    monkeypatch.setenv("SCHNET_ASE_MODELS", str(folder / "models"))
+    calculator = SchNetEnsembleCalculator("ethanol-emt", dtype="float64")
+    energy, members, forces = [], [], []
+    for atoms in labelled_ethanol(8, seed=1):
+        reference = atoms.calc.results
+        test = atoms.copy()
+        test.calc = calculator
+        energy.append(test.get_potential_energy() - reference["energy"])
+        forces.append(test.get_forces() - reference["forces"])
+        members.append(calculator.results["forces_ensemble"] - reference["forces"])
+    errors = card.metrics.test
+    assert errors.n_frames == 8
+    assert errors.energy_mae == pytest.approx(np.abs(energy).mean(), rel=1e-4)
+    assert errors.force_mae == pytest.approx(np.abs(forces).mean(), rel=1e-4)
+    assert errors.force_rmse == pytest.approx(np.sqrt(np.square(forces).mean()), rel=1e-4)
+    for m, member in enumerate(card.members):
+        assert member.test.force_mae == pytest.approx(np.abs(np.array(members)[:, m]).mean(), rel=1e-4)
+
+
+def test_the_entry_is_found_by_name(finished, monkeypatch):
+    folder, card, _ = finished
+    monkeypatch.setenv("SCHNET_ASE_MODELS", str(folder / "models"))
+    assert "ethanol-emt" in [c.name for c in list_models()]
+    assert load_model("ethanol-emt/fold-2").elements == (1, 6, 8)
+    with pytest.raises(RegistryError, match="did you mean ethanol-emt"):
+        load_model("ethanol-etm")
+
+
+def test_progress_is_reported(finished):
+    _, _, reports = finished
+    for fold in (1, 2, 3):
+        rows = [r.row.step for r in reports if r.fold == fold and r.row is not None]
+        assert rows == [10, 20, 30, 40, 50, 60]
+
+
+def test_an_entry_is_not_overwritten(finished):
+    folder, _, _ = finished
+    with pytest.raises(TrainingError, match="an entry of this name exists"):
+        crossval(load_config(folder / "run.toml"), folder / "run", folder / "models")
+
+
+def test_finished_folds_are_not_trained_again(finished):
+    """The same call into another folder of entries makes the same entry from what the run left."""
+    folder, card, _ = finished
+    reports = []
+    again = crossval(
+        load_config(folder / "run.toml"), folder / "run", folder / "again", workers=1, report=reports.append
+    )
+    assert {r.step for r in reports} == {60}
+    assert [m.sha256 for m in again.members] == [m.sha256 for m in card.members]
+    assert again.metrics == card.metrics
+
+
+def test_a_failing_fold_ends_the_run_with_its_reason(tmp_path):
+    config = write_run(tmp_path)
+    config.write_text(config.read_text().replace("learning_rate = 5e-3", 'learning_rate = 1e30\nschedule = "report"'))
+    with pytest.raises(TrainingError, match="lower training.learning_rate"):
+        crossval(load_config(config), tmp_path / "run", tmp_path / "models", workers=1)
+    assert not (tmp_path / "models" / "ethanol-emt").exists()
+
+
+def test_nothing_is_left_when_the_entry_cannot_be_written(finished, monkeypatch):
+    folder, _, _ = finished
+    from schnet_ase.training import crossval as module
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("schnet_ase.training.entry.write_card", full)
+    with pytest.raises(OSError, match="No space left"):
+        module(load_config(folder / "run.toml"), folder / "run", folder / "full", workers=1)
+    assert list((folder / "full").iterdir()) == []
+
+
+def test_structure_of_the_card_is_a_minimum(finished):
+    """Of the members' mean energy: no force is left on any atom."""
+    _, card, _ = finished
+    atoms = card.structure.atoms()
+    atoms.calc = SchNetEnsembleCalculator(card.path, dtype="float64")
+    assert np.abs(atoms.get_forces()).max() < 1e-2
+
+
+def test_relax_goes_downhill(finished):
+    _, card, _ = finished
+    models = [load_model(card.path / m.file) for m in card.members]
+    start = labelled_ethanol(1)[0]
+    calculator = SchNetEnsembleCalculator(card.path, dtype="float64")
+    energies = []
+    for atoms in (start.copy(), relax(models, start)):
+        atoms.calc = calculator
+        energies.append(atoms.get_potential_energy())
+    assert energies[1] < energies[0]
+
+
+def test_card_is_plain_json(finished):
+    _, card, _ = finished
+    table = json.loads((card.path / "card.json").read_text())
+    assert "path" not in table
+    assert table["metrics"]["test"]["n_frames"] == 8

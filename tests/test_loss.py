@@ -1,0 +1,104 @@
+"""The loss is the paper's, and its gradient reaches the weights through the forces."""
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from schnet_ase import SchNet, SchNetConfig
+from schnet_ase.data import Frame
+from schnet_ase.forces import predict
+from schnet_ase.graph import geometry
+from schnet_ase.training.batches import batch_indices, collate, make_example
+from schnet_ase.training.loss import can_compile, compiled_step, eager_step, energy_force_loss
+
+CONFIG = SchNetConfig(n_features=8, n_interactions=1, n_rbf=8, cutoff=4.0, gamma=None, envelope="polynomial")
+
+
+def random_frame(name, rng):
+    atoms = molecule(name)
+    atoms.rattle(0.05, rng=rng)
+    return Frame(geometry(atoms), float(rng.normal()), rng.normal(size=(len(atoms), 3)))
+
+
+@pytest.fixture
+def frames():
+    rng = np.random.default_rng(0)
+    return [random_frame(name, rng) for name in ("H2O", "CH3CH2OH", "CH4")]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return SchNet(CONFIG).double()
+
+
+def loss_by_hand(model, frames, rho, weight, unit=1.0):
+    terms = []
+    for frame in frames:
+        prediction = predict(model, make_example(frame, 4.0).graph)
+        de = (prediction.energy.item() - frame.energy) * unit
+        df = (prediction.forces.numpy() - frame.forces) * unit
+        terms.append(rho * de**2 + weight / len(df) * sum(float(f @ f) for f in df))
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize(("rho", "weight"), [(0.01, 1.0), (1.0, 0.0), (0.0, 1.0), (0.3, 0.7)])
+def test_loss_is_the_formula(model, frames, rho, weight):
+    batch = collate([make_example(f, 4.0) for f in frames])
+    loss = energy_force_loss(predict(model, batch.graph), batch, rho, weight)
+    assert loss.item() == pytest.approx(loss_by_hand(model, frames, rho, weight), rel=1e-12)
+
+
+def test_rho_does_not_depend_on_the_unit_of_energy(model, frames):
+    """The report's 0.01 is for kcal/mol; both terms scale with the square of the unit."""
+    kcal = 23.060548
+    ratio = loss_by_hand(model, frames, 0.01, 1.0, kcal) / loss_by_hand(model, frames, 0.01, 1.0)
+    assert ratio == pytest.approx(kcal**2, rel=1e-12)
+
+
+def test_gradient_of_a_force_loss_by_finite_differences(model, frames):
+    batch = collate([make_example(f, 4.0) for f in frames])
+    eager_step(model, 0.0, 1.0)(batch)
+    weight = model.interactions[0].filter_network.dense1.weight
+    expected = weight.grad[2, 3].item()
+    losses = []
+    for shift in (1e-5, -1e-5):
+        with torch.no_grad():
+            weight[2, 3] += shift
+        losses.append(energy_force_loss(predict(model, batch.graph), batch, 0.0, 1.0).item())
+        with torch.no_grad():
+            weight[2, 3] -= shift
+    assert abs(expected) > 1e-6
+    assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.skipif(not can_compile(), reason="no C++ compiler")
+@pytest.mark.parametrize("weights", [(0.01, 1.0)])
+def test_compiled_and_eager_gradients_agree(weights):
+    torch.manual_seed(0)
+    model = SchNet(CONFIG)
+    rng = np.random.default_rng(1)
+    for seed in range(2):  # the second batch runs what was compiled for the first
+        rng = np.random.default_rng(seed)
+        batch = collate([make_example(random_frame("CH4", rng), 4.0) for _ in range(3)])
+        loss = eager_step(model, *weights)(batch)
+        expected = [p.grad.clone() for p in model.parameters()]
+        if seed == 0:
+            step = compiled_step(model, *weights)
+        assert step(batch).item() == pytest.approx(loss.item(), rel=1e-5)
+        for parameter, gradient in zip(model.parameters(), expected, strict=True):
+            scale = gradient.abs().max().item()
+            assert (parameter.grad - gradient).abs().max().item() <= 1e-4 * scale + 1e-7
+
+
+def test_every_frame_once_an_epoch():
+    steps = [batch_indices(step, 20, 5, seed=1) for step in range(8)]
+    assert sorted(np.concatenate(steps[:4])) == list(range(20))
+    assert sorted(np.concatenate(steps[4:])) == list(range(20))
+    assert not np.array_equal(np.concatenate(steps[:4]), np.concatenate(steps[4:]))
+    assert np.array_equal(batch_indices(6, 20, 5, seed=1), steps[6]), "a step's batch depends on nothing but the step"
+
+
+def test_batch_larger_than_the_data():
+    assert sorted(batch_indices(0, 3, 10, seed=0)) == [0, 1, 2]
