@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +91,7 @@ class Card:
     elements: tuple[str, ...]
     """Chemical symbols the members were trained on."""
     data: TrainingData
-    members: tuple[Member, ...]
+    members: Annotated[tuple[Member, ...], Field(min_length=1)]
     metrics: Metrics
     structure: Structure
     """A geometry relaxed with the ensemble, to start from."""
@@ -102,7 +104,12 @@ class Card:
     @property
     def best(self) -> Member:
         """The member with the smallest validation force error (energy error, if it has no forces)."""
-        return min(self.members, key=lambda m: (m.validation.force_mae or 0.0, m.validation.energy_mae or 0.0))
+
+        def error(member: Member) -> tuple[float, float]:
+            e = member.validation
+            return math.inf if e.force_mae is None else e.force_mae, math.inf if e.energy_mae is None else e.energy_mae
+
+        return min(self.members, key=error)
 
 
 _ADAPTER = TypeAdapter(Card)
@@ -130,5 +137,5 @@ def read_card(folder: Path) -> Card:
         mistake = error.errors()[0]
         where = ".".join(str(part) for part in mistake["loc"])
         raise RegistryError(f"{file}: not a valid card ({where}: {mistake['msg']}); get the entry again") from error
-    object.__setattr__(card, "path", folder)
-    return card
+    # An entry is found by its folder, so a copied folder is an entry of its own.
+    return replace(card, name=folder.resolve().name, path=folder)

@@ -18,7 +18,7 @@ from schnet_ase.errors import CheckpointError
 from schnet_ase.files import atomic_write
 from schnet_ase.model import SchNet, SchNetConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = "1"
 
 
 class Tensors(NamedTuple):
@@ -51,7 +51,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], kind
     text = json.dumps(header, sort_keys=True)
     metadata = {
         "schnet_ase": kind,
-        "version": str(FORMAT_VERSION),
+        "version": FORMAT_VERSION,
         "header": text,
         "sha256": _digest(tensors, kind, text),
     }
@@ -80,10 +80,10 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> Tensors:
         ) from error
     if "schnet_ase" not in metadata:
         raise CheckpointError(f"{file}: a safetensors file of another program; expected one written by schnet_ase")
-    if not metadata.get("version", "").isdecimal() or int(metadata["version"]) > FORMAT_VERSION:
+    if metadata.get("version") != FORMAT_VERSION:
         raise CheckpointError(
-            f"{file}: format version {metadata.get('version')!r}, this schnet_ase reads up to {FORMAT_VERSION}; "
-            "upgrade schnet_ase"
+            f"{file}: format version {metadata.get('version')!r:.20}, this schnet_ase reads {FORMAT_VERSION!r}; "
+            "upgrade schnet_ase if it is newer"
         )
     if metadata["schnet_ase"] != kind:
         raise CheckpointError(f"{file}: holds a {metadata['schnet_ase']}; expected a {kind}")
@@ -92,7 +92,10 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> Tensors:
         raise CheckpointError(
             f"{file}: the content is not what was written (SHA-256 differs): changed or damaged; get it again"
         )
-    return Tensors(tensors, json.loads(text))
+    try:
+        return Tensors(tensors, json.loads(text))
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{file}: header is not JSON ({error})") from error
 
 
 def save_model(model: SchNet, path: str | os.PathLike[str], /, **metadata: Any) -> None:
@@ -131,19 +134,29 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:
     """
     tensors, header = read_tensors(path, "model")
     try:
-        model = SchNet(SchNetConfig(**header["config"]))
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and dropped at once
+            model = SchNet(SchNetConfig(**header["config"]))
         model.to(tensors["embedding.weight"].dtype)
         model.load_state_dict(tensors)
+        model.elements = None if header["elements"] is None else tuple(header["elements"])
     except (ValidationError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).replace("\n", " ")
         raise CheckpointError(f"{path}: config and weights do not fit this schnet_ase ({reason})") from error
-    model.elements = None if header["elements"] is None else tuple(header["elements"])
     return model.eval()
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata that was given to `save_model`."""
-    provenance: dict[str, Any] = read_tensors(path, "model").header["provenance"]
+    """The metadata that was given to `save_model`.
+
+    Raises
+    ------
+    CheckpointError
+        Naming the file and the reason.
+    """
+    header = read_tensors(path, "model").header
+    if not isinstance(header.get("provenance"), dict):
+        raise CheckpointError(f"{path}: header has no provenance")
+    provenance: dict[str, Any] = header["provenance"]
     return provenance
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -101,12 +102,8 @@ class Evaluator:
         system = geometry(atoms)
         _check(system, self.model.elements, self.model.config.max_z)
         graph = self._update_graph(system)
-        threads = torch.get_num_threads()
-        try:
-            torch.set_num_threads(self.threads or threads)
+        with _threads(self.threads):
             prediction = predict(self.model, graph)
-        finally:
-            torch.set_num_threads(threads)
         assert prediction.forces is not None
         assert prediction.virial is not None
         stress = None
@@ -133,6 +130,19 @@ class Evaluator:
             )
         _check_distances(system, pairs.first, pairs.second, pairs.shifts)
         return self._graph
+
+
+@contextlib.contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """PyTorch's number of threads is one for the process; it is put back."""
+    before = torch.get_num_threads()
+    if n is not None:
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        if n is not None:
+            torch.set_num_threads(before)
 
 
 def _check(system: Geometry, elements: Sequence[int] | None, max_z: int) -> None:

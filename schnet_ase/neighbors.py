@@ -8,6 +8,8 @@ import numpy as np
 from matscipy.neighbours import neighbour_list as matscipy_neighbour_list
 from numpy.typing import NDArray
 
+from schnet_ase.errors import StructureError
+
 # Up to here a molecule's all pairs are cheaper than finding the near ones, and the list never goes stale.
 ALL_PAIRS_MAX_ATOMS = 64
 
@@ -74,13 +76,13 @@ def neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutof
 
     Raises
     ------
-    ValueError
+    StructureError
         A periodic system without a cutoff, or periodic directions that do not span a volume.
     """
     pbc = np.asarray(pbc, dtype=bool)
     if cutoff is None:
         if pbc.any():
-            raise ValueError(
+            raise StructureError(
                 "a model without an envelope counts every pair and cannot take a periodic system; "
                 'use a model with envelope="cosine" or "polynomial", or set atoms.pbc = False'
             )
@@ -168,7 +170,7 @@ def _box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float)
         box[~pbc] = normals * (extent + 2.0 * cutoff)[:, None]
     volume = abs(np.linalg.det(box))
     if not volume > 1e-9 * np.prod(np.linalg.norm(box, axis=1)):
-        raise ValueError(f"the periodic cell vectors do not span a volume: {box[pbc].tolist()}; set atoms.cell")
+        raise StructureError(f"the periodic cell vectors do not span a volume: {box[pbc].tolist()}; set atoms.cell")
     return box
 
 

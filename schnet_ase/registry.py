@@ -48,10 +48,7 @@ def list_models() -> list[Card]:
     RegistryError
         A card is not valid.
     """
-    cards: dict[str, Card] = {}
-    for folder in _entries():
-        cards.setdefault(folder.name, read_card(folder))
-    return [cards[name] for name in sorted(cards)]
+    return [read_card(folder) for _, folder in sorted(_folders().items())]
 
 
 def get_card(name: str) -> Card:
@@ -62,13 +59,9 @@ def get_card(name: str) -> Card:
     RegistryError
         There is no such entry; the message lists near names.
     """
-    folders: dict[str, Path] = {}
-    for folder in _entries():
-        folders.setdefault(folder.name, folder)
+    folders = _folders()
     if name not in folders:
-        near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4) or sorted(folders)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"no entries were found; set {SEARCH_VARIABLE}"
-        raise RegistryError(f"no model {name!r}: neither a registry entry nor a file; {hint}")
+        raise _unknown(name)
     return read_card(folders[name])
 
 
@@ -96,6 +89,8 @@ def locate(name: str | os.PathLike[str]) -> Loaded:
     if _is_file(name):
         return Loaded(load_checkpoint(name), Path(name))
     entry, _, member = str(name).partition("/")
+    if not entry or "/" in member or entry not in _folders():
+        raise _unknown(str(name))
     card = get_card(entry)
     file = f"{member}.safetensors" if member else card.best.file
     return _load_member(card, file)
@@ -124,6 +119,21 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
         return [locate(name)]
     card = get_card(str(name))
     return [_load_member(card, m.file) for m in card.members]
+
+
+def _folders() -> dict[str, Path]:
+    """Every entry's folder by its name, the first of a name."""
+    folders: dict[str, Path] = {}
+    for folder in _entries():
+        folders.setdefault(folder.name, folder)
+    return folders
+
+
+def _unknown(name: str) -> RegistryError:
+    folders = _folders()
+    near = difflib.get_close_matches(name.partition("/")[0], folders, n=3, cutoff=0.4) or sorted(folders)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"no entries were found; set {SEARCH_VARIABLE}"
+    return RegistryError(f"no model {name!r}: neither a registry entry nor a file; {hint}")
 
 
 def _entries() -> Iterator[Path]:

@@ -314,6 +314,18 @@ def test_tensors_that_changed_names(file: Path) -> None:
     assert "SHA-256" in assert_refused(file)
 
 
+@pytest.mark.parametrize("change", [{"shape": [3, 2]}, {"shape": [6]}, {"dtype": "I64"}, {"name": "moments2"}], ids=str)
+def test_tensor_of_the_same_bytes_read_as_another(tmp_path: Path, change: dict[str, Any]) -> None:
+    # A training state is not held against a network, so only the digest can tell.
+    state = tmp_path / "state.safetensors"
+    write_tensors(state, {"moments": torch.rand(2, 3, dtype=torch.float64)}, "training state", {})
+    header, data = split_header(state.read_bytes())
+    tensor = header.pop("moments")
+    header[change.get("name", "moments")] = {key: change.get(key, value) for key, value in tensor.items()}
+    state.write_bytes(join_header(header, data))
+    assert "SHA-256" in assert_refused(state, lambda path: read_tensors(path, "training state"))
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_flipping_any_bit_is_refused_or_changes_nothing(file: Path, place: float, bit: int) -> None:

@@ -69,6 +69,8 @@ def check_frames(frames: Sequence[Frame], source: str, *, energies: bool, forces
         where = f"{source}: frame {index}"
         if n_atoms == 0:
             raise DataError(f"{where} has no atoms; remove it")
+        if frame.geometry.positions.shape != (n_atoms, 3):
+            raise DataError(f"{where} has positions of shape {frame.geometry.positions.shape}; expected ({n_atoms}, 3)")
         if not np.isfinite(frame.geometry.positions).all():
             raise DataError(f"{where} has NaN or infinite positions; remove it")
         if energies:

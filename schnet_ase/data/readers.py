@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
+import io
 import os
+import sqlite3
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -55,6 +59,8 @@ def read_dataset(
     file = Path(path)
     if not file.is_file():
         raise DataError(f"{file}: no such file; expected reference data (.npz, .db, .extxyz, ...)")
+    if energy_unit is not None and energy_unit not in IN_EV:
+        raise DataError(f"{file}: energy_unit is {energy_unit!r}; expected one of {', '.join(IN_EV)}")
     reader, default_unit, convention = _reader(file)
     unit = energy_unit or default_unit
     try:
@@ -63,6 +69,8 @@ def read_dataset(
         raise
     except Exception as error:  # ase.io's readers raise whatever their parser met
         raise DataError(f"{file}: cannot be read as {convention} ({type(error).__name__}: {error})") from error
+    if not frames:
+        raise DataError(f"{file}: no frames; expected at least one")
     assumed = "as given" if energy_unit else f"assumed, as {convention} files have it"
     return Dataset(frames, file.name, sha256(file), f"Å, {unit}, {unit}/Å ({assumed})")
 
@@ -79,23 +87,26 @@ def _reader(file: Path) -> tuple[Reader, EnergyUnit, str]:
 
 
 def _read_npz(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
-    try:
-        archive = np.load(file)
-    except (zipfile.BadZipFile, ValueError, EOFError) as error:
-        raise DataError(f"{file}: truncated or not an .npz file ({error})") from error
-    with archive:
+    with open(file, "rb") as stream:  # np.load leaves a damaged file open
+        try:
+            archive = np.load(stream)
+        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+            raise DataError(f"{file}: truncated or not an .npz file ({error})") from error
         z_name, r_name = _first(archive, file, "nuclear_charges", "z"), _first(archive, file, "coords", "R")
         e_name = energy_key or ("energies" if "energies" in archive else "E")
         f_name = forces_key or ("forces" if "forces" in archive else "F")
         numbers, coords = archive[z_name].astype(np.int64), archive[r_name].astype(float)
         energies = archive[e_name].astype(float) if e_name in archive else None
         forces = archive[f_name].astype(float) if f_name in archive else None
+    if numbers.ndim != 1:
+        raise DataError(f"{file}: {z_name} has shape {numbers.shape}; expected (atoms,)")
     if coords.ndim != 3 or coords.shape[1:] != (len(numbers), 3):
         raise DataError(f"{file}: {r_name} has shape {coords.shape}; expected (frames, {len(numbers)}, 3)")
     for name, labels in ((e_name, energies), (f_name, forces)):
         if labels is not None and len(labels) != len(coords):
             raise DataError(
-                f"{file}: {name} has {len(labels)} frames, {r_name} {len(coords)}: frame {len(labels)} differs"
+                f"{file}: {name} has {len(labels)} frames and {r_name} {len(coords)}; "
+                f"frame {min(len(labels), len(coords))} is the first without its partner"
             )
     cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
     for index, positions in enumerate(coords):
@@ -104,21 +115,31 @@ def _read_npz(file: Path, energy_key: str | None, forces_key: str | None) -> Ite
 
 
 def _read_db(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
+    # ASE would make a database of any file it is given; this looks without writing.
+    with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
+            raise DataError(f"{file}: not an ASE database (no table of systems)")
     with ase.db.connect(file) as database:
         for index, row in enumerate(database.select()):
             # ISO17 keeps its labels as `total_energy` and `atomic_forces`, outside ASE's own columns.
             labels = {**row.key_value_pairs, **row.data}
-            energy = labels.get(energy_key or "total_energy", row.get("energy") if energy_key is None else None)
-            forces = labels.get(forces_key or "atomic_forces", row.get("forces") if forces_key is None else None)
+            energy = labels.get(energy_key or "total_energy", row.get(energy_key or "energy"))
+            forces = labels.get(forces_key or "atomic_forces", row.get(forces_key or "forces"))
             geometry = Geometry(row.numbers.astype(np.int64), row.positions, np.asarray(row.cell, float), row.pbc)
             yield Frame(geometry, _scalar(energy, file, index), None if forces is None else np.asarray(forces, float))
 
 
 def _read_ase(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
-    for index, atoms in enumerate(ase.io.iread(file, ":")):
+    if file.name.endswith((".xyz.gz", ".extxyz.gz")):
+        # ASE seeks in the file, and a gzipped one is unpacked from its start every time.
+        frames = ase.io.iread(io.StringIO(gzip.decompress(file.read_bytes()).decode()), ":", format="extxyz")
+    else:
+        frames = ase.io.iread(file, ":")
+    for index, atoms in enumerate(frames):
         results = {} if atoms.calc is None else atoms.calc.results
-        energy = atoms.info.get(energy_key) if energy_key else results.get("energy", atoms.info.get("energy"))
-        forces = atoms.arrays.get(forces_key) if forces_key else results.get("forces", atoms.arrays.get("forces"))
+        # ASE moves labels of its own names from the file into a calculator.
+        energy = atoms.info.get(energy_key or "energy", results.get(energy_key or "energy"))
+        forces = atoms.arrays.get(forces_key or "forces", results.get(forces_key or "forces"))
         yield Frame(
             _geometry(atoms), _scalar(energy, file, index), None if forces is None else np.asarray(forces, float)
         )

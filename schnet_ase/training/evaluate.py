@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from ase.data import chemical_symbols
 
 from schnet_ase.data import Dataset

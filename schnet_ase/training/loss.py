@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -97,6 +98,28 @@ def compiled_step(model: SchNet, energy_weight: float, force_weight: float) -> G
         for parameter, g in zip(parameters, gradient, strict=True):
             parameter.grad = g
         return loss
+
+    return step
+
+
+def compiled_or_eager_step(model: SchNet, energy_weight: float, force_weight: float) -> GradientStep:
+    """`compiled_step`; where this machine cannot compile it after all, `eager_step` with a warning."""
+    current = compiled_step(model, energy_weight, force_weight)
+    first = True
+
+    def step(batch: Batch) -> Tensor:
+        nonlocal current, first
+        try:
+            return current(batch)
+        except Exception as error:  # compilers fail in ways of their own
+            if not first:
+                raise
+            reason = str(error).strip().splitlines()[0]
+            warnings.warn(f"the training step could not be compiled ({reason}); it runs slower without", stacklevel=2)
+            current = eager_step(model, energy_weight, force_weight)
+            return current(batch)
+        finally:
+            first = False
 
     return step
 

@@ -26,10 +26,18 @@ from schnet_ase.training.batches import batch_indices, batch_to, collate, make_e
 from schnet_ase.training.config import RunConfig, TrainingConfig
 from schnet_ase.training.evaluate import evaluate
 from schnet_ase.training.history import Row, draw_history, write_metrics
-from schnet_ase.training.loss import GradientStep, can_compile, compiled_step, eager_step, energy_force_loss
+from schnet_ase.training.loss import (
+    GradientStep,
+    can_compile,
+    compiled_or_eager_step,
+    compiled_step,
+    eager_step,
+    energy_force_loss,
+)
 from schnet_ase.training.normalization import fit_normalization
 
 BEST, STATE = "best.safetensors", "state.safetensors"
+STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute, a step saves about ten milliseconds
 SECONDS_BETWEEN_PICTURES = 30.0
 Report = Callable[[int, Row | None], None]
 """Told the steps done and, after a validation, its row."""
@@ -185,9 +193,15 @@ class _Trainer:
     def _gradient_step(self) -> GradientStep:
         t = self.training
         uniform = same_shape(self.examples) and not self.config.model.dropout
-        wanted = t.compile if t.compile is not None else (can_compile() and t.steps >= 5000)
-        if wanted and uniform:
+        if t.compile and not uniform:
+            raise TrainingError(
+                "training.compile = true needs frames with as many atoms and pairs as each other and no dropout; "
+                "leave it out or set it to false"
+            )
+        if t.compile:
             return compiled_step(self.model, t.energy_weight, t.force_weight)
+        if t.compile is None and uniform and can_compile() and t.steps >= STEPS_WORTH_COMPILING:
+            return compiled_or_eager_step(self.model, t.energy_weight, t.force_weight)
         return eager_step(self.model, t.energy_weight, t.force_weight)
 
     def _validate(self, training_loss: float) -> Row:

@@ -1,0 +1,36 @@
+"""Every example runs, and writes its picture; the README's Python runs as printed."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from schnet_ase.training import load_config
+from tests.frames import write_ethanol
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SHORT = {"01-molecular-dynamics": ["--steps", "40"], "02-optimization": ["--fmax", "0.05"]}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
+def test_example(example, tmp_path):
+    subprocess.run([sys.executable, example, *SHORT[example.stem]], cwd=tmp_path, check=True)
+    assert (tmp_path / f"{example.stem}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_configurations(tmp_path):
+    for name in ("frames.extxyz", "rmd17_ethanol_train_01.npz", "rmd17_ethanol_test_01.npz"):
+        write_ethanol(tmp_path / name, 2)
+    for file in (ROOT / "examples").glob("*.toml"):
+        assert load_config(file, tmp_path).folds == 5
+
+
+def test_python_of_the_readme(tmp_path):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True, timeout=300
+    )
+    assert "BFGS" in result.stdout

@@ -1,0 +1,128 @@
+"""The shipped ensemble: its card, its errors, its dynamics, and that the README quotes it as it is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import units
+from ase.calculators.fd import calculate_numerical_forces
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.verlet import VelocityVerlet
+
+from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
+from schnet_ase.checkpoint import read_provenance
+from schnet_ase.data import read_dataset
+from schnet_ase.files import sha256
+from schnet_ase.registry import get_card
+from schnet_ase.testing import check_calculator
+from schnet_ase.training.evaluate import evaluate_dataset
+
+ROOT = Path(__file__).parent.parent
+DATA = ROOT.parent / "shared" / "data" / "rmd17"
+CALCULATORS = [SchNetCalculator, SchNetEnsembleCalculator]
+
+
+@pytest.fixture(scope="module")
+def card():
+    return get_card("rmd17-ethanol")
+
+
+def test_files_are_those_of_the_card(card):
+    assert len(card.members) == 5
+    for member in card.members:
+        assert sha256(card.path / member.file) == member.sha256
+
+
+def test_members_have_the_architecture_of_the_preset(card):
+    from schnet_ase import SchNetConfig
+
+    for k in range(1, 6):
+        assert load_model(f"rmd17-ethanol/fold-{k}").config == SchNetConfig.md()
+
+
+def test_no_member_saw_the_calibration_frames(card):
+    for member in card.members:
+        p = read_provenance(card.path / member.file)
+        assert len(p["calibration_frames"]) == 50
+        assert set(p["calibration_frames"]).isdisjoint(p["training_frames"] + p["validation_frames"])
+
+
+def test_errors_are_as_small_as_we_promise(card):
+    errors = card.metrics.test
+    assert errors.n_frames == 1000
+    assert 1000 * errors.force_mae <= 11.0
+    assert 1000 * errors.energy_mae <= 2.5
+
+
+def test_errors_on_the_test_file_are_those_of_the_card(card):
+    file = DATA / card.data.test_file
+    if not file.is_file():
+        pytest.skip("the rMD17 files are not here: errors on the card cannot be measured again")
+    assert sha256(file) == card.data.test_sha256
+    models = [load_model(f"rmd17-ethanol/fold-{k}") for k in range(1, 6)]
+    result = evaluate_dataset(models, read_dataset(file))
+    assert result.mean().errors().force_mae == pytest.approx(card.metrics.test.force_mae, rel=1e-3)
+    assert result.mean().errors().energy_mae == pytest.approx(card.metrics.test.energy_mae, rel=1e-2)
+    for m, member in enumerate(card.members):
+        assert result.member(m).errors().force_mae == pytest.approx(member.test.force_mae, rel=1e-3)
+
+
+@pytest.mark.parametrize("calculator", CALCULATORS)
+def test_relaxed_structure_is_a_minimum(card, calculator):
+    atoms = card.structure.atoms()
+    atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol", dtype="float64")
+    assert np.abs(atoms.get_forces()).max() < 2e-3
+
+
+@pytest.mark.parametrize("calculator", CALCULATORS)
+def test_physics(card, calculator):
+    atoms = card.structure.atoms()
+    atoms.rattle(0.05, seed=0)
+    check_calculator(calculator("rmd17-ethanol", dtype="float64"), atoms)
+
+
+@pytest.mark.parametrize("calculator", CALCULATORS)
+def test_float32_forces_are_those_of_float64(card, calculator):
+    atoms = card.structure.atoms()
+    atoms.rattle(0.05, seed=1)
+    single, double = calculator("rmd17-ethanol"), calculator("rmd17-ethanol", dtype="float64")
+    assert np.abs(single.get_forces(atoms) - double.get_forces(atoms)).max() < 1e-4
+    atoms.calc = double
+    assert np.abs(calculate_numerical_forces(atoms, eps=1e-4) - double.get_forces(atoms)).max() < 1e-5
+
+
+def run_nve(card, timestep_fs, ps, dtype):
+    """Total energies in meV/atom every fs, after velocities for 300 K."""
+    atoms = card.structure.atoms()
+    atoms.calc = SchNetCalculator("rmd17-ethanol", dtype=dtype)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+    Stationary(atoms)
+    ZeroRotation(atoms)
+    dynamics = VelocityVerlet(atoms, timestep_fs * units.fs)
+    energies = []
+    dynamics.attach(lambda: energies.append(atoms.get_total_energy()), interval=round(1 / timestep_fs))
+    dynamics.run(round(1000 * ps / timestep_fs))
+    return 1000 * np.array(energies) / len(atoms)
+
+
+def test_energy_is_conserved_in_float32(card):
+    """No drift beyond 0.01 meV/atom/ps: the slope over 2 ps, where its own uncertainty is that small."""
+    energies = run_nve(card, 0.5, 2.0, "float32")
+    halves = np.array_split(energies, 4)
+    assert abs(halves[-1].mean() - halves[0].mean()) / 1.5 < 0.05
+    assert np.ptp(energies) < 5.0
+
+
+def test_energy_fluctuation_falls_with_the_square_of_the_time_step(card):
+    fluctuation = [run_nve(card, dt, 0.1, "float64").std() for dt in (0.25, 0.5, 1.0)]
+    order = np.log2([fluctuation[1] / fluctuation[0], fluctuation[2] / fluctuation[1]])
+    assert np.all((order > 1.7) & (order < 2.3)), order
+
+
+def test_readme_quotes_the_card(card):
+    readme = (ROOT / "README.md").read_text()
+    for k, member in enumerate(card.members, start=1):
+        errors = member.test
+        assert f"| fold-{k} | {1000 * errors.energy_mae:.2f} | {1000 * errors.force_mae:.2f} |" in readme
+    test = card.metrics.test
+    assert f"| **ensemble mean** | **{1000 * test.energy_mae:.2f}** | **{1000 * test.force_mae:.2f}** |" in readme
