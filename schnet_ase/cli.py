@@ -284,7 +284,7 @@ def train(config: Path, output: Path | None, data_root: Path | None, device: str
             progress.update(step - progress.done, "" if row is None else describe(row))
 
         result = train_from_config(run, folder, device=device, report=report)
-    print(f"best at step {result.best.step}: {describe(result.best)}")
+    _print_errors(f"validation of the best weights, step {result.best.step}", result.best.errors)
     print(f"wrote {result.path}, {folder}/metrics.csv, {folder}/learning_curve.png")
 
 

@@ -23,18 +23,14 @@ class Progress:
         What is being done.
     unit
         Name of a unit.
-    initial
-        Units already done by an earlier run.
     """
 
-    def __init__(self, total: int, description: str, unit: str = "step", initial: int = 0) -> None:
+    def __init__(self, total: int, description: str, unit: str = "step") -> None:
         self.total, self.description, self.unit = total, description, unit
-        self.done = self.initial = initial
-        self._start = self._last_line = time.monotonic()
+        self.done = 0
+        self._last_line, self._last_done = time.monotonic(), 0
         terminal = sys.stderr.isatty()
-        self._bar = (
-            tqdm(total=total, desc=description, unit=unit, initial=initial, dynamic_ncols=True) if terminal else None
-        )
+        self._bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if terminal else None
 
     def update(self, n: int = 1, note: str = "") -> None:
         """`n` more units are done; `note` is shown beside the rate."""
@@ -46,10 +42,10 @@ class Progress:
             return
         now = time.monotonic()
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            rate = (self.done - self.initial) / (now - self._start)
-            left = (self.total - self.done) / rate if rate else float("inf")
-            line = f"{self.description}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left:.0f} s left"
+            rate = (self.done - self._last_done) / (now - self._last_line)
+            self._last_line, self._last_done = now, self.done
+            left = tqdm.format_interval((self.total - self.done) / rate) if rate > 1.0 else "?"
+            line = f"{self.description}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left} left"
             print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
     def print(self, line: str) -> None:

@@ -213,6 +213,11 @@ def test_structure_of_unknown_element(here, mistake):
     assert "not trained on N; it knows H, C, O" in mistake("md", "ethanol-emt", "nh3.xyz")
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_device_that_is_not_there(here, mistake, device):
+    assert f"device '{device}' cannot be used here" in mistake("md", "ethanol-emt", "--device", device)
+
+
 def test_file_without_molecule(here, mistake):
     save_model(SchNet(SchNetConfig.small()), "model.safetensors")
     assert "give a STRUCTURE" in mistake("md", "model.safetensors")

@@ -113,7 +113,7 @@ def _train_folds(
     with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
         queue, stop = manager.Queue(), manager.Event()
         futures: list[Future[TrainingResult]] = [
-            pool.submit(_train_in_process, config, k, folder / fold_name(k), device, threads, queue, stop)
+            pool.submit(_train_in_process, config, k, folder / fold_name(k), device, threads, queue, stop, os.getpid())
             for k in range(config.folds)
         ]
         try:
@@ -154,9 +154,10 @@ def _train_in_process(
     threads: int,
     queue: Queue[FoldProgress],
     stop: Event,
+    parent: int,
 ) -> TrainingResult:
     torch.set_num_threads(threads)
-    parent, last = os.getppid(), time.monotonic()
+    last = time.monotonic()
 
     def report(step: int, row: Row | None) -> None:
         nonlocal last

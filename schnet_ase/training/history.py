@@ -6,49 +6,53 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from schnet_ase.files import atomic_write
-from schnet_ase.metrics import KCAL_PER_MOL, MEV
+from schnet_ase.metrics import KCAL_PER_MOL, MEV, Errors
 from schnet_ase.plots import learning_curve
 
 
 class Row(NamedTuple):
-    """One validation; energies in eV, forces in eV/Å."""
+    """One validation."""
 
     step: int
     epoch: float
     learning_rate: float
     training_loss: float
-    """Mean over the steps since the last validation, weights as they were at each."""
+    """Mean over the steps since the last validation, weights as they were at each; (eV/Å)²."""
     validation_loss: float
-    energy_mae: float
-    energy_rmse: float
-    energy_per_atom_mae: float
-    energy_per_atom_rmse: float
-    force_mae: float
-    force_rmse: float
+    errors: Errors
+    """On the validation frames."""
     seconds: float
     """Of training since it was first started, interruptions left out."""
 
+    def to_json(self) -> dict[str, Any]:
+        return {**self._asdict(), "errors": asdict(self.errors)}
 
-_PLAIN = ("step", "epoch", "learning_rate", "training_loss", "validation_loss")
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Row:
+        return cls(**{**table, "errors": Errors(**table["errors"])})
+
+
 _ERRORS = ("energy_mae", "energy_rmse", "energy_per_atom_mae", "energy_per_atom_rmse", "force_mae", "force_rmse")
 
 
 def write_metrics(rows: Sequence[Row], folder: Path) -> None:
-    """Write ``metrics.csv``, atomically."""
+    """Write ``metrics.csv``, atomically: losses in (eV/Å)², errors in meV and kcal/mol, of forces per Å."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_PLAIN, *(f"{e}_meV" for e in _ERRORS), *(f"{e}_kcal_per_mol" for e in _ERRORS), "seconds"])
+    plain = Row._fields[:5]
+    writer.writerow([*plain, *(f"{e}_meV" for e in _ERRORS), *(f"{e}_kcal_per_mol" for e in _ERRORS), "seconds"])
     for row in rows:
-        errors = [getattr(row, name) for name in _ERRORS]
+        errors = [getattr(row.errors, name) for name in _ERRORS]
         writer.writerow(
             [
-                *(f"{getattr(row, name):.6g}" for name in _PLAIN),
-                *(f"{MEV * e:.4f}" for e in errors),
-                *(f"{KCAL_PER_MOL * e:.5f}" for e in errors),
+                *(f"{value:.6g}" for value in row[:5]),
+                *("" if e is None else f"{MEV * e:.4f}" for e in errors),
+                *("" if e is None else f"{KCAL_PER_MOL * e:.5f}" for e in errors),
                 f"{row.seconds:.1f}",
             ]
         )
@@ -61,8 +65,8 @@ def draw_history(rows: Sequence[Row], folder: Path) -> None:
         [r.step for r in rows],
         [r.training_loss for r in rows],
         [r.validation_loss for r in rows],
-        [MEV * r.energy_mae for r in rows],
-        [MEV * r.force_mae for r in rows],
+        [MEV * _or_nan(r.errors.energy_mae) for r in rows],
+        [MEV * _or_nan(r.errors.force_mae) for r in rows],
         folder / "learning_curve.png",
     )
 
@@ -70,8 +74,13 @@ def draw_history(rows: Sequence[Row], folder: Path) -> None:
 def describe(row: Row) -> str:
     """A validation in a line, for logs and bars."""
     parts = [f"validation loss {row.validation_loss:.3g}"]
-    if not math.isnan(row.energy_mae):
-        parts.append(f"E {MEV * row.energy_mae:.2f} meV")
-    if not math.isnan(row.force_mae):
-        parts.append(f"F {MEV * row.force_mae:.2f} meV/Å ({KCAL_PER_MOL * row.force_mae:.3f} kcal/mol/Å) MAE")
+    if row.errors.energy_mae is not None:
+        parts.append(f"E {MEV * row.errors.energy_mae:.2f} meV")
+    if row.errors.force_mae is not None:
+        mae = row.errors.force_mae
+        parts.append(f"F {MEV * mae:.2f} meV/Å ({KCAL_PER_MOL * mae:.3f} kcal/mol/Å) MAE")
     return ", ".join(parts)
+
+
+def _or_nan(error: float | None) -> float:
+    return math.nan if error is None else error

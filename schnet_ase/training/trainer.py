@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Callable
@@ -119,19 +118,16 @@ class _Trainer:
     ) -> None:
         self.config, self.training, self.folder, self.seed = config, config.training, folder, seed
         self.device = resolve_device(device)
-        self.identity = json.loads(
-            json.dumps(
-                {
-                    "config": config.model.to_dict(),
-                    "training": asdict(config.training),
-                    "seed": seed,
-                    "data_sha256": dataset.sha256,
-                    "data_file": dataset.source,
-                    "training_frames": split.training.tolist(),
-                    "validation_frames": split.validation.tolist(),
-                }
-            )
-        )
+        # What makes it this training: a state of another one is not gone on with.
+        self.identity: dict[str, Any] = {
+            "config": config.model.to_dict(),
+            "training": asdict(config.training),
+            "seed": seed,
+            "data_sha256": dataset.sha256,
+            "data_file": dataset.source,
+            "training_frames": split.training.tolist(),
+            "validation_frames": split.validation.tolist(),
+        }
         cutoff = config.model.pair_cutoff
         self.examples = [make_example(dataset.frames[i], cutoff) for i in split.training]
         self.validation = [make_example(dataset.frames[i], cutoff) for i in split.validation]
@@ -140,7 +136,6 @@ class _Trainer:
         fit_normalization(self.model, [dataset.frames[i] for i in split.training])
         self.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval()
-        self.average.elements = self.model.elements
         # Lists made once: walking the modules every step costs as much as the optimizer.
         self.parameters = list(self.model.parameters())
         self.averaged = list(self.average.parameters())
@@ -211,7 +206,6 @@ class _Trainer:
             torch.from_numpy(result.energy), torch.empty(0), torch.from_numpy(result.forces), virial=None
         )
         loss = energy_force_loss(prediction, labels, self.training.energy_weight, self.training.force_weight).item()
-        errors = result.errors()
         if not math.isfinite(loss):
             raise TrainingError(
                 f"validation loss is {loss} at step {self.step}; lower training.learning_rate or set training.clip; "
@@ -224,20 +218,15 @@ class _Trainer:
             learning_rate(self.step - 1, self.training),
             training_loss,
             loss,
-            energy_mae=_number(errors.energy_mae),
-            energy_rmse=_number(errors.energy_rmse),
-            energy_per_atom_mae=_number(errors.energy_per_atom_mae),
-            energy_per_atom_rmse=_number(errors.energy_per_atom_rmse),
-            force_mae=_number(errors.force_mae),
-            force_rmse=_number(errors.force_rmse),
-            seconds=self.seconds,
+            result.errors(),
+            self.seconds,
         )
 
     def _keep(self, row: Row) -> None:
         """Write the model if it is the best, then the state: a kill between the two repeats work and loses none."""
         if all(row.validation_loss < r.validation_loss for r in self.history):
             save_model(
-                self.average, self.folder / BEST, **self.identity, validation=row._asdict(), versions=library_versions()
+                self.average, self.folder / BEST, **self.identity, validation=row.to_json(), versions=library_versions()
             )
         self.history.append(row)
         tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
@@ -248,7 +237,7 @@ class _Trainer:
             for key, value in entry.items()
         }
         tensors["rng"] = torch.get_rng_state()
-        header = {"identity": self.identity, "step": self.step, "history": [list(r) for r in self.history]}
+        header = {"identity": self.identity, "step": self.step, "history": [r.to_json() for r in self.history]}
         write_tensors(self.folder / STATE, tensors, "training state", header)
         write_metrics(self.history, self.folder)
         now = time.monotonic()
@@ -273,7 +262,7 @@ class _Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         torch.set_rng_state(tensors["rng"])
         self.step = header["step"]
-        self.history = [Row(*values) for values in header["history"]]
+        self.history = [Row.from_json(table) for table in header["history"]]
         self.seconds = self.history[-1].seconds
 
     def _out_of_patience(self) -> bool:
@@ -281,10 +270,6 @@ class _Trainer:
             return False
         losses = [r.validation_loss for r in self.history]
         return len(losses) - 1 - losses.index(min(losses)) >= self.training.patience
-
-
-def _number(error: float | None) -> float:
-    return math.nan if error is None else error
 
 
 def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
