@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 from ase import units
 from ase.build import molecule
 from ase.io import Trajectory
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetEnsembleCalculator
@@ -23,7 +23,7 @@ steps = parser.parse_args().steps
 
 atoms = molecule("CH3CH2OH")
 atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol")
-MaxwellBoltzmannDistribution(atoms, temperature_K=300)
+thermalize_momenta(atoms, temperature_K=300)
 Stationary(atoms)
 
 dynamics = VelocityVerlet(atoms, timestep=0.5 * units.fs)

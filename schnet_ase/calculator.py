@@ -99,6 +99,7 @@ class SchNetCalculator(Calculator):
         PropertyNotImplementedError
             Stress was asked for, and the system is not periodic in three directions.
         """
+        self.results = {}  # those of the last atoms must not outlive a refusal of these
         super().calculate(atoms, properties, system_changes)
         system = check_request(self.atoms, properties)
         energy, energies, forces, stress = self._evaluator(system)

@@ -294,6 +294,7 @@ def train(config: Path, output: Path | None, data_root: Path | None, device: str
 @click.option("--models", "models_folder", type=click.Path(path_type=Path), help="Where the entry goes.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
+@click.option("--initial", type=click.Path(path_type=Path), help="Run whose folds' weights to start from.")
 @click.option("--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core]")
 def crossval(
     config: Path,
@@ -301,6 +302,7 @@ def crossval(
     models_folder: Path | None,
     data_root: Path | None,
     device: str,
+    initial: Path | None,
     workers: int | None,
 ) -> None:
     """Train an ensemble by cross-validation from CONFIG and register it; the same command resumes."""
@@ -324,6 +326,7 @@ def crossval(
             run,
             folder,
             models_folder or user_models(),
+            initial=initial,
             device=device,
             workers=workers,
             command=shlex.join(["schnet-ase", *sys.argv[1:]]),

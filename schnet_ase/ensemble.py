@@ -58,7 +58,7 @@ class SchNetEnsembleCalculator(Calculator):
 
     (M - 1 where DP-GEN, Comput. Phys. Commun. 253, 107206 (2020), eq. 3, divides by M.)
 
-    ASE's writers keep only the properties they know: `annotate` puts the others where they are saved.
+    ASE's writers keep only the properties they know: `annotate` puts the others where extxyz saves them.
 
     Examples
     --------
@@ -98,7 +98,8 @@ class SchNetEnsembleCalculator(Calculator):
         members = list(_members(models))
         if len(members) < 2:
             raise RegistryError(
-                f"{models} is {len(members)} model; an ensemble needs at least two, for one take SchNetCalculator"
+                f"{_name(models)} gives {len(members)} model(s); an ensemble needs at least two, "
+                "for one take SchNetCalculator"
             )
         self._evaluator = Evaluator(
             StackedSchNet(members), device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
@@ -118,6 +119,7 @@ class SchNetEnsembleCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute all properties of `atoms` into `results`; called by ASE. Raises as `SchNetCalculator`."""
+        self.results = {}  # those of the last atoms must not outlive a refusal of these
         super().calculate(atoms, properties, system_changes)
         system = check_request(self.atoms, properties)
         energy, energies, forces, stress = self._evaluator(system)
@@ -138,9 +140,10 @@ class SchNetEnsembleCalculator(Calculator):
             self.results["stress_std"] = stress.std(axis=0, ddof=1)
 
     def annotate(self, atoms: Atoms) -> None:
-        """Put the spread of the last calculation into ``atoms.info`` and ``atoms.arrays``, so that writers save it.
+        """Put the spread of the last calculation into ``atoms.info`` and ``atoms.arrays``, so that it can be saved.
 
         Keys get the prefix ``schnet_``. Each member's forces go in as one array a member, ``schnet_forces_<m>``.
+        ASE's extxyz format keeps all of them, traj only what is in ``atoms.info``, json and db neither.
 
         Raises
         ------
@@ -203,7 +206,7 @@ def forces_deviation(forces: Floats) -> Floats:
 def _members(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Iterator[SchNet]:
     if isinstance(models, str) and models.startswith("["):
         models = json.loads(models)
-    if isinstance(models, (str, os.PathLike)):
+    if isinstance(models, (str, os.PathLike, SchNet)):
         models = [models]
     for model in models:
         if isinstance(model, SchNet):
@@ -216,6 +219,8 @@ def _name(models: str | os.PathLike[str] | Sequence[ModelLike]) -> str:
     """A JSON scalar that the constructor takes again: a name or path, or a JSON list of them."""
     if isinstance(models, str) and models.startswith("["):
         return models
+    if isinstance(models, SchNet):
+        return IN_MEMORY
     if isinstance(models, (str, os.PathLike)):
         return absolute(models)
     return json.dumps([IN_MEMORY if isinstance(m, SchNet) else absolute(m) for m in models])

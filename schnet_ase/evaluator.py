@@ -79,8 +79,8 @@ class Evaluator:
             raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
-        if threads is not None and threads < 1:
-            raise ValueError(f"threads is {threads}; expected None or at least 1")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise ValueError(f"threads is {threads!r}; expected None or an integer of at least 1")
         self.device = resolve_device(device)
         model = copy.deepcopy(model)
         self.model = model.to(self.device, DTYPES[dtype])

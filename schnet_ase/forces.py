@@ -64,10 +64,10 @@ def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_
         vectors = vectors.detach().requires_grad_()
     with torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
         energies = model(graph.numbers, vectors, graph.pairs)
-    energy = energies.new_zeros(*model.member_shape, graph.n_systems).index_add(-1, graph.system, energies)
-    if not gradients:
-        return Prediction(energy, energies, None, None)
-    (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=create_graph)
+        energy = energies.new_zeros(*model.member_shape, graph.n_systems).index_add(-1, graph.system, energies)
+        if not gradients:
+            return Prediction(energy, energies, None, None)
+        (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=create_graph)
     if not create_graph:
         energy, energies, vectors = energy.detach(), energies.detach(), vectors.detach()
     first, second = graph.pairs

