@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import units
+from ase.build import molecule
 from ase.calculators.fd import calculate_numerical_forces
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
+from ase.neighborlist import build_neighbor_list
 
 from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
 from schnet_ase.checkpoint import read_provenance
@@ -47,11 +49,10 @@ def test_no_member_saw_the_calibration_frames(card):
         assert set(p["calibration_frames"]).isdisjoint(p["training_frames"] + p["validation_frames"])
 
 
-def test_errors_are_as_small_as_we_promise(card):
-    errors = card.metrics.test
-    assert errors.n_frames == 1000
-    assert 1000 * errors.force_mae <= 11.0
-    assert 1000 * errors.energy_mae <= 2.5
+def test_the_mean_is_better_than_every_member(card):
+    mean = card.metrics.test
+    assert mean.n_frames == 1000
+    assert all(mean.force_mae < m.test.force_mae and mean.energy_mae < m.test.energy_mae for m in card.members)
 
 
 def test_errors_on_the_test_file_are_those_of_the_card(card):
@@ -67,11 +68,17 @@ def test_errors_on_the_test_file_are_those_of_the_card(card):
         assert result.member(m).errors().force_mae == pytest.approx(member.test.force_mae, rel=1e-3)
 
 
-@pytest.mark.parametrize("calculator", CALCULATORS)
-def test_relaxed_structure_is_a_minimum(card, calculator):
+def test_relaxed_structure_is_ethanol_at_a_minimum(card):
     atoms = card.structure.atoms()
     atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol", dtype="float64")
     assert np.abs(atoms.get_forces()).max() < 2e-3
+    # A network has minima where it has no data, too: this one is below the hot training frames, but not by much,
+    # the members agree on it, and atoms are bonded as in ethanol.
+    assert card.data.energy_min - 0.6 < atoms.get_potential_energy() < card.data.energy_min
+    assert atoms.calc.results["forces_deviation"].max() < 0.05
+    expected = molecule("CH3CH2OH")
+    bonded = [sorted(map(len, build_neighbor_list(a, self_interaction=False).nl.neighbors)) for a in (atoms, expected)]
+    assert bonded[0] == bonded[1]
 
 
 @pytest.mark.parametrize("calculator", CALCULATORS)

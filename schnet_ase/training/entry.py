@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
-from scipy.optimize import minimize
+from ase.optimize import BFGS
 
 from schnet_ase.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
 from schnet_ase.checkpoint import save_model
@@ -21,7 +23,6 @@ from schnet_ase.forces import predict
 from schnet_ase.graph import build_graph, geometry
 from schnet_ase.metrics import Errors
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.neighbors import Floats
 from schnet_ase.training.batches import make_example
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate
@@ -165,24 +166,35 @@ def _lowest(dataset: Dataset) -> Atoms:
 
 
 def relax(models: list[SchNet], start: Atoms) -> Atoms:
-    """`start` at the nearest minimum of the mean energy, cell fixed; computed in float64."""
-    ensemble = StackedSchNet(models).to(torch.device("cpu"), torch.float64)
+    """`start` at the nearest minimum of the mean energy, cell fixed; computed in float64.
+
+    In small steps: far from its data a network has minima that are no molecules, and a line search finds them.
+    """
     atoms: Atoms = start.copy()
-
-    def energy_and_gradient(x: Floats) -> tuple[float, Floats]:
-        atoms.positions = x.reshape(-1, 3)
-        prediction = predict(ensemble, build_graph(geometry(atoms), ensemble.config.pair_cutoff))
-        assert prediction.forces is not None
-        return float(prediction.energy.mean()) - offset, -prediction.forces.mean(0).numpy().ravel()
-
-    offset = 0.0
-    offset = energy_and_gradient(atoms.positions.ravel())[0]
-    found = minimize(
-        energy_and_gradient,
-        atoms.positions.ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"gtol": 1e-4, "ftol": 1e-14, "maxiter": 2000},
-    )
-    atoms.positions = found.x.reshape(-1, 3)
+    atoms.calc = _MeanEnergy(models)
+    with BFGS(atoms, logfile=None, maxstep=0.05) as optimizer:
+        optimizer.run(fmax=1e-3, steps=1000)
+    atoms.calc = None
     return atoms
+
+
+class _MeanEnergy(Calculator):
+    """Just enough of a calculator for ASE's optimizer; training knows nothing of the package's own."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - ASE's form
+
+    def __init__(self, models: list[SchNet]) -> None:
+        super().__init__()
+        self.ensemble = StackedSchNet(models).to(torch.device("cpu"), torch.float64)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
+        prediction = predict(self.ensemble, build_graph(geometry(self.atoms), self.ensemble.config.pair_cutoff))
+        assert prediction.forces is not None
+        self.results = {"energy": float(prediction.energy.mean()), "forces": prediction.forces.mean(0).numpy()}
