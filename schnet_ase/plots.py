@@ -81,7 +81,7 @@ def molecular_dynamics(
     panels[1].set_ylabel("temperature (K)")
     if deviation is not None:
         panels[2].plot(time, deviation, color="tab:purple", lw=0.8)
-        panels[2].set_ylabel("largest forces_deviation (eV/Å)")
+        panels[2].set_ylabel("forces_deviation,\nlargest (eV/Å)")
         panels[2].set_ylim(bottom=0.0)
     panels[-1].set_xlabel("time (ps)")
     _save(figure, path)
