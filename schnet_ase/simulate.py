@@ -94,7 +94,12 @@ def run_md(
     dynamics: Langevin | VelocityVerlet
     if thermostat:
         dynamics = Langevin(
-            atoms, timestep, temperature_K=temperature, friction=friction_per_ps / (1000.0 * units.fs), rng=rng
+            atoms,
+            timestep,
+            temperature_K=temperature,
+            friction=friction_per_ps / (1000.0 * units.fs),
+            fixcm=False,  # keeping the centre of mass would not sample NVT
+            rng=rng,
         )
     else:
         dynamics = VelocityVerlet(atoms, timestep)

@@ -189,7 +189,7 @@ def test_crossval(here, run):
 
 
 def test_unknown_model(here, mistake):
-    assert "did you mean ethanol-emt?" in mistake("md", "ethanol-etm")
+    assert "did you mean ethanol-emt" in mistake("md", "ethanol-etm")
 
 
 def test_unknown_member(here, mistake):
