@@ -114,7 +114,7 @@ def compiled_or_eager_step(model: SchNet, energy_weight: float, force_weight: fl
         except Exception as error:  # compilers fail in ways of their own
             if not first:
                 raise
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"the training step could not be compiled ({reason}); it runs slower without", stacklevel=2)
             current = eager_step(model, energy_weight, force_weight)
             return current(batch)
