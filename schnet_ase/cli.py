@@ -113,19 +113,23 @@ def models_show(name: str) -> None:
 
 
 @cli.command()
-def info() -> None:
-    """Print versions, devices and where models are looked for."""
+@click.argument("model", required=False)
+def info(model: str | None) -> None:
+    """Print versions, devices, where models are looked for, and which engine MODEL gets."""
     from importlib.metadata import version
 
     import torch
 
+    from schnet_ase.calculator import SchNetCalculator
     from schnet_ase.registry import search_path
 
-    for name in ("schnet_ase", "torch", "ase", "numpy", "matscipy"):
+    calculator = None if model is None else SchNetCalculator(model)  # first: it may not be there
+    for name in ("schnet_ase", "torch", "ase", "numpy", "numba", "matscipy"):
         print(f"{name:12s} {version(name)}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
     print(f"{'device':12s} {device}")
-    print(f"{'engine':12s} autograd")
+    if calculator is not None:
+        print(f"{'engine':12s} {calculator.engine.name}: {calculator.engine.reason}")
     print(f"{'models in':12s} " + f"\n{'':12s} ".join(str(p) for p in search_path() if p.is_dir()))
 
 

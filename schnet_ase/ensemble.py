@@ -12,9 +12,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotPresent, all_changes
 from ase.outputs import Properties
 
-from schnet_ase.calculator import IN_MEMORY, absolute, check_request, refuse_changes
+from schnet_ase.calculator import IN_MEMORY, absolute, changes, check_request, refuse_changes, snapshot
 from schnet_ase.errors import RegistryError
-from schnet_ase.evaluator import Evaluator
+from schnet_ase.evaluator import EngineChoice, Evaluator
 from schnet_ase.model import SchNet, StackedSchNet
 from schnet_ase.neighbors import Floats
 from schnet_ase.registry import locate_members
@@ -108,6 +108,11 @@ class SchNetEnsembleCalculator(Calculator):
             models=_name(models), device=device, dtype=dtype, engine=engine, skin=float(skin), threads=threads
         )
 
+    @property
+    def engine(self) -> EngineChoice:
+        """The engine that computes, and why that one."""
+        return self._evaluator.engine
+
     def set(self, **kwargs: Any) -> dict[str, Any]:
         """Refuse changes: everything is fixed when the calculator is made."""
         return refuse_changes(kwargs)
@@ -120,20 +125,22 @@ class SchNetEnsembleCalculator(Calculator):
     ) -> None:
         """Compute all properties of `atoms` into `results`; called by ASE. Raises as `SchNetCalculator`."""
         self.results = {}  # those of the last atoms must not outlive a refusal of these
-        super().calculate(atoms, properties, system_changes)
+        self.atoms = snapshot(atoms, self.atoms, system_changes)
         system = check_request(self.atoms, properties)
         energy, energies, forces, stress = self._evaluator(system)
+        mean, per_atom = forces.mean(axis=0), energies.mean(axis=0)
+        variance = ((forces - mean) ** 2).sum(axis=0) / (len(forces) - 1)
         self.results = {
             "energy": float(energy.mean()),
             "free_energy": float(energy.mean()),
-            "energies": energies.mean(axis=0),
-            "forces": forces.mean(axis=0),
+            "energies": per_atom,
+            "forces": mean,
             "energy_std": float(energy.std(ddof=1)),
-            "energies_std": energies.std(axis=0, ddof=1),
-            "forces_std": forces.std(axis=0, ddof=1),
+            "energies_std": np.sqrt(((energies - per_atom) ** 2).sum(axis=0) / (len(energies) - 1)),
+            "forces_std": np.sqrt(variance),
             "energy_ensemble": energy,
             "forces_ensemble": forces,
-            "forces_deviation": forces_deviation(forces),
+            "forces_deviation": np.sqrt(variance.sum(axis=1)),
         }
         if stress is not None:
             self.results["stress"] = stress.mean(axis=0)
@@ -172,6 +179,14 @@ class SchNetEnsembleCalculator(Calculator):
             raise ValueError(f"no such property: {', '.join(unknown)}")
         self.calculate(atoms, properties, all_changes)
         return self.export_properties()
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What has changed since the last calculation; exact, and of what an energy depends on only."""
+        return changes(self.atoms, atoms)
+
+    def reset(self) -> None:
+        """Forget the results."""
+        self.results = {}
 
     def todict(self, skip_default: bool = False) -> dict[str, Any]:
         """The constructor's arguments, as JSON scalars."""

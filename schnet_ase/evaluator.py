@@ -15,14 +15,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from schnet_ase.device import resolve_device
+from schnet_ase.engine import Closest, CompiledSchNet, SystemPrediction, TableError, why_not_compiled
 from schnet_ase.errors import StructureError
 from schnet_ase.forces import predict
 from schnet_ase.graph import Graph, geometry, make_graph
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.neighbors import Floats, Geometry, NeighborCache
+from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors, NeighborCache
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-ENGINES = ("auto", "autograd")
 MIN_DISTANCE = 1e-3  # Å; closer atoms are one atom twice, and the direction between them is noise
 
 
@@ -39,8 +39,17 @@ class Results(NamedTuple):
     """(6,) eV/Å³ in Voigt order; None unless periodic in all three directions."""
 
 
+class EngineChoice(NamedTuple):
+    """Which engine a network is evaluated with."""
+
+    name: str
+    """``"compiled"`` or ``"autograd"``."""
+    reason: str
+    """Why that one, in a few words."""
+
+
 class Evaluator:
-    """A network bound to a device, a dtype and a neighbour list.
+    """A network bound to a device, a dtype, an engine and a neighbour list.
 
     Parameters
     ----------
@@ -51,11 +60,11 @@ class Evaluator:
     dtype
         ``"float32"`` or ``"float64"``: of the network. Geometry and results are float64 in any case.
     engine
-        ``"auto"`` or ``"autograd"``, the PyTorch reference.
+        ``"autograd"``: the PyTorch reference; ``"compiled"``: the fast path on a CPU; ``"auto"``: that where it can.
     skin
         Å; see `NeighborCache`.
     threads
-        PyTorch threads during a call; None: as PyTorch is set.
+        Threads of a call; None: what PyTorch is set to, or of the compiled engine as many as the system is worth.
 
     Raises
     ------
@@ -77,18 +86,34 @@ class Evaluator:
     ) -> None:
         if dtype not in DTYPES:
             raise ValueError(f"dtype is {dtype!r}; expected one of {', '.join(DTYPES)}")
-        if engine not in ENGINES:
-            raise ValueError(f"engine is {engine!r}; expected one of {', '.join(ENGINES)}")
         if threads is not None and (type(threads) is not int or threads < 1):
             raise ValueError(f"threads is {threads!r}; expected None or an integer of at least 1")
-        self.device = resolve_device(device)
-        model = copy.deepcopy(model)
-        self.model = model.to(self.device, DTYPES[dtype])
-        if isinstance(self.model, SchNet):
-            self.model.eval().requires_grad_(False)
-        self.threads = threads
+        where = resolve_device(device)
+        if engine not in ("auto", "autograd", "compiled"):
+            raise ValueError(f"engine is {engine!r}; expected 'auto', 'autograd' or 'compiled'")
         self.neighbors = NeighborCache(model.config.pair_cutoff, skin)
-        self._graph: Graph | None = None
+        self._single = isinstance(model, SchNet)
+        self._elements = model.elements
+        self._max_z = model.config.max_z
+        self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
+
+    @staticmethod
+    def _choose(
+        model: SchNet | StackedSchNet, device: torch.device, dtype: str, engine: str, threads: int | None
+    ) -> tuple[EngineChoice, CompiledSchNet | _Autograd]:
+        reason = "asked for"
+        if engine != "autograd":
+            obstacle = f"device {device.type}" if device.type != "cpu" else why_not_compiled(model.config)
+            try:
+                if obstacle is None:
+                    members = [model] if isinstance(model, SchNet) else model.members()
+                    return EngineChoice("compiled", "it covers the model"), CompiledSchNet(members, dtype, threads)
+            except TableError as error:
+                obstacle = str(error)
+            reason = f"the compiled engine does not cover {obstacle}"
+            if engine == "compiled":
+                raise ValueError(f"engine='compiled': {reason}; use engine='auto' or 'autograd'")
+        return EngineChoice("autograd", reason), _Autograd(model, device, DTYPES[dtype], threads)
 
     def __call__(self, atoms: Atoms) -> Results:
         """Energy, per-atom energies, forces and stress.
@@ -100,36 +125,60 @@ class Evaluator:
             one spot, or a periodic system for a model without an envelope.
         """
         system = geometry(atoms)
-        _check(system, self.model.elements, self.model.config.max_z)
-        graph = self._update_graph(system)
-        with _threads(self.threads):
-            prediction = predict(self.model, graph)
-        assert prediction.forces is not None
-        assert prediction.virial is not None
-        stress = None
-        if system.pbc.all():
-            virial = prediction.virial[..., 0, :, :].cpu().numpy()
-            stress = full_3x3_to_voigt_6_stress(virial) / atoms.get_volume()
-        return Results(
-            prediction.energy[..., 0].cpu().numpy(),
-            prediction.energies.cpu().numpy(),
-            prediction.forces.cpu().numpy(),
-            stress,
-        )
-
-    def _update_graph(self, system: Geometry) -> Graph:
+        _check_finite(system)
         builds = self.neighbors.builds
         pairs = self.neighbors.get(system)
-        if self._graph is None or self.neighbors.builds != builds:
-            self._graph = make_graph(system, pairs).to(self.device)
-        else:
-            # Same list: only what moves is sent again.
-            self._graph = self._graph._replace(
-                positions=torch.from_numpy(system.positions).to(self.device),
-                cell=torch.from_numpy(system.cell)[None].to(self.device),
+        if self.neighbors.builds != builds:
+            _check_elements(system.numbers, self._elements, self._max_z)
+        energies, forces, virial, closest = self._backend(system, pairs)
+        if closest.distance < MIN_DISTANCE:
+            raise StructureError(
+                f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, on one spot; "
+                "move or remove one"
             )
-        _check_distances(system, pairs.first, pairs.second, pairs.shifts)
-        return self._graph
+        stress = None
+        if system.pbc.all():
+            stress = full_3x3_to_voigt_6_stress(virial) / abs(np.linalg.det(system.cell))
+        if self._single:
+            energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
+        return Results(energies.sum(axis=-1), energies, forces, stress)
+
+
+class _Autograd:
+    """The PyTorch reference on a device."""
+
+    def __init__(
+        self, model: SchNet | StackedSchNet, device: torch.device, dtype: torch.dtype, threads: int | None
+    ) -> None:
+        self._device = device
+        self._model = copy.deepcopy(model).to(device, dtype)
+        if isinstance(self._model, SchNet):
+            self._model.eval().requires_grad_(False)
+        self._threads = threads
+        self._pairs: HalfNeighbors | None = None
+        self._graph: Graph | None = None
+
+    def __call__(self, system: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
+        if self._graph is None or pairs is not self._pairs:
+            self._graph = make_graph(system, pairs).to(self._device)
+            self._pairs = pairs
+        else:  # same list: only what moves is sent again
+            self._graph = self._graph._replace(
+                positions=torch.from_numpy(system.positions).to(self._device),
+                cell=torch.from_numpy(system.cell)[None].to(self._device),
+            )
+        closest = _closest(system, pairs)
+        with _threads(self._threads):
+            prediction = predict(self._model, self._graph)
+        assert prediction.forces is not None
+        assert prediction.virial is not None
+        atoms = len(system.numbers)
+        return SystemPrediction(
+            prediction.energies.cpu().numpy().reshape(-1, atoms),
+            prediction.forces.cpu().numpy().reshape(-1, atoms, 3),
+            prediction.virial.cpu().numpy().reshape(-1, 3, 3),
+            closest,
+        )
 
 
 @contextlib.contextmanager
@@ -145,16 +194,17 @@ def _threads(n: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _check(system: Geometry, elements: Sequence[int] | None, max_z: int) -> None:
-    numbers = system.numbers
-    if not len(numbers):
+def _check_finite(system: Geometry) -> None:
+    if not len(system.numbers):
         raise StructureError("no atoms; expected at least one")
-    finite = np.isfinite(system.positions).all(axis=1)
-    if not finite.all():
-        first = int(np.argmin(finite))
+    if not np.isfinite(system.positions).all():
+        first = int(np.argmin(np.isfinite(system.positions).all(axis=1)))
         raise StructureError(f"position of atom {first} is {system.positions[first]}; expected finite numbers")
     if not np.isfinite(system.cell).all():
         raise StructureError(f"cell is {system.cell.tolist()}; expected finite numbers")
+
+
+def _check_elements(numbers: NDArray[np.int64], elements: Sequence[int] | None, max_z: int) -> None:
     known = numbers < max_z if elements is None else np.isin(numbers, elements)
     if not known.all():
         strange = ", ".join(sorted({chemical_symbols[z] for z in numbers[~known]}))
@@ -164,15 +214,12 @@ def _check(system: Geometry, elements: Sequence[int] | None, max_z: int) -> None
         raise StructureError(f"the model was not trained on {strange}; it knows {trained}: use another model")
 
 
-def _check_distances(
-    system: Geometry, first: NDArray[np.int64], second: NDArray[np.int64], shifts: NDArray[np.int64]
-) -> None:
-    vectors = system.positions[second] - system.positions[first]
+def _closest(system: Geometry, pairs: HalfNeighbors) -> Closest:
+    vectors = system.positions[pairs.second] - system.positions[pairs.first]
     if system.pbc.any():
-        vectors += shifts @ system.cell
+        vectors += pairs.shifts @ system.cell
     squared = np.einsum("pk,pk->p", vectors, vectors)
-    if squared.size and squared.min() < MIN_DISTANCE**2:
-        p = int(np.argmin(squared))
-        raise StructureError(
-            f"atoms {first[p]} and {second[p]} are {np.sqrt(squared[p]):.2g} Å apart, on one spot; move or remove one"
-        )
+    if not squared.size:
+        return Closest(np.inf, 0, 0)
+    p = int(np.argmin(squared))
+    return Closest(float(np.sqrt(squared[p])), int(pairs.first[p]), int(pairs.second[p]))

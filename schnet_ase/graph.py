@@ -63,14 +63,15 @@ def pair_vectors(graph: Graph) -> Tensor:
 
 
 def geometry(atoms: Atoms) -> Geometry:
-    """Copies of what the energy of `atoms` depends on."""
-    return Geometry(atoms.get_atomic_numbers(), atoms.get_positions(), atoms.cell.array.copy(), atoms.pbc.copy())
+    """What the energy of `atoms` depends on: their own arrays, not copies."""
+    positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
+    return Geometry(atoms.numbers, positions, atoms.cell.array, atoms.pbc)
 
 
 def make_graph(atoms: Geometry, pairs: HalfNeighbors) -> Graph:
     """A `Graph` of one system from its atoms and its list of pairs."""
     return Graph(
-        numbers=torch.as_tensor(atoms.numbers, dtype=torch.int64),
+        numbers=torch.from_numpy(atoms.numbers.astype(np.int64)),
         positions=torch.as_tensor(atoms.positions, dtype=torch.float64),
         cell=torch.as_tensor(atoms.cell, dtype=torch.float64)[None],
         pairs=Pairs(torch.from_numpy(pairs.first), torch.from_numpy(pairs.second)),

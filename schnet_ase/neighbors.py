@@ -48,6 +48,10 @@ class Geometry(NamedTuple):
     cell: Floats
     pbc: NDArray[np.bool_]
 
+    def copy(self) -> Geometry:
+        """The same in arrays of its own."""
+        return Geometry(self.numbers.copy(), self.positions.copy(), self.cell.copy(), self.pbc.copy())
+
 
 def all_pairs(n_atoms: int) -> Neighbors:
     """Every ordered pair of `n_atoms` atoms without periodicity."""
@@ -140,25 +144,23 @@ class NeighborCache:
         if self._list is None or not self._holds(geometry):
             cutoff = None if self.cutoff is None else self.cutoff + self.skin
             self._list = half(neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff))
-            self._made_from = geometry
+            self._made_from = geometry.copy()
             self.builds += 1
         return self._list
 
     def _holds(self, geometry: Geometry) -> bool:
         old = self._made_from
-        if (
-            old is None
-            or not np.array_equal(old.numbers, geometry.numbers)
-            or not np.array_equal(old.pbc, geometry.pbc)
-        ):
+        if old is None or old.numbers.tobytes() != geometry.numbers.tobytes():
+            return False
+        if old.pbc.tobytes() != geometry.pbc.tobytes():
             return False
         periodic = bool(geometry.pbc.any())
         if not periodic and (self.cutoff is None or len(geometry.numbers) <= ALL_PAIRS_MAX_ATOMS):
             return True
         if periodic and not np.array_equal(old.cell, geometry.cell):
             return False
-        moved = ((geometry.positions - old.positions) ** 2).sum(axis=1).max(initial=0.0)
-        return bool(moved <= (0.5 * self.skin) ** 2)
+        moved = geometry.positions - old.positions
+        return bool(np.einsum("ik,ik->i", moved, moved).max(initial=0.0) <= (0.5 * self.skin) ** 2)
 
 
 def _box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Floats:

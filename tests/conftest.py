@@ -51,12 +51,14 @@ def make_model() -> ModelFactory:
     return make
 
 
-@pytest.fixture(params=["single", "ensemble"])
+@pytest.fixture(params=["single, autograd", "single, auto", "ensemble, autograd", "ensemble, auto"])
 def make_calculator(request: pytest.FixtureRequest, make_model: ModelFactory) -> CalculatorFactory:
-    """Either calculator: ``make_calculator(**arguments)``, with ``config`` for the fields of the config."""
+    """Either calculator, on the reference or what a user gets: ``make_calculator(**arguments)``, ``config`` for the fields of the config."""
+    kind, engine = request.param.split(", ")
 
     def make(config: dict[str, object] | None = None, **arguments: object) -> Calculator:
-        if request.param == "single":
+        arguments.setdefault("engine", engine)
+        if kind == "single":
             return SchNetCalculator(make_model(0, **(config or {})), **arguments)
         return SchNetEnsembleCalculator([make_model(seed, **(config or {})) for seed in range(3)], **arguments)
 

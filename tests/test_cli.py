@@ -80,8 +80,21 @@ def test_models_show(here, run):
 def test_info(here, run):
     status, out, _ = run("info")
     assert status == 0
-    for expected in ("schnet_ase", "torch", "device", "autograd"):
+    for expected in ("schnet_ase", "torch", "numba", "device", "models in"):
         assert expected in out
+
+
+def test_info_of_a_model_says_which_engine_and_why(here, run, make_model):
+    status, out, _ = run("info", "ethanol-emt")
+    assert status == 0
+    assert "compiled: it covers the model" in out
+    save_model(make_model(0, activation="silu"), "silu.safetensors")
+    status, out, _ = run("info", "silu.safetensors")
+    assert status == 0
+    assert "autograd: the compiled engine does not cover activation 'silu'" in out
+    status, _, error = run("info", "ethanol-emd")
+    assert status == 2
+    assert "ethanol-emt" in error
 
 
 def test_md_of_the_entrys_own_molecule(here, run):

@@ -56,8 +56,15 @@ def naive_schnet(model: SchNet, atoms: Atoms) -> np.ndarray:
     def dense(name: str, x: np.ndarray) -> np.ndarray:
         return weights[f"{name}.weight"] @ x + weights.get(f"{name}.bias", 0.0)
 
-    centers = np.linspace(0.0, config.cutoff, config.n_rbf)
-    gamma = config.gamma or 0.5 / (centers[1] - centers[0]) ** 2
+    def radial_functions(r: float) -> np.ndarray:
+        if config.radial == "exponential":
+            centers, variable = np.linspace(np.exp(-config.cutoff), 1.0, config.n_rbf), np.exp(-r)
+            gamma = (config.n_rbf / (2.0 * (1.0 - np.exp(-config.cutoff)))) ** 2
+        else:
+            centers, variable = np.linspace(0.0, config.cutoff, config.n_rbf), r
+            gamma = config.gamma or 0.5 / (centers[1] - centers[0]) ** 2
+        return np.exp(-gamma * (variable - centers) ** 2)
+
     reach = [range(-3, 4) if periodic else range(1) for periodic in atoms.pbc]
     positions, n = atoms.get_positions(), len(atoms)
     x = [weights["embedding.weight"][z] for z in atoms.numbers]
@@ -70,7 +77,7 @@ def naive_schnet(model: SchNet, atoms: Atoms) -> np.ndarray:
                 if i == j and image == (0, 0, 0):
                     continue
                 r = float(np.linalg.norm(positions[j] + image @ atoms.cell.array - positions[i]))
-                radial = np.exp(-gamma * (r - centers) ** 2)
+                radial = radial_functions(r)
                 filters = dense(
                     f"{block}.filter_network.dense2", naive_ssp(dense(f"{block}.filter_network.dense1", radial))
                 )
@@ -98,6 +105,16 @@ def test_molecule_agrees_with_an_independent_implementation(
 ) -> None:
     model = make_model(3, n_rbf=17, **fields).double()
     np.testing.assert_allclose(energies_of(model, ethanol), naive_schnet(model, ethanol), rtol=0.0, atol=1e-10)
+
+
+def test_exponential_radial_functions_agree_with_an_independent_implementation(
+    make_model: ModelFactory, ethanol: Atoms
+) -> None:
+    model = make_model(3, n_rbf=17, radial="exponential").double()
+    # The network keeps the centres in float32, where they are not exact.
+    np.testing.assert_allclose(energies_of(model, ethanol), naive_schnet(model, ethanol), rtol=0.0, atol=1e-5)
+    rounded = make_model(3, n_rbf=17).double()
+    assert np.abs(energies_of(rounded, ethanol) - naive_schnet(model, ethanol)).max() > 1e-2
 
 
 @pytest.mark.parametrize("envelope", ["cosine", "polynomial"])
@@ -227,7 +244,7 @@ def interaction_residual(model: SchNet, x: torch.Tensor) -> torch.Tensor:
     triangle = Atoms("C3", [[0, 0, 0], [1.3, 0, 0], [0.4, 1.1, 0]])
     graph = build_graph(geometry(triangle), None)
     distances = torch.tensor([1.3, 1.17, 1.42], dtype=model.dtype)
-    result: torch.Tensor = model.interactions[0](x, model.basis(distances), None, graph.pairs)
+    result: torch.Tensor = model.interactions[0](x, model.filters(distances)[0], graph.pairs)
     return result.detach()
 
 
@@ -285,6 +302,11 @@ def test_interaction_bias_is_one_vector_per_interaction(make_model: ModelFactory
         "interactions.1.dense_in.bias",
     }
     assert abs(energy_of(without, ethanol) - energy_of(model, ethanol)) > 1e-3
+
+
+def test_exponential_radial_functions_take_no_gamma() -> None:
+    with pytest.raises(ValueError, match='gamma is 10.0, but radial="exponential" takes none; set gamma to None'):
+        SchNetConfig(radial="exponential", gamma=10.0)
 
 
 def test_gamma_is_taken_from_the_spacing_where_none_is_given() -> None:

@@ -26,7 +26,10 @@ class SchNetConfig:
     cutoff
         Å. With an envelope no pair beyond it interacts; without one it only places the basis functions.
     gamma
-        Inverse squared width of the basis functions in Å⁻²; None: ``0.5 / spacing²``.
+        Inverse squared width of the Gaussians in Å⁻²; None: ``0.5 / spacing²``.
+    radial
+        ``"gaussian"``: Gaussians of the distance, the paper's. ``"exponential"``: Gaussians of exp(-r), PhysNet's, for
+        which `gamma` is None.
     envelope
         ``"none"``: every pair of a molecule counts, periodic systems are refused. ``"cosine"``: SchNetPack's, the
         force goes to zero at the cutoff. ``"polynomial"``: the force and its slope do.
@@ -56,6 +59,7 @@ class SchNetConfig:
     n_rbf: int = Field(default=300, ge=2)
     cutoff: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     gamma: float | None = Field(default=10.0, gt=0, allow_inf_nan=False)
+    radial: Literal["gaussian", "exponential"] = "gaussian"
     envelope: Literal["none", "cosine", "polynomial"] = "none"
     readout_features: int = Field(default=32, ge=1)
     max_z: int = Field(default=100, ge=2)
@@ -64,6 +68,12 @@ class SchNetConfig:
     interaction_bias: bool = True
     norm: Literal["rms", "layer"] | None = None
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _gamma_of_gaussians(self) -> Self:
+        if self.radial == "exponential" and self.gamma is not None:
+            raise ValueError(f'gamma is {self.gamma}, but radial="exponential" takes none; set gamma to None')
+        return self
 
     @model_validator(mode="after")
     def _known_activation(self) -> Self:
@@ -89,7 +99,15 @@ class SchNetConfig:
     @classmethod
     def md(cls) -> Self:
         """Our choice for molecular dynamics, that of the shipped ensembles."""
-        return cls(n_rbf=16, cutoff=5.0, gamma=None, envelope="polynomial", filter_activation_last=False)
+        return cls(
+            n_features=128,
+            n_rbf=16,
+            cutoff=5.0,
+            gamma=None,
+            radial="exponential",
+            envelope="polynomial",
+            filter_activation_last=False,
+        )
 
     @property
     def pair_cutoff(self) -> float | None:

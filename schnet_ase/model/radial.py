@@ -1,4 +1,4 @@
-"""What the network sees of a distance: Gaussian radial basis functions and the envelope that ends them."""
+"""What the network sees of a distance: radial basis functions and the envelope that ends them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ class GaussianBasis(nn.Module):
     gamma
         Å⁻²; None takes it from the spacing of the centres, :math:`1 / (2 \Delta^2)`.
 
+    Attributes
+    ----------
+    finest : float
+        Å; the shortest length on which the functions change (a standard deviation).
+    reach : float
+        Å; where they have died out.
+
     References
     ----------
     Schütt et al., NeurIPS 30 (2017), eq. 3.
@@ -30,12 +37,53 @@ class GaussianBasis(nn.Module):
     def __init__(self, n_rbf: int, cutoff: float, gamma: float | None) -> None:
         super().__init__()
         self.gamma = 0.5 / (cutoff / (n_rbf - 1)) ** 2 if gamma is None else gamma
+        self.finest = math.sqrt(0.5 / self.gamma)
+        self.reach = cutoff + math.sqrt(40.0 / self.gamma)  # exp(-40) is 4e-18
         # Follows from the config, so it is not stored with the weights.
         self.register_buffer("centers", torch.linspace(0.0, cutoff, n_rbf), persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (P,) in Å to features (P, n_rbf)."""
         return torch.exp(-self.gamma * (distances[:, None] - self.centers) ** 2)
+
+
+class ExponentialBasis(nn.Module):
+    r"""Gaussians of :math:`e^{-r}`: :math:`e_k(r) = \exp(-\beta (e^{-r} - \mu_k)^2)`, r in Å.
+
+    Fine where bonds are, coarse where atoms are far apart, as the energy itself is: with the same number of functions a
+    few hundred frames determine the filters better than with Gaussians of the distance.
+
+    Parameters
+    ----------
+    n_rbf
+        Number K of centres :math:`\mu_k`, evenly spaced from :math:`e^{-r_c}` to 1;
+        :math:`\beta = (2 (1 - e^{-r_c}) / K)^{-2}`.
+    cutoff
+        :math:`r_c`, Å.
+
+    Attributes
+    ----------
+    finest, reach : float
+        As of `GaussianBasis`.
+
+    References
+    ----------
+    Unke, Meuwly, PhysNet, J. Chem. Theory Comput. 15, 3678 (2019), eq. 7.
+    """
+
+    centers: Tensor
+
+    def __init__(self, n_rbf: int, cutoff: float) -> None:
+        super().__init__()
+        lowest = math.exp(-cutoff)
+        self.beta = (2.0 / n_rbf * (1.0 - lowest)) ** -2
+        self.finest = math.sqrt(0.5 / self.beta)  # at r = 0
+        self.reach = 40.0  # exp(-40) is 4e-18
+        self.register_buffer("centers", torch.linspace(lowest, 1.0, n_rbf), persistent=False)
+
+    def forward(self, distances: Tensor) -> Tensor:
+        """Distances (P,) in Å to features (P, n_rbf)."""
+        return torch.exp(-self.beta * (torch.exp(-distances[:, None]) - self.centers) ** 2)
 
 
 def cosine_envelope(distances: Tensor, cutoff: float) -> Tensor:

@@ -12,14 +12,14 @@ for modeling quantum interactions*, NeurIPS 30 (2017).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from schnet_ase.model.activation import ACTIVATIONS
 from schnet_ase.model.config import SchNetConfig
-from schnet_ase.model.radial import ENVELOPES, GaussianBasis
+from schnet_ase.model.radial import ENVELOPES, ExponentialBasis, GaussianBasis
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -82,10 +82,7 @@ class Interaction(nn.Module):
         self.dense2 = nn.Linear(F, F)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, radial: Tensor, envelope: Tensor | None, pairs: Pairs) -> Tensor:
-        filters = self.filter_network(radial)
-        if envelope is not None:
-            filters = filters * envelope[:, None]
+    def forward(self, x: Tensor, filters: Tensor, pairs: Pairs) -> Tensor:
         y = cfconv(self.dense_in(self.norm(x)), filters, pairs)
         residual: Tensor = self.dropout(self.dense2(self.activation(self.dense1(y))))
         return residual
@@ -122,7 +119,7 @@ class SchNet(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
         self.envelope = ENVELOPES.get(config.envelope)
         self.embedding = nn.Embedding(config.max_z, config.n_features)
-        self.basis = GaussianBasis(config.n_rbf, config.cutoff, config.gamma)
+        self.basis = _basis(config)
         self.interactions = nn.ModuleList(Interaction(config) for _ in range(config.n_interactions))
         self.readout1 = nn.Linear(config.n_features, config.readout_features)
         self.readout2 = nn.Linear(config.readout_features, 1)
@@ -160,16 +157,28 @@ class SchNet(nn.Module):
         Tensor
             (N,) eV, float64.
         """
-        distances = torch.linalg.vector_norm(vectors, dim=-1)
-        envelope = None
-        if self.envelope is not None:
-            envelope = self.envelope(distances, self.config.cutoff).to(self.dtype)
-        radial = self.basis(distances.to(self.dtype))
+        filters = self.filters(torch.linalg.vector_norm(vectors, dim=-1))
         x = self.embedding(numbers)
-        for interaction in self.interactions:
-            x = x + interaction(x, radial, envelope, pairs)
+        for interaction, pair_filters in zip(self.interactions, filters, strict=True):
+            x = x + interaction(x, pair_filters, pairs)
         output: Tensor = self.readout2(self.activation(self.readout1(x))).squeeze(-1)
         return output.to(torch.float64) * self.scale + self.reference[numbers]
+
+    def filters(self, distances: Tensor) -> list[Tensor]:
+        """The filters of each interaction, envelope included: distances (P,) in Å to n_interactions times (P, F)."""
+        radial = self.basis(distances.to(self.dtype))
+        networks = [cast("Interaction", interaction).filter_network for interaction in self.interactions]
+        filters: list[Tensor] = [network(radial) for network in networks]
+        if self.envelope is None:
+            return filters
+        envelope = self.envelope(distances, self.config.cutoff).to(self.dtype)[:, None]
+        return [f * envelope for f in filters]
+
+
+def _basis(config: SchNetConfig) -> GaussianBasis | ExponentialBasis:
+    if config.radial == "exponential":
+        return ExponentialBasis(config.n_rbf, config.cutoff)
+    return GaussianBasis(config.n_rbf, config.cutoff, config.gamma)
 
 
 def _norm(config: SchNetConfig) -> nn.Module:

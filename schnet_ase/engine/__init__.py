@@ -1,0 +1,6 @@
+"""The fast path on a CPU: filters tabulated, energy and gradient in one compiled function."""
+
+from schnet_ase.engine.compiled import Closest, CompiledSchNet, SystemPrediction, why_not_compiled
+from schnet_ase.engine.tables import TableError
+
+__all__ = ["Closest", "CompiledSchNet", "SystemPrediction", "TableError", "why_not_compiled"]

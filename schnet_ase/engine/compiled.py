@@ -1,0 +1,274 @@
+"""Stacked SchNets bound to the compiled kernel: weights laid out for it, memory, threads."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from schnet_ase.engine.kernel import n_stages, run_stages
+from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
+from schnet_ase.engine.simd import VECTOR_BYTES
+from schnet_ase.engine.tables import TOLERANCES, FilterTable, tabulate
+from schnet_ase.model import SchNet, SchNetConfig
+from schnet_ase.model.schnet import Interaction
+from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors
+
+THREADS_FROM_ATOMS = 300
+"""Atoms times members from which on waiting for other threads costs less than they do."""
+
+
+class Closest(NamedTuple):
+    """The two atoms of a system that are nearest to each other."""
+
+    distance: float
+    first: int
+    second: int
+
+
+class SystemPrediction(NamedTuple):
+    """As `forces.Prediction`, of M models and one system, in NumPy arrays."""
+
+    energies: Floats
+    """(M, N) eV, per atom."""
+    forces: Floats
+    """(M, N, 3) eV/Å."""
+    virial: Floats
+    """(M, 3, 3) eV."""
+    closest: Closest
+
+
+def why_not_compiled(config: SchNetConfig) -> str | None:
+    """What of `config` the kernel does not cover; None where it covers all."""
+    if config.activation != "ssp":
+        return f"activation {config.activation!r}"
+    if config.norm is not None:
+        return f"norm {config.norm!r}"
+    return None
+
+
+class CompiledSchNet:
+    """M networks of one config as one function of a geometry.
+
+    Parameters
+    ----------
+    models
+        The members; see `why_not_compiled` for their config.
+    dtype
+        ``"float32"`` or ``"float64"``.
+    threads
+        Threads of a call; None: one, or for systems large enough for it to pay as many as there are cores.
+
+    Raises
+    ------
+    TableError
+        The filters cannot be tabulated.
+    """
+
+    def __init__(self, models: Sequence[SchNet], dtype: str, threads: int | None = None) -> None:
+        self.threads = threads
+        self._shape, self._weights = _lay_out(models, np.dtype(dtype))
+        self._pairs: HalfNeighbors | None = None
+        self._system: System | None = None
+        self._work: Work | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Memory and threads are this process's own.
+        return {**self.__dict__, "_pairs": None, "_system": None, "_work": None, "_pool": None}
+
+    def __call__(self, geometry: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
+        """Energies, forces and virial; `pairs` is a half list sorted by its first atom, with or without a skin."""
+        if pairs is not self._pairs:
+            self._take(geometry, pairs)
+        system, work = self._system, self._work
+        assert system is not None
+        assert work is not None
+        members, atoms = self._shape.members, len(system.numbers)
+        output = Output(np.empty((members, atoms)), np.empty((members, atoms, 3)), np.empty((members, 3, 3)))
+        arguments = (self._shape, self._weights, system, work, output, geometry.positions, geometry.cell)
+        if len(system.chunks) == 2:
+            run_stages(0, n_stages(self._shape), *arguments, 0)
+        else:
+            self._run_in_threads(arguments, len(system.chunks) - 1)
+        distance, first, second = min(work.closest.tolist())
+        return SystemPrediction(*output, Closest(distance, int(first), int(second)))
+
+    def _run_in_threads(self, arguments: tuple[Any, ...], threads: int) -> None:
+        if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
+            self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="schnet_ase")
+            self._process = os.getpid()
+        for number in range(n_stages(self._shape)):
+
+            def stage(thread: int, number: int = number) -> None:
+                run_stages(number, number + 1, *arguments, thread)
+
+            others = [self._pool.submit(stage, thread) for thread in range(1, threads)]
+            stage(0)
+            for other in others:
+                other.result()
+
+    def _take(self, geometry: Geometry, pairs: HalfNeighbors) -> None:
+        """Lay out a new list of pairs, and memory for it."""
+        atoms = len(geometry.numbers)
+        start = np.searchsorted(pairs.first, np.arange(atoms + 1)).astype(np.int64)
+        threads = self.threads
+        if threads is None:
+            large = atoms * self._shape.members >= THREADS_FROM_ATOMS
+            threads = len(os.sched_getaffinity(0)) if large else 1
+        threads = min(threads, atoms)
+        self._system = System(
+            geometry.numbers.astype(np.int64),
+            start,
+            pairs.second.astype(np.int32),
+            pairs.shifts.astype(np.float64) if pairs.shifts.any() else np.zeros((0, 3)),
+            _chunks(start, threads),
+        )
+        self._work = self._memory(atoms, len(pairs.second), threads)
+        self._pairs = pairs
+
+    def _memory(self, atoms: int, pairs: int, threads: int) -> Work:
+        old = self._work
+        if old is not None and (len(old.end), len(old.closest)) == (atoms, threads) and len(old.second) >= pairs:
+            return old
+        shape, dtype = self._shape, self._weights.dense.dtype
+        M, L, F = shape.members, shape.layers, shape.features
+        pairs += pairs // 8  # the next list is a little longer or shorter
+
+        def real(*sizes: int) -> NDArray[Any]:
+            return np.zeros(math.prod(sizes), dtype)
+
+        return Work(
+            end=np.zeros(atoms, np.int64),
+            second=np.zeros(pairs, np.int32),
+            row=np.zeros(pairs, np.int32),
+            u=real(pairs),
+            direction=np.zeros((pairs, 3)),
+            distance=np.zeros(pairs),
+            slope=real(M, pairs),
+            x=real(M, F, atoms),
+            h=real(M, L, F, atoms),
+            g=real(M, F, atoms),
+            sums=real(threads, M, F, atoms),
+            sigmoid=real(M, L, F, atoms),
+            tile=real(threads, 3, max(F, shape.hidden), TILE),
+            force_sums=np.zeros((threads, M, atoms, 3)),
+            virial_sums=np.zeros((threads, M, 3, 3)),
+            closest=np.zeros((threads, 3)),
+        )
+
+
+def _chunks(start: NDArray[np.int64], threads: int) -> NDArray[np.int64]:
+    """Ranges of atoms with about as much to do: pairs, and an atom's own layers, which cost about as 16 pairs."""
+    cost = start + 16 * np.arange(len(start))
+    inner = np.searchsorted(cost, cost[-1] * np.arange(1, threads) / threads)
+    return np.concatenate([[0], inner, [len(start) - 1]]).astype(np.int64)
+
+
+def _lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:
+    config = models[0].config
+    lanes = VECTOR_BYTES // dtype.itemsize
+    tables = _equal_tables(models, TOLERANCES[dtype.name])
+    step = 4 * lanes  # outputs of a dense layer that are done together
+    F, H = (-(-n // step) * step for n in (config.n_features, config.readout_features))
+    shape = Shape(len(models), config.n_interactions, F, H, config.max_z, tables[0].coefficients.shape[1])
+    members = [_lay_out_one(model, table, F, H, lanes) for model, table in zip(models, tables, strict=True)]
+    flat = _Member(
+        *(np.concatenate([np.ravel(a) for a in arrays]).astype(dtype) for arrays in zip(*members, strict=True))
+    )
+    cutoff = config.pair_cutoff
+    return shape, Weights(
+        embedding=flat.embedding,
+        embedding_in=flat.embedding_in,
+        table=flat.table,
+        dense=flat.dense,
+        bias=flat.bias,
+        readout=flat.readout,
+        readout_transposed=flat.readout_transposed,
+        readout_bias=flat.readout_bias,
+        output=flat.output,
+        output_bias=np.array([_array(model.readout2.bias)[0] for model in models]),
+        zeros=np.zeros(max(F, H), dtype),
+        scale=np.array([float(model.scale) for model in models]),
+        reference=np.stack([_array(model.reference) for model in models]),
+        width=tables[0].width,
+        cutoff=math.inf if cutoff is None else cutoff,
+    )
+
+
+class _Member(NamedTuple):
+    """The parts of `Weights` in the kernel's dtype, of one member or of all."""
+
+    embedding: NDArray[Any]
+    embedding_in: NDArray[Any]
+    table: NDArray[Any]
+    dense: NDArray[Any]
+    bias: NDArray[Any]
+    readout: NDArray[Any]
+    readout_transposed: NDArray[Any]
+    readout_bias: NDArray[Any]
+    output: NDArray[Any]
+
+
+def _equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
+    """Tables of one size: a tighter bound for all until the finest one's serves."""
+    tables = [tabulate(model, tolerance) for model in models]
+    intervals = max(table.coefficients.shape[1] - 1 for table in tables)
+    return [
+        table if table.coefficients.shape[1] - 1 == intervals else tabulate(model, tolerance, intervals)
+        for model, table in zip(models, tables, strict=True)
+    ]
+
+
+def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) -> _Member:
+    embedding = _array(model.embedding.weight)
+    blocks = [cast("Interaction", block) for block in model.interactions]
+    first = blocks[0].dense_in
+    L, rows = table.coefficients.shape[:2]
+    coefficients = _fill(table.coefficients, 3, F).reshape(L, rows, 6, F // lanes, lanes).transpose(0, 3, 1, 2, 4)
+    dense, bias = [], []
+    for block in blocks:
+        layers = (block.dense_in, block.dense1, block.dense2)
+        weights = [_fill(_fill(_array(layer.weight), 0, F), 1, F) for layer in layers]
+        dense += [_by_columns(w.T, lanes) for w in weights] + [_by_columns(w, lanes) for w in weights]
+        bias += [_fill(_bias(layer), 0, F) for layer in layers]
+    readout = _fill(_fill(_array(model.readout1.weight), 0, H), 1, F)
+    return _Member(
+        embedding=_fill(embedding, 1, F),
+        embedding_in=_fill(np.matmul(embedding, _array(first.weight).T) + _bias(first), 1, F),
+        table=coefficients,
+        dense=np.stack(dense),
+        bias=np.stack(bias),
+        readout=_by_columns(readout.T, lanes),
+        readout_transposed=_by_columns(readout, lanes),
+        readout_bias=_fill(_array(model.readout1.bias), 0, H),
+        output=_fill(_array(model.readout2.weight)[0], 0, H),
+    )
+
+
+def _by_columns(matrix: Floats, lanes: int) -> Floats:
+    """(inputs, outputs) to (outputs / 4 lanes, inputs, 4 lanes)."""
+    return matrix.reshape(len(matrix), -1, 4 * lanes).swapaxes(0, 1)
+
+
+def _fill(array: Floats, axis: int, size: int) -> Floats:
+    """Zeros after the last along `axis`, up to `size`."""
+    widths = [(0, 0)] * array.ndim
+    widths[axis] = (0, size - array.shape[axis])
+    return np.pad(array, widths)
+
+
+def _bias(layer: nn.Linear) -> Floats:
+    return np.zeros(layer.out_features) if layer.bias is None else _array(layer.bias)
+
+
+def _array(tensor: Tensor) -> Floats:
+    array: Floats = tensor.detach().cpu().double().numpy()
+    return array

@@ -1,0 +1,42 @@
+"""How the engine's functions are compiled, and where the machine code is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+# No flag that lets LLVM assume that there is no infinity, or reorder the sums that exp and log are made of.
+_OPTIONS = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile a function that others here call."""
+    return numba.njit(**_OPTIONS)(function)
+
+
+def compiled_once(function: Callable[..., Any]) -> Callable[..., None]:
+    """Compile a function that Python calls, on its first call, and keep the machine code on disk."""
+    try:
+        call = numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # no folder that Numba could write to
+        return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+
+    def run(*arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except OSError:  # the machine code could not be written: disk full, folder gone; it is in memory all the same
+            call(*arguments)
+
+    return run
+
+
+def sources_digest() -> str:
+    """Of all files of the engine: Numba looks only at the one that a function is in to see whether it has changed."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

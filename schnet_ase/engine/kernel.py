@@ -1,0 +1,288 @@
+r"""Energy and forces of stacked SchNets in one compiled call: forward and backward pass written out.
+
+What is differentiated by hand here is, for each interaction l with filters :math:`W^l_{ij}(r_{ij})`,
+
+.. math::
+    h^l = x^l A_l + a_l, \quad y^l_i = \sum_j h^l_j \circ W^l_{ij}, \quad
+    x^{l+1} = x^l + \mathrm{ssp}(y^l B_l + b_l) C_l + c_l,
+
+and with :math:`g^l = \partial E / \partial y^l`, pair by pair,
+
+.. math::
+    \frac{\partial E}{\partial r_{ij}} = \sum_l \sum_f \frac{d W^l_{ij}}{d r} \circ (g^l_i \circ h^l_j
+        + g^l_j \circ h^l_i), \qquad \frac{\partial E}{\partial h^l_i} = \sum_j g^l_j \circ W^l_{ij}.
+
+Each pair is there once and serves both of its atoms. Features come in blocks of one vector, ``(F / V, N, V)``: the
+part of a filter table that one block of features needs stays in the fastest cache while all pairs go by.
+
+A call is a sequence of stages; in each, every thread does its own range of atoms, and all wait for the last before the
+next. Sums over pairs go into one buffer a thread, added in the threads' order: the same numbers each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from schnet_ase.engine.dense import activate, dense
+from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
+from schnet_ase.engine.layout import TILE, Shape
+from schnet_ase.engine.pairs import convolve, convolve_back, find_pairs, pair_forces, slopes
+from schnet_ase.engine.simd import fma, lanes, load, splat, store
+
+
+def n_stages(shape: Shape) -> int:
+    """Stages of a call: pairs; two an interaction forward and two backward, but the first, which has one; the sums."""
+    return 4 * shape.layers + 1
+
+
+@compiled
+def run_stage(number, shape, weights, system, work, output, positions, cell, thread):
+    """One stage for the atoms of one thread."""
+    L = shape.layers
+    if number == 0:
+        find_pairs(shape, weights, system, work, positions, cell, thread)
+        embed(shape, weights, system, work, thread)
+    elif number <= 2 * L:
+        layer, atoms = divmod(number - 1, 2)
+        if atoms:
+            interact(shape, weights, system, work, output, layer, thread)
+        else:
+            convolve(shape, weights, system, work, layer, thread)
+    elif number < 4 * L:
+        layer, atoms = divmod(number - 2 * L - 1, 2)
+        layer = L - 1 - layer
+        if atoms:
+            interact_back(shape, weights, system, work, layer, thread)
+        elif layer > 0:
+            convolve_back(shape, weights, system, work, layer, thread)
+        else:
+            slopes(shape, weights, system, work, thread)
+            pair_forces(shape, weights, system, work, thread)
+    else:
+        add_forces(shape, system, work, output, thread)
+
+
+@compiled
+def embed(shape, weights, system, work, thread):
+    """Features of the elements, and slopes that start from zero."""
+    V = lanes(work.x)
+    atoms = len(system.numbers)
+    features = shape.features // V
+    pairs = len(work.second)
+    for m in range(shape.members):
+        for i in range(system.chunks[thread], system.chunks[thread + 1]):
+            element = (m * shape.elements + system.numbers[i]) * shape.features
+            for f in range(features):
+                store(work.x, ((m * features + f) * atoms + i) * V, load(weights.embedding, element + f * V))
+                h = ((m * shape.layers * features + f) * atoms + i) * V
+                store(work.h, h, load(weights.embedding_in, element + f * V))
+            work.slope[m * pairs + system.start[i] : m * pairs + work.end[i]] = 0.0
+
+
+@compiled
+def interact(shape, weights, system, work, output, layer, thread):
+    """From the convolution of an interaction to h of the next; after the last, readout and the way back to g."""
+    V = lanes(work.x)
+    F, H, L = shape.features, shape.hidden, shape.layers
+    atoms = len(system.numbers)
+    tile = thread * 3 * max(F, H) * TILE
+    other = tile + max(F, H) * TILE
+    for m in range(shape.members):
+        A, B, C = (m * L + layer) * 6 * F * F, ((m * L + layer) * 6 + 1) * F * F, ((m * L + layer) * 6 + 2) * F * F
+        bias = (m * L + layer) * 3 * F
+        for first in range(system.chunks[thread], system.chunks[thread + 1], TILE):
+            rows = min(TILE, system.chunks[thread + 1] - first)
+            x0 = (m * F * atoms) + first * V
+            add_sums(shape, system, work, m, first, rows, tile)
+            dense(
+                work.tile,
+                tile,
+                TILE,
+                weights.dense,
+                B,
+                weights.bias,
+                bias + F,
+                work.tile,
+                other,
+                TILE,
+                rows,
+                F,
+                F,
+                False,
+            )
+            for f in range(F // V):
+                slope = (((m * L + layer) * F // V + f) * atoms + first) * V
+                activate(work.tile, work.sigmoid, other + f * TILE * V, slope, rows * V)
+            dense(
+                work.tile,
+                other,
+                TILE,
+                weights.dense,
+                C,
+                weights.bias,
+                bias + 2 * F,
+                work.x,
+                x0,
+                atoms,
+                rows,
+                F,
+                F,
+                True,
+            )
+            if layer < L - 1:
+                h = (m * L + layer + 1) * F * atoms + first * V
+                dense(
+                    work.x,
+                    x0,
+                    atoms,
+                    weights.dense,
+                    A + 6 * F * F,
+                    weights.bias,
+                    bias + 3 * F,
+                    work.h,
+                    h,
+                    atoms,
+                    rows,
+                    F,
+                    F,
+                    False,
+                )
+            else:
+                read_out(shape, weights, system, work, output, m, first, rows, tile)
+                gate(shape, weights, system, work, m, layer, first, rows, tile)
+
+
+@compiled
+def read_out(shape, weights, system, work, output, m, first, rows, tile):
+    """Per-atom energies, and `x` becomes the gradient with respect to it."""
+    V = lanes(work.x)
+    F, H = shape.features, shape.hidden
+    atoms = len(system.numbers)
+    slope = tile + max(F, H) * TILE
+    x0 = m * F * atoms + first * V
+    dense(
+        work.x,
+        x0,
+        atoms,
+        weights.readout,
+        m * F * H,
+        weights.readout_bias,
+        m * H,
+        work.tile,
+        tile,
+        TILE,
+        rows,
+        F,
+        H,
+        False,
+    )
+    for f in range(H // V):
+        activate(work.tile, work.tile, tile + f * TILE * V, slope + f * TILE * V, rows * V)
+    for i in range(rows):
+        energy = weights.output_bias[m]
+        for k in range(H):
+            at = (k // V * TILE + i) * V + k % V
+            w = weights.output[m * H + k]
+            energy += w * work.tile[tile + at]
+            work.tile[tile + at] = w * work.tile[slope + at]
+        z = system.numbers[first + i]
+        output.energies[m, first + i] = weights.scale[m] * energy + weights.reference[m, z]
+    dense(
+        work.tile,
+        tile,
+        TILE,
+        weights.readout_transposed,
+        m * F * H,
+        weights.zeros,
+        0,
+        work.x,
+        x0,
+        atoms,
+        rows,
+        H,
+        F,
+        False,
+    )
+
+
+@compiled
+def interact_back(shape, weights, system, work, layer, thread):
+    """From the gradient with respect to an interaction's h to the g of the interaction before."""
+    V = lanes(work.x)
+    F = shape.features
+    atoms = len(system.numbers)
+    tile = thread * 3 * max(F, shape.hidden) * TILE
+    for m in range(shape.members):
+        A = ((m * shape.layers + layer) * 6 + 3) * F * F
+        for first in range(system.chunks[thread], system.chunks[thread + 1], TILE):
+            rows = min(TILE, system.chunks[thread + 1] - first)
+            add_sums(shape, system, work, m, first, rows, tile)
+            x0 = m * F * atoms + first * V
+            dense(work.tile, tile, TILE, weights.dense, A, weights.zeros, 0, work.x, x0, atoms, rows, F, F, True)
+            gate(shape, weights, system, work, m, layer - 1, first, rows, tile)
+
+
+@compiled
+def gate(shape, weights, system, work, m, layer, first, rows, tile):
+    """g of an interaction: the gradient with respect to x back through C, the activation and B."""
+    V = lanes(work.x)
+    F = shape.features
+    atoms = len(system.numbers)
+    x0 = m * F * atoms + first * V
+    B, C = ((m * shape.layers + layer) * 6 + 4) * F * F, ((m * shape.layers + layer) * 6 + 5) * F * F
+    dense(work.x, x0, atoms, weights.dense, C, weights.zeros, 0, work.tile, tile, TILE, rows, F, F, False)
+    for f in range(F // V):
+        sigmoid = (((m * shape.layers + layer) * F // V + f) * atoms + first) * V
+        for i in range(tile + f * TILE * V, tile + f * TILE * V + rows * V, V):
+            store(work.tile, i, load(work.tile, i) * load(work.sigmoid, sigmoid + i - tile - f * TILE * V))
+    dense(work.tile, tile, TILE, weights.dense, B, weights.zeros, 0, work.g, x0, atoms, rows, F, F, False)
+
+
+@compiled
+def add_sums(shape, system, work, m, first, rows, tile):
+    """The sums over pairs of some atoms, of all threads, into a tile."""
+    V = lanes(work.x)
+    atoms = len(system.numbers)
+    features = shape.features // V
+    one = splat(work.x.dtype.type(1.0))
+    for f in range(features):
+        for i in range(rows):
+            y = load(work.sums, ((m * features + f) * atoms + first + i) * V)
+            for thread in range(1, len(system.chunks) - 1):
+                member = thread * shape.members + m
+                y = fma(one, load(work.sums, ((member * features + f) * atoms + first + i) * V), y)
+            store(work.tile, tile + (f * TILE + i) * V, y)
+
+
+@compiled
+def add_forces(shape, system, work, output, thread):
+    """Forces of this thread's atoms from the sums of all threads; the first adds up the virial as well."""
+    threads = len(system.chunks) - 1
+    for m in range(shape.members):
+        for i in range(system.chunks[thread], system.chunks[thread + 1]):
+            for a in range(3):
+                force = work.force_sums[0, m, i, a]
+                for t in range(1, threads):
+                    force += work.force_sums[t, m, i, a]
+                output.forces[m, i, a] = force
+        if thread == 0:
+            for a in range(3):
+                for b in range(3):
+                    virial = work.virial_sums[0, m, a, b]
+                    for t in range(1, threads):
+                        virial += work.virial_sums[t, m, a, b]
+                    output.virial[m, a, b] = virial
+
+
+def _entry(sources: str) -> Callable[..., None]:
+    @compiled_once
+    def run_stages(begin, end, shape, weights, system, work, output, positions, cell, thread):
+        """Stages `begin` to `end` - 1 for the atoms of one thread; all stages at once where there is only one."""
+        sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
+        for number in range(begin, end):
+            run_stage(number, shape, weights, system, work, output, positions, cell, thread)
+
+    return run_stages
+
+
+run_stages = _entry(sources_digest())

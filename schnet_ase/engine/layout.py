@@ -1,0 +1,121 @@
+"""What the compiled engine computes on: flat arrays, with their shapes."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 32
+"""Atoms whose dense layers are done together, so that what lies between two layers stays in the fastest cache."""
+
+
+class Shape(NamedTuple):
+    """Sizes that loops run over; `features` and `hidden` filled up to four whole vectors."""
+
+    members: int
+    layers: int
+    features: int
+    hidden: int
+    elements: int
+    rows: int
+    """Rows of a filter table."""
+
+
+class Weights(NamedTuple):
+    """Of all members, flat and contiguous, M = members, L = layers, F = features, H = hidden, V = lanes of a vector."""
+
+    embedding: NDArray[Any]
+    """(M, elements, F)."""
+    embedding_in: NDArray[Any]
+    """(M, elements, F) ``h`` of the first interaction, which depends on the element alone."""
+    table: NDArray[Any]
+    """(M, L, F / V, rows, 6, V) see `FilterTable`."""
+    dense: NDArray[Any]
+    """(M, L, 6, F / 4V, F, 4V) blocks of columns of A, B, C and of their transposes."""
+    bias: NDArray[Any]
+    """(M, L, 3, F) a, b, c."""
+    readout: NDArray[Any]
+    """(M, H / 4V, F, 4V) first readout layer, by blocks of columns."""
+    readout_transposed: NDArray[Any]
+    """(M, F / 4V, H, 4V)."""
+    readout_bias: NDArray[Any]
+    """(M, H)."""
+    output: NDArray[Any]
+    """(M, H) second readout layer."""
+    output_bias: NDArray[np.float64]
+    """(M,)."""
+    zeros: NDArray[Any]
+    """(F,) the bias of a layer that has none."""
+    scale: NDArray[np.float64]
+    """(M,) eV."""
+    reference: NDArray[np.float64]
+    """(M, elements) eV."""
+    width: float
+    """Of a table's interval, Å."""
+    cutoff: float
+    """Å; infinite where every pair counts."""
+
+
+class System(NamedTuple):
+    """The atoms, and every pair that may be near: a half list with a skin."""
+
+    numbers: NDArray[np.int64]
+    """(N,)."""
+    start: NDArray[np.int64]
+    """(N + 1,) where an atom's pairs start in the list."""
+    listed: NDArray[np.int32]
+    """(P,) second atom of each pair."""
+    shifts: NDArray[np.float64]
+    """(P, 3) lattice translations of the second atom; (0, 3) if there are none."""
+    chunks: NDArray[np.int64]
+    """(threads + 1,) the ranges of atoms."""
+
+
+class Work(NamedTuple):
+    """Memory that is used again from call to call; flat, T = threads."""
+
+    end: NDArray[np.int64]
+    """(N,) where the pairs of an atom that are within the cutoff end."""
+    second: NDArray[np.int32]
+    """(P,) second atom of a pair within the cutoff."""
+    row: NDArray[np.int32]
+    """(P,) where in a block of the filter table the row starts."""
+    u: NDArray[Any]
+    """(P,) where in the row's interval."""
+    direction: NDArray[np.float64]
+    """(P, 3) pair vectors over their length."""
+    distance: NDArray[np.float64]
+    """(P,) Å."""
+    slope: NDArray[Any]
+    """(M, P) derivative of the energy with respect to the distance, in units of scale / width."""
+    x: NDArray[Any]
+    """(M, F / V, N, V) features, in the backward pass the gradient with respect to them."""
+    h: NDArray[Any]
+    """(M, L, F / V, N, V)."""
+    g: NDArray[Any]
+    """(M, F / V, N, V)."""
+    sums: NDArray[Any]
+    """(T, M, F / V, N, V) sums over pairs, one buffer a thread."""
+    sigmoid: NDArray[Any]
+    """(M, L, F / V, N, V) slopes of the activations."""
+    tile: NDArray[Any]
+    """(T, 3, max(F, H), TILE) what lies between two layers."""
+    force_sums: NDArray[np.float64]
+    """(T, M, N, 3)."""
+    virial_sums: NDArray[np.float64]
+    """(T, M, 3, 3)."""
+    closest: NDArray[np.float64]
+    """(T, 3) smallest distance, and between which atoms."""
+
+
+class Output(NamedTuple):
+    """What a call fills."""
+
+    energies: NDArray[np.float64]
+    """(M, N) eV."""
+    forces: NDArray[np.float64]
+    """(M, N, 3) eV/Å."""
+    virial: NDArray[np.float64]
+    """(M, 3, 3) eV."""

@@ -1,0 +1,203 @@
+"""The parts of a network that go over pairs: distances, convolutions with tabulated filters, forces."""
+
+from __future__ import annotations
+
+import math
+
+from schnet_ase.engine.jit import compiled
+from schnet_ase.engine.simd import fma, item, lanes, load, splat, store, total
+
+
+@compiled
+def find_pairs(shape, weights, system, work, positions, cell, thread):
+    """Distances of the listed pairs, and where in the filter table those within the cutoff are."""
+    start, listed, shifts = system.start, system.listed, system.shifts
+    second, row, u, direction, distance = work.second, work.row, work.u, work.direction, work.distance
+    cutoff2, rows_per_angstrom, last = weights.cutoff * weights.cutoff, 1.0 / weights.width, float(shape.rows - 1)
+    closest2, a, b = math.inf, 0, 0
+    periodic = len(shifts) > 0
+    for i in range(system.chunks[thread], system.chunks[thread + 1]):
+        q = start[i]
+        for p in range(start[i], start[i + 1]):
+            j = listed[p]
+            dx = positions[j, 0] - positions[i, 0]
+            dy = positions[j, 1] - positions[i, 1]
+            dz = positions[j, 2] - positions[i, 2]
+            if periodic:
+                s0, s1, s2 = shifts[p, 0], shifts[p, 1], shifts[p, 2]
+                dx += s0 * cell[0, 0] + s1 * cell[1, 0] + s2 * cell[2, 0]
+                dy += s0 * cell[0, 1] + s1 * cell[1, 1] + s2 * cell[2, 1]
+                dz += s0 * cell[0, 2] + s1 * cell[1, 2] + s2 * cell[2, 2]
+            r2 = dx * dx + dy * dy + dz * dz
+            if r2 < cutoff2:
+                if r2 < closest2:
+                    closest2, a, b = r2, i, j
+                r = math.sqrt(r2)
+                inverse = 1.0 / r
+                in_rows = min(r * rows_per_angstrom, last)
+                k = int(in_rows)
+                second[q] = j
+                row[q] = k * 6 * lanes(u)
+                u[q] = in_rows - k
+                distance[q] = r
+                direction[q, 0], direction[q, 1], direction[q, 2] = dx * inverse, dy * inverse, dz * inverse
+                q += 1
+        work.end[i] = q
+    work.closest[thread, 0], work.closest[thread, 1], work.closest[thread, 2] = math.sqrt(closest2), a, b
+
+
+@compiled
+def quintic(table, a, u):
+    """The vector of filters at `u` of the interval whose row starts at `a`: Horner's scheme."""
+    V = lanes(table)
+    w = fma(load(table, a + 5 * V), u, load(table, a + 4 * V))
+    w = fma(w, u, load(table, a + 3 * V))
+    w = fma(w, u, load(table, a + 2 * V))
+    w = fma(w, u, load(table, a + V))
+    return fma(w, u, load(table, a))
+
+
+@compiled
+def quintic_and_slope(table, a, u):
+    """The same, and along with it the derivative with respect to `u`."""
+    V = lanes(table)
+    d = load(table, a + 5 * V)
+    w = fma(d, u, load(table, a + 4 * V))
+    d = fma(d, u, w)
+    w = fma(w, u, load(table, a + 3 * V))
+    d = fma(d, u, w)
+    w = fma(w, u, load(table, a + 2 * V))
+    d = fma(d, u, w)
+    w = fma(w, u, load(table, a + V))
+    d = fma(d, u, w)
+    return fma(w, u, load(table, a)), d
+
+
+@compiled
+def convolve(shape, weights, system, work, layer, thread):
+    """``y_i = sum_j h_j * W(r_ij)`` over the pairs of this thread's atoms, into its own sums; two blocks at a time."""
+    start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
+    h, sums, table, zero = work.h, work.sums, weights.table, load(weights.zeros, 0)
+    V = lanes(h)
+    block = len(system.numbers) * V
+    slice_ = shape.rows * 6 * V
+    features = shape.features // V
+    for m in range(shape.members):
+        for f in range(0, features, 2):
+            y0 = ((thread * shape.members + m) * features + f) * block
+            y1 = y0 + block
+            h0 = ((m * shape.layers + layer) * features + f) * block
+            h1 = h0 + block
+            t0 = ((m * shape.layers + layer) * features + f) * slice_
+            t1 = t0 + slice_
+            sums[y0 : y1 + block] = 0.0
+            for i in range(system.chunks[thread], system.chunks[thread + 1]):
+                h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+                y0_i, y1_i = zero, zero
+                for p in range(item(start, i), item(end, i)):
+                    j = item(second, p) * V
+                    v, k = splat(item(u, p)), item(row, p)
+                    w = quintic(table, t0 + k, v)
+                    y0_i = fma(w, load(h, h0 + j), y0_i)
+                    store(sums, y0 + j, fma(w, h0_i, load(sums, y0 + j)))
+                    w = quintic(table, t1 + k, v)
+                    y1_i = fma(w, load(h, h1 + j), y1_i)
+                    store(sums, y1 + j, fma(w, h1_i, load(sums, y1 + j)))
+                # Added last, not started from: an atom that sees its own image was also a second atom above.
+                store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
+                store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
+
+
+@compiled
+def convolve_back(shape, weights, system, work, layer, thread):
+    """Gradients with respect to h, into this thread's sums, and to the distances, added to `slope`."""
+    start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
+    h, g, slope, sums, table, zero = work.h, work.g, work.slope, work.sums, weights.table, load(weights.zeros, 0)
+    V = lanes(h)
+    block = len(system.numbers) * V
+    slice_ = shape.rows * 6 * V
+    features = shape.features // V
+    for m in range(shape.members):
+        s0 = m * len(second)
+        for f in range(0, features, 2):
+            y0 = ((thread * shape.members + m) * features + f) * block
+            y1 = y0 + block
+            h0 = ((m * shape.layers + layer) * features + f) * block
+            h1 = h0 + block
+            g0 = (m * features + f) * block
+            g1 = g0 + block
+            t0 = ((m * shape.layers + layer) * features + f) * slice_
+            t1 = t0 + slice_
+            sums[y0 : y1 + block] = 0.0
+            for i in range(system.chunks[thread], system.chunks[thread + 1]):
+                h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+                g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
+                y0_i, y1_i = zero, zero
+                for p in range(item(start, i), item(end, i)):
+                    j = item(second, p) * V
+                    v, k = splat(item(u, p)), item(row, p)
+                    w, d = quintic_and_slope(table, t0 + k, v)
+                    g_j = load(g, g0 + j)
+                    y0_i = fma(w, g_j, y0_i)
+                    store(sums, y0 + j, fma(w, g0_i, load(sums, y0 + j)))
+                    products = d * fma(g0_i, load(h, h0 + j), g_j * h0_i)
+                    w, d = quintic_and_slope(table, t1 + k, v)
+                    g_j = load(g, g1 + j)
+                    y1_i = fma(w, g_j, y1_i)
+                    store(sums, y1 + j, fma(w, g1_i, load(sums, y1 + j)))
+                    products = fma(d, fma(g1_i, load(h, h1 + j), g_j * h1_i), products)
+                    slope[s0 + p] = item(slope, s0 + p) + total(products)
+                store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
+                store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
+
+
+@compiled
+def slopes(shape, weights, system, work, thread):
+    """As `convolve_back` of the first interaction, whose h depends on the elements alone: only the distances' part."""
+    start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
+    h, g, slope, table = work.h, work.g, work.slope, weights.table
+    V = lanes(h)
+    block = len(system.numbers) * V
+    slice_ = shape.rows * 6 * V
+    features = shape.features // V
+    for m in range(shape.members):
+        s0 = m * len(second)
+        for f in range(0, features, 2):
+            h0 = (m * shape.layers * features + f) * block
+            h1 = h0 + block
+            g0 = (m * features + f) * block
+            g1 = g0 + block
+            t0 = (m * shape.layers * features + f) * slice_
+            t1 = t0 + slice_
+            for i in range(system.chunks[thread], system.chunks[thread + 1]):
+                h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+                g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
+                for p in range(item(start, i), item(end, i)):
+                    j = item(second, p) * V
+                    v, k = splat(item(u, p)), item(row, p)
+                    _, d = quintic_and_slope(table, t0 + k, v)
+                    products = d * fma(g0_i, load(h, h0 + j), load(g, g0 + j) * h0_i)
+                    _, d = quintic_and_slope(table, t1 + k, v)
+                    products = fma(d, fma(g1_i, load(h, h1 + j), load(g, g1 + j) * h1_i), products)
+                    slope[s0 + p] = item(slope, s0 + p) + total(products)
+
+
+@compiled
+def pair_forces(shape, weights, system, work, thread):
+    """Forces and virial from the gradients with respect to the distances, into this thread's sums."""
+    start, end, second, direction, distance = system.start, work.end, work.second, work.direction, work.distance
+    slope, force_sums, virial_sums = work.slope, work.force_sums, work.virial_sums
+    for m in range(shape.members):
+        force_sums[thread, m] = 0.0
+        virial_sums[thread, m] = 0.0
+        factor = weights.scale[m] / weights.width
+        for i in range(system.chunks[thread], system.chunks[thread + 1]):
+            for p in range(start[i], end[i]):
+                j = second[p]
+                dE_dr = factor * slope[m * len(second) + p]
+                for a in range(3):
+                    gradient = dE_dr * direction[p, a]
+                    force_sums[thread, m, i, a] += gradient
+                    force_sums[thread, m, j, a] -= gradient
+                    for b in range(3):
+                        virial_sums[thread, m, a, b] += gradient * distance[p] * direction[p, b]

@@ -1,0 +1,140 @@
+r"""Filters as tables: each interaction's filter network and envelope as a piecewise polynomial of the distance.
+
+A SchNet filter is a function of one number. On intervals of width h it is replaced by the quintic that has the
+network's value, slope and curvature at both ends (Hermite interpolation), so the table is twice continuously
+differentiable, and the slope used for forces is the derivative of the value used for the energy: energy is conserved
+whatever the table's error. The error falls as h⁶, that of the slope as h⁵.
+
+The network is evaluated on a grid four times finer, whose differences give slopes and curvatures to the eighth order,
+and whose points between the knots are those on which the table is checked.
+
+DeePMD-kit's compressed models tabulate their embedding nets likewise (Lu et al., J. Chem. Theory Comput. 18, 5559
+(2022)).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from schnet_ase.model import SchNet
+from schnet_ase.neighbors import Floats
+
+TOLERANCES = {"float32": 3e-8, "float64": 1e-10}
+"""Error of values and slopes, relative to the largest of each: about half of what rounding costs anyhow."""
+_FINE = 4
+_STENCIL = 9
+_MOST_INTERVALS = 1 << 16
+
+
+class TableError(ValueError):
+    """The filters of a model cannot be tabulated well enough."""
+
+
+class FilterTable(NamedTuple):
+    """Filters of one model, all its interactions."""
+
+    coefficients: Floats
+    r"""(n_interactions, K + 1, 6, F): :math:`W(r) = \sum_c a_{kc} u^c` with :math:`k + u = r / h`, :math:`0 \le u < 1`.
+
+    The last row is what holds beyond the table: zero at the cutoff, or a constant where there is no envelope.
+    """
+    width: float
+    """h, Å."""
+    error: float
+    """Largest error of a value or a slope found between the knots, relative to the interaction's largest."""
+
+
+def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
+    """Tabulate the filters of `model`, with intervals narrowed until values and slopes meet `tolerance`.
+
+    Parameters
+    ----------
+    model
+        The table is made in float64 whatever the dtype of its weights.
+    tolerance
+        Bound on the error between the knots, relative to the largest value and the largest slope.
+    at_least
+        Intervals to begin with.
+
+    Returns
+    -------
+    FilterTable
+
+    Raises
+    ------
+    TableError
+        The bound cannot be met.
+    """
+    double = copy.deepcopy(model).cpu().double()
+    # Without an envelope the filters end, as constants, where the last radial function does.
+    reach = model.config.pair_cutoff or double.basis.reach
+    # The width that met the bound for filters of the width of the Gaussians; a factor of the fifth root from there.
+    intervals = max(at_least, math.ceil(reach / (3.0 * tolerance**0.2 * double.basis.finest)))
+    while intervals <= _MOST_INTERVALS:
+        table = _quintics(double, reach, intervals)
+        if table.error <= tolerance:
+            return table
+        intervals = math.ceil(intervals * min(1.05 * (table.error / tolerance) ** 0.2, 4.0))
+    raise TableError(f"a table of {_MOST_INTERVALS} knots that would not meet a relative error of {tolerance:g}")
+
+
+def _quintics(model: SchNet, reach: float, intervals: int) -> FilterTable:
+    # From a stencil's half below zero, where the filters go on smoothly, to the cutoff, where they do not.
+    below = _STENCIL // 2
+    points = np.arange(-below, _FINE * intervals + 1)
+    r = points * (reach / (_FINE * intervals))
+    # At the cutoff itself the envelope is zero by definition; the table wants its limit from below.
+    r[-1] = np.nextafter(reach, 0.0)
+    with torch.no_grad():
+        values = torch.stack(model.filters(torch.from_numpy(r))).numpy()
+        beyond = torch.stack(model.filters(torch.tensor([2.0 * reach], dtype=torch.float64))).numpy()
+    fine, first, second = _differences(values, below)
+    first, second = _FINE * first, 0.5 * _FINE**2 * second  # per interval
+    v0, d0, c0 = (a[:, :-1:_FINE] for a in (fine, first, second))
+    v1, d1, c1 = (a[:, _FINE::_FINE] for a in (fine, first, second))
+    # The quintic with these values, slopes and half curvatures at u = 0 and u = 1.
+    v, d, c = v1 - v0 - d0 - c0, d1 - d0 - 2.0 * c0, c1 - c0
+    rows = np.stack([v0, d0, c0, 10.0 * v - 4.0 * d + c, -15.0 * v + 7.0 * d - 2.0 * c, 6.0 * v - 3.0 * d + c], axis=2)
+    errors = []
+    for n in range(1, _FINE):
+        powers = (n / _FINE) ** np.arange(6)
+        value = np.einsum("c,lkcf->lkf", powers, rows)
+        slope = np.einsum("c,lkcf->lkf", powers[:5] * np.arange(1, 6), rows[:, :, 1:])
+        errors += [_relative(value, fine[:, n::_FINE]), _relative(slope, first[:, n::_FINE])]
+    last = np.zeros_like(rows[:, :1])
+    last[:, 0, 0] = beyond[:, 0]
+    return FilterTable(np.concatenate([rows, last], axis=1), reach / intervals, max(errors))
+
+
+def _differences(values: Floats, below: int) -> tuple[Floats, Floats, Floats]:
+    """Values, and first and second derivatives per point, from `below` on: (n, R, F) to (n, R - below, F) each."""
+    n = values.shape[1]
+    first, second = (np.zeros_like(values[:, below:]) for _ in range(2))
+    for shift in range(below + 1):  # 0 but for the last points, whose stencils lean inwards
+        weights = _stencil(np.arange(_STENCIL) - below - shift)
+        points = slice(below, n - below) if shift == 0 else slice(n - 1 - below + shift, n - below + shift)
+        for offset, (w1, w2) in zip(range(-below - shift, below + 1 - shift), weights, strict=True):
+            moved = values[:, points.start + offset : points.stop + offset]
+            first[:, points.start - below : points.stop - below] += w1 * moved
+            second[:, points.start - below : points.stop - below] += w2 * moved
+    return values[:, below:], first, second
+
+
+def _stencil(offsets: NDArray[np.int64]) -> Floats:
+    """Weights (n, 2) of values at `offsets` in the first and the second derivative at 0, exact for degree n - 1."""
+    powers = np.vander(offsets.astype(float), increasing=True).T
+    derivatives = np.zeros((len(offsets), 2))
+    derivatives[1, 0], derivatives[2, 1] = 1.0, 2.0
+    return np.linalg.solve(powers, derivatives).astype(np.float64)
+
+
+def _relative(table: Floats, network: Floats) -> float:
+    """Largest difference over the largest value, of the worst interaction."""
+    largest = np.abs(network).max(axis=(1, 2))
+    return float((np.abs(table - network).max(axis=(1, 2)) / np.where(largest > 0.0, largest, 1.0)).max())

@@ -1,0 +1,85 @@
+"""Filter tables: the same function as the filter network, to the bound, and smooth."""
+
+import numpy as np
+import pytest
+import torch
+
+from schnet_ase import SchNet, SchNetConfig
+from schnet_ase.engine.tables import TOLERANCES, TableError, tabulate
+
+CONFIGS = {
+    "polynomial": {},
+    "cosine": {"envelope": "cosine"},
+    "exponential": {"radial": "exponential"},
+    "activation last": {"filter_activation_last": True},
+    "no envelope": {"envelope": "none", "gamma": 10.0, "cutoff": 6.0, "n_rbf": 60},
+}
+
+
+def evaluate(table, r):
+    """Values and slopes, (n_interactions, R, F), from the definition in `FilterTable`."""
+    row = np.minimum(np.floor(r / table.width), table.coefficients.shape[1] - 1).astype(int)
+    u = r / table.width - row
+    a = table.coefficients[:, row]
+    value = sum(a[:, :, c] * u[:, None] ** c for c in range(6))
+    slope = sum(c * a[:, :, c] * u[:, None] ** (c - 1) for c in range(1, 6)) / table.width
+    return value, slope
+
+
+def network(model, r):
+    """The same from the filter network; slopes by central differences of the eighth order in float64."""
+
+    def filters(distances):
+        with torch.no_grad():
+            return torch.stack(model.filters(torch.from_numpy(distances))).numpy()
+
+    h, weights = 2e-3, {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
+    slope = sum(w * (filters(r + k * h) - filters(r - k * h)) for k, w in weights.items()) / h
+    return filters(r), slope
+
+
+@pytest.mark.parametrize("dtype", TOLERANCES)
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_values_and_slopes_meet_the_bound(make_model, config, dtype):
+    model = make_model(0, **config).double()
+    table = tabulate(model, TOLERANCES[dtype])
+    assert table.error <= TOLERANCES[dtype]
+    reach = model.config.pair_cutoff or model.basis.reach
+    r = np.random.default_rng(0).uniform(0.05, reach - 0.05, 2000)  # between any knots
+    for ours, theirs in zip(evaluate(table, r), network(model, r), strict=True):
+        # The bound was checked on a grid: between its points the error may be a little larger.
+        assert np.abs(ours - theirs).max() <= 1.5 * TOLERANCES[dtype] * np.abs(theirs).max() + 1e-12
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_value_slope_and_curvature_are_continuous(make_model, config):
+    a = tabulate(make_model(0, **config), TOLERANCES["float32"]).coefficients
+    c = np.arange(6)
+    for weights, scale in (((c**0), 1.0), (c, 1.0), (c * (c - 1), 2.0)):
+        at_end = np.einsum("c,lkcf->lkf", weights, a[:, :-2])
+        start = a[:, 1:-1, int(np.flatnonzero(weights)[0])] * scale
+        np.testing.assert_allclose(at_end, start, atol=1e-12 * np.abs(a).max() * 100)
+
+
+def test_ends_at_zero_with_an_envelope_and_in_a_constant_without(make_model):
+    table = tabulate(make_model(0), 1e-8)
+    value, slope = evaluate(table, np.array([4.0 - 1e-9, 4.0, 5.0]))
+    assert np.abs(value).max() < 1e-12
+    assert np.abs(slope).max() < 1e-6
+    model = make_model(0, **CONFIGS["no envelope"]).double()
+    far = np.array([20.0, 50.0])
+    value, slope = evaluate(tabulate(model, 1e-8), far)
+    np.testing.assert_allclose(value, network(model, far)[0], rtol=1e-12)
+    assert not slope.any()
+
+
+@pytest.mark.parametrize("preset", [SchNetConfig.small, SchNetConfig.default, SchNetConfig.md])
+def test_presets_can_be_tabulated(preset):
+    model = SchNet(preset())
+    table = tabulate(model, TOLERANCES["float32"])
+    assert table.error <= TOLERANCES["float32"]
+
+
+def test_a_bound_that_cannot_be_met_is_an_error(make_model):
+    with pytest.raises(TableError, match="not meet a relative error of 1e-25"):
+        tabulate(make_model(0), 1e-25)
