@@ -53,7 +53,7 @@ def make_model() -> ModelFactory:
 
 @pytest.fixture(params=["single, autograd", "single, auto", "ensemble, autograd", "ensemble, auto"])
 def make_calculator(request: pytest.FixtureRequest, make_model: ModelFactory) -> CalculatorFactory:
-    """Either calculator, on the reference or what a user gets: ``make_calculator(**arguments)``, ``config`` for the fields of the config."""
+    """Either calculator on either engine: ``make_calculator(**arguments)``, ``config`` for the fields of the config."""
     kind, engine = request.param.split(", ")
 
     def make(config: dict[str, object] | None = None, **arguments: object) -> Calculator:

@@ -55,6 +55,11 @@ def test_the_mean_is_better_than_every_member(card):
     assert all(mean.force_mae < m.test.force_mae and mean.energy_mae < m.test.energy_mae for m in card.members)
 
 
+def test_errors_are_below_the_targets(card):
+    assert card.metrics.test.force_mae < 11.0e-3
+    assert card.metrics.test.energy_mae < 2.5e-3
+
+
 def test_errors_on_the_test_file_are_those_of_the_card(card):
     file = DATA / card.data.test_file
     if not file.is_file():
