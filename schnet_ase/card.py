@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from schnet_ase.errors import RegistryError
 from schnet_ase.files import atomic_write
 from schnet_ase.metrics import Errors
+from schnet_ase.uncertainty import Calibration
 
 CARD_FILE = "card.json"
 
@@ -98,8 +99,14 @@ class Card:
     command: str
     """That made the entry."""
     versions: dict[str, str]
+    calibration: Calibration | None = None
+    """Of these members; None where there is none."""
     path: Annotated[Path, Field(exclude=True)] = Path()
     """The entry's folder."""
+
+    def __post_init__(self) -> None:
+        if self.calibration is not None and self.calibration.members != tuple(m.sha256 for m in self.members):
+            raise ValueError("calibration is that of other members; calibrate these")
 
     @property
     def best(self) -> Member:

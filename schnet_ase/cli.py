@@ -58,6 +58,16 @@ def _calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def _label_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--forces-key", help="Name of the forces, where it is not the format's own."),
+        click.option("--energy-key", help="Name of the energies, where it is not the format's own."),
+        click.option("--energy-unit", type=click.Choice(["eV", "kcal/mol", "Hartree"]), help="Default: the format's."),
+    ):
+        command = option(command)
+    return command
+
+
 def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--output", type=click.Path(path_type=Path), help="Prefix of the files written."),
@@ -110,6 +120,7 @@ def models_show(name: str) -> None:
     for label, errors in rows:
         if errors is not None:
             print(f"  {label:28s} {_mev(errors.energy_mae):>12s}   {_mev(errors.force_mae):>13s}")
+    _print_calibration(card)
 
 
 @cli.command()
@@ -233,10 +244,8 @@ def relax(
 @cli.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--energy-unit", type=click.Choice(["eV", "kcal/mol", "Hartree"]), help="Default: the format's own.")
-@click.option("--energy-key", help="Name of the energies, where it is not the format's own.")
-@click.option("--forces-key", help="Name of the forces, where it is not the format's own.")
-@click.option("--output", type=click.Path(path_type=Path), help="Parity plots.  [default: MODEL-DATA.png]")
+@_label_options
+@click.option("--output", type=click.Path(path_type=Path), help="Picture.  [default: MODEL-DATA.png]")
 @click.option("--device", default="cpu", show_default=True)
 def evaluate(
     model: str,
@@ -247,10 +256,11 @@ def evaluate(
     output: Path | None,
     device: str,
 ) -> None:
-    """Print the errors of MODEL on the labelled frames of DATA and draw parity plots."""
+    """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.plots import parity
-    from schnet_ase.registry import locate_members
+    from schnet_ase.plots import parity, parity_and_uncertainty
+    from schnet_ase.registry import find_card, locate_members
+    from schnet_ase.reliability import reliability
     from schnet_ase.training.evaluate import evaluate_dataset
 
     dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
@@ -265,8 +275,48 @@ def evaluate(
     mean = result.mean()
     picture = output or Path(f"{_stem(model)}-{data.name.split('.')[0]}.png")
     title = f"{model} on {data.name}"
-    parity(mean.reference_energy, mean.energy, mean.reference_forces, mean.forces, title, picture)
+    labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
+    if len(names) > 1:
+        card = find_card(model)
+        measured = reliability(result.ensemble_errors(), None if card is None else card.calibration)
+        print("\n".join(measured.lines()))
+        parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
+    else:
+        parity(*labels_and_predictions, title, picture)
     print(f"wrote {picture}")
+
+
+@cli.command()
+@click.argument("entry")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--coverage", default=0.9, show_default=True, type=float, help="Of the half-widths given by default.")
+@_label_options
+@click.option("--device", default="cpu", show_default=True)
+def calibrate(
+    entry: str,
+    data: Path,
+    coverage: float,
+    energy_unit: Any,
+    energy_key: str | None,
+    forces_key: str | None,
+    device: str,
+) -> None:
+    """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
+    from schnet_ase.data import read_dataset
+    from schnet_ase.errors import RegistryError
+    from schnet_ase.registry import find_card
+    from schnet_ase.training import calibrate_entry, unseen_frames
+
+    card = find_card(entry)
+    if card is None:
+        raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
+    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
+    print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    frames = unseen_frames(card, dataset)
+    print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
+    card = calibrate_entry(card, dataset, frames, coverage=coverage, device=device)
+    _print_calibration(card)
+    print(f"wrote {card.path / 'card.json'}")
 
 
 @cli.command()
@@ -337,6 +387,7 @@ def crossval(
             report=report,
         )
     _print_card_errors(card)
+    _print_calibration(card)
     print(f"wrote {card.path}; use it as SchNetEnsembleCalculator({str(card.path)!r})")
 
 
@@ -360,7 +411,7 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     else:
         atoms = get_card(Path(model).name if Path(model).is_dir() else model.partition("/")[0]).structure.atoms()
     if len(members) > 1:
-        atoms.calc = SchNetEnsembleCalculator([m.path for m in members], device=device, dtype=dtype)
+        atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
     else:
         atoms.calc = SchNetCalculator(members[0].path, device=device, dtype=dtype)
     return atoms
@@ -392,3 +443,20 @@ def _print_card_errors(card: Card) -> None:
     for label, errors in (("calibration", card.metrics.calibration), ("test", card.metrics.test)):
         if errors is not None:
             _print_errors(f"ensemble on {label} frames", errors)
+
+
+def _print_calibration(card: Card) -> None:
+    calibration = card.calibration
+    if calibration is None:
+        print("no calibration; schnet-ase calibrate makes one")
+        return
+    print(
+        f"calibrated on {calibration.n_frames} frames of {calibration.file}; half-widths for a coverage of "
+        f"{calibration.coverage:.0%} at the usual spread s₀:"
+    )
+    for label, unit, intervals in (("energy", "meV", calibration.energy), ("force", "meV/Å", calibration.forces)):
+        if intervals is not None:
+            s = intervals.prior_spread
+            width = intervals.half_width(s, calibration.coverage)
+            print(f"  {label:8s} {1000.0 * width:9.3f} {unit:6s} s₀ = {1000.0 * s:.3f}, α = {intervals.alpha:.3f}")
+    print(f"largest forces_deviation of a frame, exceeded by 1 in 1,000: {calibration.threshold():.4f} eV/Å")

@@ -16,13 +16,13 @@ from schnet_ase.calculator import IN_MEMORY, absolute, changes, check_request, r
 from schnet_ase.errors import RegistryError
 from schnet_ase.evaluator import EngineChoice, Evaluator
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.neighbors import Floats
-from schnet_ase.registry import locate_members
+from schnet_ase.registry import find_card, locate_members
+from schnet_ase.uncertainty import Calibration, forces_deviation
 
 ModelLike = str | os.PathLike[str] | SchNet
 
-PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble")
-PER_ATOM = ("forces_std", "energies_std", "forces_deviation")
+PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble", "energy_uncertainty")
+PER_ATOM = ("forces_std", "energies_std", "forces_deviation", "forces_uncertainty")
 PER_MEMBER = ("forces_ensemble",)
 EXTRA = (*PER_SYSTEM, *PER_ATOM, *PER_MEMBER)
 
@@ -37,6 +37,14 @@ class SchNetEnsembleCalculator(Calculator):
         least two models of one architecture.
     device, dtype, engine, skin, threads
         As for `SchNetCalculator`.
+    calibration
+        ``"auto"``: the one on the card of the entry, where `models` is a registry name or an entry's folder and the
+        entry has one; else, and with None, spreads alone.
+
+    Attributes
+    ----------
+    calibration : Calibration or None
+        What ``energy_uncertainty`` and ``forces_uncertainty`` come from.
 
     Raises
     ------
@@ -57,6 +65,11 @@ class SchNetEnsembleCalculator(Calculator):
     .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \bar F_i|^2}
 
     (M - 1 where DP-GEN, Comput. Phys. Commun. 253, 107206 (2020), eq. 3, divides by M.)
+
+    With a calibration, ``energy_uncertainty`` (eV) and ``forces_uncertainty`` (N,) eV/Å: half-widths that hold the
+    error of the energy, and the length of an atom's force error, with the calibration's coverage (90 % unless it was
+    made for another), on frames like those it was made on; see `schnet_ase.uncertainty`. ``calibration.energy`` and
+    ``calibration.forces`` give them at any other: ``half_width(spread, coverage)``.
 
     ASE's writers keep only the properties they know: `annotate` puts the others where extxyz saves them.
 
@@ -82,6 +95,8 @@ class SchNetEnsembleCalculator(Calculator):
         "energy_ensemble",
         "forces_ensemble",
         "forces_deviation",
+        "energy_uncertainty",
+        "forces_uncertainty",
     ]
 
     def __init__(
@@ -93,8 +108,11 @@ class SchNetEnsembleCalculator(Calculator):
         engine: str = "auto",
         skin: float = 1.0,
         threads: int | None = None,
+        calibration: str | None = "auto",
     ) -> None:
         super().__init__()
+        if calibration not in ("auto", None):
+            raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
         members = list(_members(models))
         if len(members) < 2:
             raise RegistryError(
@@ -104,8 +122,15 @@ class SchNetEnsembleCalculator(Calculator):
         self._evaluator = Evaluator(
             StackedSchNet(members), device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
         )
+        self.calibration = _calibration(models) if calibration == "auto" else None
         self.parameters.update(
-            models=_name(models), device=device, dtype=dtype, engine=engine, skin=float(skin), threads=threads
+            models=_name(models),
+            device=device,
+            dtype=dtype,
+            engine=engine,
+            skin=float(skin),
+            threads=threads,
+            calibration=calibration,
         )
 
     @property
@@ -145,9 +170,18 @@ class SchNetEnsembleCalculator(Calculator):
         if stress is not None:
             self.results["stress"] = stress.mean(axis=0)
             self.results["stress_std"] = stress.std(axis=0, ddof=1)
+        if self.calibration is not None:
+            self._add_uncertainty(self.calibration)
+
+    def _add_uncertainty(self, calibration: Calibration) -> None:
+        results, coverage = self.results, calibration.coverage
+        if calibration.energy is not None:
+            results["energy_uncertainty"] = float(calibration.energy.half_width(results["energy_std"], coverage))
+        if calibration.forces is not None:
+            results["forces_uncertainty"] = calibration.forces.half_width(results["forces_deviation"], coverage)
 
     def annotate(self, atoms: Atoms) -> None:
-        """Put the spread of the last calculation into ``atoms.info`` and ``atoms.arrays``, so that it can be saved.
+        """Put the last calculation's spread and uncertainty into ``atoms.info`` and ``atoms.arrays``, to be saved.
 
         Keys get the prefix ``schnet_``. Each member's forces go in as one array a member, ``schnet_forces_<m>``.
         ASE's extxyz format keeps all of them, traj only what is in ``atoms.info``, json and db neither.
@@ -211,13 +245,6 @@ class EnsembleProperties(Properties):
         return self._extra[name] if name in self._extra else super().__getitem__(name)
 
 
-def forces_deviation(forces: Floats) -> Floats:
-    """Spread of each atom's force over members, eV/Å: (M, N, 3) to (N,), see `SchNetEnsembleCalculator`."""
-    squared = ((forces - forces.mean(axis=0)) ** 2).sum(axis=(0, 2))
-    deviation: Floats = np.sqrt(squared / (len(forces) - 1))
-    return deviation
-
-
 def _members(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Iterator[SchNet]:
     if isinstance(models, str) and models.startswith("["):
         models = json.loads(models)
@@ -228,6 +255,14 @@ def _members(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Iterator[S
             yield model
         else:
             yield from (loaded.model for loaded in locate_members(model))
+
+
+def _calibration(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Calibration | None:
+    """That of the entry whose members these are; None for models that were put together otherwise."""
+    if isinstance(models, (str, os.PathLike)) and not str(models).startswith("["):
+        card = find_card(models)
+        return None if card is None else card.calibration
+    return None
 
 
 def _name(models: str | os.PathLike[str] | Sequence[ModelLike]) -> str:

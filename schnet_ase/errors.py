@@ -27,3 +27,7 @@ class ConfigError(SchNetError):
 
 class TrainingError(SchNetError):
     """A training that cannot go on."""
+
+
+class CalibrationError(SchNetError):
+    """An ensemble that cannot be calibrated: too few members or frames, or frames that its members have seen."""

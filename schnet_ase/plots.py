@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,9 @@ from matplotlib.figure import Figure
 
 from schnet_ase.files import atomic_write
 from schnet_ase.neighbors import Floats
+
+if TYPE_CHECKING:
+    from schnet_ase.reliability import Quantity, Reliability
 
 
 def learning_curve(
@@ -53,17 +57,60 @@ def parity(
     figure = Figure(figsize=(9, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     figure.suptitle(title)
-    if reference_energy is not None:
-        offset = reference_energy.mean()
-        _scatter(left, reference_energy - offset, energy - offset, "tab:orange")
-        left.set(xlabel="reference energy − mean (eV)", ylabel="predicted energy − mean (eV)")
-    if reference_forces is not None:
-        _scatter(right, reference_forces.ravel(), forces.ravel(), "tab:green")
-        right.set(xlabel="reference force component (eV/Å)", ylabel="predicted (eV/Å)")
-    for axes, labels in ((left, reference_energy), (right, reference_forces)):
-        if labels is None:
-            axes.set_axis_off()
-            axes.text(0.5, 0.5, "no labels", ha="center", transform=axes.transAxes)
+    _parity_energy(left, reference_energy, energy)
+    _parity_forces(right, reference_forces, forces)
+    _save(figure, path)
+
+
+def parity_and_uncertainty(
+    reference_energy: Floats | None,
+    energy: Floats,
+    reference_forces: Floats | None,
+    forces: Floats,
+    reliability: Reliability,
+    title: str,
+    path: Path,
+) -> None:
+    """`parity`, and beside it what the spread of an ensemble says about the error: pictures and the table."""
+    figure = Figure(figsize=(16, 8.4), layout="constrained")
+    upper = figure.add_gridspec(2, 4)
+    panels = [[figure.add_subplot(upper[row, column]) for column in range(4 if row == 0 else 2)] for row in range(2)]
+    figure.suptitle(title)
+    _parity_energy(panels[0][0], reference_energy, energy)
+    _parity_forces(panels[0][1], reference_forces, forces)
+    quantities = (
+        ("energy", "meV", reliability.energy, "tab:orange"),
+        ("force", "meV/Å", reliability.forces, "tab:green"),
+    )
+    curves, conditional = panels[0][2:]
+    for axes, (name, unit, quantity, color) in zip(panels[1], quantities, strict=True):
+        if quantity is None:
+            _no_labels(axes)
+            continue
+        _spread_and_error(axes, quantity, color)
+        axes.set(xlabel=f"{name}: spread over members ({unit})", ylabel=f"|error| ({unit})")
+        levels = np.linspace(0.0, 1.0, len(quantity.raw.curve))
+        curves.plot(levels, quantity.raw.curve, color=color, ls=":", label=f"{name}, raw spread")
+        if quantity.conformal is not None:
+            curves.plot(levels, quantity.conformal.curve, color=color, label=f"{name}, conformal")
+        _coverage_by_spread(conditional, quantity, color, name)
+    curves.plot([0, 1], [0, 1], color="0.5", lw=0.8, zorder=0)
+    curves.set(xlabel="expected coverage", ylabel="observed coverage", aspect="equal")
+    conditional.axhline(0.9, color="0.5", lw=0.8, zorder=0)
+    conditional.set(xlabel="tenth of the frames or atoms, by spread", ylabel="coverage at 90 %", ylim=(0.0, 1.02))
+    for axes in (curves, conditional):
+        axes.legend(frameon=False, fontsize=8)
+    table = figure.add_subplot(upper[1, 2:])
+    table.set_axis_off()
+    table.text(
+        0.0,
+        0.5,
+        "\n".join(reliability.lines()),
+        family="monospace",
+        fontsize=6.3,
+        va="center",
+        transform=table.transAxes,
+    )
     _save(figure, path)
 
 
@@ -97,6 +144,48 @@ def optimization(energy: Floats, largest_force: Floats, fmax: float, path: Path)
     right.axhline(fmax, color="0.5", lw=0.8, ls="--")
     right.set(xlabel="step", ylabel="largest force (eV/Å)")
     _save(figure, path)
+
+
+def _parity_energy(axes: Axes, reference: Floats | None, energy: Floats) -> None:
+    if reference is None:
+        _no_labels(axes)
+        return
+    offset = reference.mean()
+    _scatter(axes, reference - offset, energy - offset, "tab:orange")
+    axes.set(xlabel="reference energy − mean (eV)", ylabel="predicted energy − mean (eV)")
+
+
+def _parity_forces(axes: Axes, reference: Floats | None, forces: Floats) -> None:
+    if reference is None:
+        _no_labels(axes)
+        return
+    _scatter(axes, reference.ravel(), forces.ravel(), "tab:green")
+    axes.set(xlabel="reference force component (eV/Å)", ylabel="predicted (eV/Å)")
+
+
+def _no_labels(axes: Axes) -> None:
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, "no labels", ha="center", transform=axes.transAxes)
+
+
+def _spread_and_error(axes: Axes, quantity: Quantity, color: str) -> None:
+    """In meV or meV/Å, with the half-width at 90 %."""
+    some = (quantity.spread > 0) & (quantity.error > 0)
+    spread, error = 1000.0 * quantity.spread[some], 1000.0 * quantity.error[some]
+    axes.scatter(spread, error, s=3, alpha=0.4, color=color, edgecolors="none", rasterized=True)
+    if len(spread):
+        along = np.geomspace(spread.min(), spread.max(), 100)
+        width = 1000.0 * quantity.predictor.half_width(along / 1000.0, 0.9)
+        axes.plot(along, width, color="black", lw=1.0, label="half-width at 90 %")
+        axes.set(xscale="log", yscale="log")
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _coverage_by_spread(axes: Axes, quantity: Quantity, color: str, name: str) -> None:
+    """Coverage of the half-widths at 90 % in each tenth of the spread."""
+    held = quantity.error <= quantity.predictor.half_width(quantity.spread, 0.9)
+    tenths = [part for part in np.array_split(np.argsort(quantity.spread, kind="stable"), 10) if len(part)]
+    axes.plot(np.arange(1, len(tenths) + 1), [held[t].mean() for t in tenths], color=color, marker=".", label=name)
 
 
 def _scatter(axes: Axes, x: Floats, y: Floats, color: str) -> None:

@@ -65,6 +65,20 @@ def get_card(name: str) -> Card:
     return read_card(folders[name])
 
 
+def find_card(name: str | os.PathLike[str]) -> Card | None:
+    """The card that goes with all members of `name`: an entry's, by name or folder; None for anything else.
+
+    Raises
+    ------
+    RegistryError
+        The card is not valid.
+    """
+    folder = Path(name)
+    if folder.is_dir():
+        return read_card(folder) if (folder / CARD_FILE).is_file() else None
+    return get_card(name) if isinstance(name, str) and name in _folders() else None
+
+
 def load_model(name: str | os.PathLike[str]) -> SchNet:
     """One model, by registry name or file.
 

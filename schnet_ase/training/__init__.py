@@ -1,5 +1,6 @@
 """Training: configuration, loss, trainer, cross-validation. Nothing of the calculators."""
 
+from schnet_ase.training.calibrate import calibrate_entry, unseen_frames
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig, load_config
 from schnet_ase.training.crossval import FoldProgress, crossval
 from schnet_ase.training.run import train_from_config
@@ -11,8 +12,10 @@ __all__ = [
     "RunConfig",
     "TrainingConfig",
     "TrainingResult",
+    "calibrate_entry",
     "crossval",
     "load_config",
     "train",
     "train_from_config",
+    "unseen_frames",
 ]

@@ -40,7 +40,7 @@ class DataConfig:
     validation: int | None = Field(default=None, ge=1)
     """`train`: how many frames are for validation; unset: a tenth."""
     calibration: int = Field(default=50, ge=0)
-    """`crossval`: how many frames no fold touches."""
+    """`crossval`: how many frames no fold touches, for calibration; 0: none is made."""
     level_of_theory: str = "not stated"
     licence: str = "not stated"
     temperature: str = "not stated"

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import torch
 
+from schnet_ase.calibration import check_sizes
 from schnet_ase.card import Card
 from schnet_ase.data import split_folds
-from schnet_ase.errors import TrainingError
+from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed, write_entry
 from schnet_ase.training.history import Row
@@ -56,7 +57,8 @@ def crossval(
     Parameters
     ----------
     config
-        Validated configuration; `config.folds` members, `config.data.calibration` frames that no fold touches.
+        Validated configuration; `config.folds` members, `config.data.calibration` frames that no fold touches and
+        the ensemble is calibrated on.
     folder
         Of the run: one folder a fold with its checkpoints, metrics and learning curve.
     models
@@ -82,12 +84,19 @@ def crossval(
     ------
     TrainingError
         There is an entry of this name already, or a fold cannot go on.
+    CalibrationError
+        Too few folds or calibration frames, and not none of them.
     DataError
         The data cannot be trained on.
     """
     entry = models / config.name
     if entry.exists():
         raise TrainingError(f"{entry}: an entry of this name exists; remove it or give the configuration another name")
+    if config.data.calibration:
+        try:
+            check_sizes(config.folds, config.data.calibration)
+        except CalibrationError as error:
+            raise CalibrationError(f"{error}; or set data.calibration = 0 for an ensemble without one") from error
     dataset = load_frames(config.data.file, config)
     test = None if config.data.test is None else load_frames(config.data.test, config)
     split = split_folds(len(dataset.frames), config.folds, config.data.calibration, config.seed)

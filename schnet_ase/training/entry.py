@@ -15,6 +15,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
+from schnet_ase.calibration import calibrate
 from schnet_ase.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
 from schnet_ase.checkpoint import save_model
 from schnet_ase.data import CrossValidationSplit, Dataset
@@ -67,6 +68,8 @@ def write_entry(
 
     Raises
     ------
+    CalibrationError
+        There are calibration frames, but too few of them or of the folds.
     OSError
         The disk is full or the folder not writable; nothing is left behind.
     """
@@ -116,6 +119,14 @@ def write_entry(
             structure=Structure.from_atoms(relax(models, _lowest(dataset))),
             command=command,
             versions=library_versions(),
+            calibration=None
+            if calibration is None
+            else calibrate(
+                calibration.ensemble_errors(),
+                file=dataset.source,
+                sha256=dataset.sha256,
+                members=tuple(member.sha256 for member in members),
+            ),
         )
         write_card(card, building)
         building.rename(entry)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from ase.data import chemical_symbols
 
+from schnet_ase.calibration import EnsembleErrors, ensemble_errors
 from schnet_ase.data import Dataset
 from schnet_ase.data.frames import check_frames
 from schnet_ase.device import resolve_device
@@ -34,6 +35,10 @@ class Evaluation(NamedTuple):
     def errors(self) -> Errors:
         """Errors of one model."""
         return compute_errors(self.n_atoms, self.energy, self.reference_energy, self.forces, self.reference_forces)
+
+    def ensemble_errors(self) -> EnsembleErrors:
+        """Spread and errors of an evaluation of several."""
+        return ensemble_errors(self.n_atoms, self.energy, self.reference_energy, self.forces, self.reference_forces)
 
     def member(self, m: int) -> Evaluation:
         """One member of an evaluation of several."""

@@ -1,0 +1,93 @@
+"""Calibration of a registry entry, on labelled frames that none of its members has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from schnet_ase.calibration import calibrate, check_sizes
+from schnet_ase.card import Card, read_card, write_card
+from schnet_ase.checkpoint import read_provenance
+from schnet_ase.data import Dataset
+from schnet_ase.errors import CalibrationError
+from schnet_ase.registry import locate_members
+from schnet_ase.training.evaluate import evaluate_dataset
+from schnet_ase.uncertainty import COVERAGE
+
+
+def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
+    """Indices of the frames that no member of an entry was trained or validated on.
+
+    A file is recognized by its hash: a copy of the training data in another format is not.
+
+    Raises
+    ------
+    CalibrationError
+        There is none, or a member does not say what it was trained on.
+    """
+    seen: set[int] = set()
+    for member in card.members:
+        provenance = read_provenance(card.path / member.file)
+        try:
+            if provenance["data_sha256"] == dataset.sha256:
+                seen.update(provenance["training_frames"], provenance["validation_frames"])
+        except KeyError as error:
+            raise CalibrationError(
+                f"{card.path / member.file}: does not say which frames it was trained on (no {error.args[0]}); "
+                "only members written by schnet-ase crossval can be calibrated"
+            ) from error
+    unseen = [i for i in range(len(dataset.frames)) if i not in seen]
+    if not unseen:
+        raise CalibrationError(
+            f"{dataset.source}: a member was trained or validated on each of the {len(dataset.frames)} frames; "
+            "give frames that no member saw"
+        )
+    return unseen
+
+
+def calibrate_entry(
+    card: Card, dataset: Dataset, frames: Sequence[int], *, coverage: float = COVERAGE, device: str = "cpu"
+) -> Card:
+    """Calibrate an entry and write the calibration into its card, atomically.
+
+    Parameters
+    ----------
+    card
+        Of the entry.
+    dataset
+        Labelled frames.
+    frames
+        Which of them to calibrate on.
+    coverage
+        That half-widths have where no other is asked for.
+    device
+        ``"cpu"`` or ``"cuda"``.
+
+    Returns
+    -------
+    Card
+        The new one.
+
+    Raises
+    ------
+    CalibrationError
+        A member was trained or validated on one of the frames; fewer than four members; or too few frames.
+    DataError
+        Labels that are not to be trusted.
+    OSError
+        The entry's folder cannot be written; the old card is then untouched.
+    """
+    seen = sorted(set(frames).difference(unseen_frames(card, dataset)))
+    if seen:
+        raise CalibrationError(
+            f"{dataset.source}: a member of {card.name} was trained or validated on {len(seen)} of the {len(frames)} "
+            f"frames, the first is {seen[0]}; leave them out"
+        )
+    check_sizes(len(card.members), len(frames), coverage)
+    models = [loaded.model for loaded in locate_members(card.path)]
+    chosen = dataset._replace(frames=[dataset.frames[i] for i in frames])
+    errors = evaluate_dataset(models, chosen, device=device).ensemble_errors()
+    members = tuple(member.sha256 for member in card.members)
+    calibration = calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
+    write_card(replace(card, calibration=calibration), card.path)
+    return read_card(card.path)
