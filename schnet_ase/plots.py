@@ -107,7 +107,7 @@ def parity_and_uncertainty(
         0.5,
         "\n".join(reliability.lines()),
         family="monospace",
-        fontsize=6.3,
+        fontsize=7.5,
         va="center",
         transform=table.transAxes,
     )

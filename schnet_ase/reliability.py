@@ -131,13 +131,12 @@ class Reliability(NamedTuple):
         both = (self.energy, self.forces)
         columns = [a for q in both for a in ((None, None, None) if q is None else (q.raw, q.scaled, q.conformal))]
         heads = [h for q in both for h in ("raw", _scaled(q), "conformal")]
-        rankings = [r for q in both for r in (None, None, None if q is None else q.ranking)]
         return [
             f"uncertainty of {self.n_members} members, {self.n_frames} frames",
-            f"{'':32s}{'energy':>33s}{'length of force error':>33s}",
-            _row("Spearman ρ, spread and error", [r and r.rho for r in rankings]),
-            _row("ρ / ρ_oracle", [r and r.rho / r.rho_oracle for r in rankings]),
-            _row("AUROC, worst 5 % of errors", [r and r.auroc for r in rankings]),
+            f"{'':36s}{'energy':29s}    length of force error",
+            _row("Spearman ρ, spread and error", [q and q.ranking.rho for q in both], every=3),
+            _row("ρ / ρ_oracle", [q and q.ranking.rho / q.ranking.rho_oracle for q in both], every=3),
+            _row("AUROC, worst 5 % of errors", [q and q.ranking.auroc for q in both], every=3),
             " " * 32 + "".join(f"{head:>11s}" for head in heads),
             *(_row(f"coverage at {c:.0%}", [a and a.coverage[k] for a in columns]) for k, c in enumerate(COVERAGES)),
             _row("miscalibration area", [a and a.miscalibration_area for a in columns]),
@@ -291,8 +290,10 @@ def oracle_rho(sigma: Floats, n_members: int, dim: int, seed: int = 0) -> float:
     return spearman(spread, np.linalg.norm(members.mean(axis=0) - truth, axis=1))
 
 
-def _row(label: str, values: Sequence[float | None]) -> str:
-    return f"  {label:30s}" + "".join(f"{'–' if v is None else f'{v:.3f}':>11s}" for v in values)
+def _row(label: str, values: Sequence[float | None], every: int = 1) -> str:
+    """A line of the table, with a value in each or in every third column."""
+    cells = [f"{'–' if v is None else f'{v:.3f}':>11s}" for v in values]
+    return f"  {label:30s}" + (" " * 11 * (every - 1)).join(cells)
 
 
 def _scaled(quantity: Quantity | None) -> str:

@@ -133,22 +133,25 @@ class Calibration:
         Notes
         -----
         From rates of 1/(n + 1) on, n frames, an order statistic: no assumption is made. Below that the frames hold no
-        such event, and the tail is extrapolated as that of a log-normal distribution, by the upper prediction limit
-        of the next value, :math:`\exp(m + s \sqrt{1 + 1/n}\, t_{n-1, 1-r})` with mean m and standard deviation s of
-        the logarithms; never below the largest value seen.
+        such event, and the tail is extrapolated as a power law fitted to the largest k, a quarter of the frames,
+
+        .. math:: d_r = d_{n-k} \left(\frac{k}{n r}\right)^\gamma, \quad
+                  \gamma = \frac{1}{k} \sum_{i > n-k} \ln \frac{d_i}{d_{n-k}}
+
+        (Weissman, J. Am. Stat. Assoc. 73, 812 (1978), with Hill's estimator), and never less than the largest value
+        seen. For a rate of 1 in 1,000 from 50 frames this is good to a factor of about three in the rate; give more
+        frames to be surer.
         """
         if not 0.0 < false_flag_rate < 1.0:
             raise CalibrationError(f"false-flag rate is {false_flag_rate}; expected a number between 0 and 1")
-        n = self.n_frames
+        n, deviations = self.n_frames, np.array(self.largest_deviations)
         rank = math.ceil((n + 1) * (1.0 - false_flag_rate) - ROUNDING)
         if rank <= n:
-            return self.largest_deviations[max(rank, 1) - 1]
-        from scipy.special import stdtrit  # half a second to import, for those who ask
-
-        logarithms = np.log(self.largest_deviations)
-        quantile = float(stdtrit(n - 1, 1.0 - false_flag_rate)) * math.sqrt(1.0 + 1.0 / n)
-        beyond = math.exp(logarithms.mean() + quantile * logarithms.std(ddof=1))
-        return max(beyond, self.largest_deviations[-1])
+            return float(deviations[max(rank, 1) - 1])
+        k = math.ceil(n / 4)
+        start = deviations[n - k - 1]
+        exponent = np.mean(np.log(deviations[n - k :] / start))
+        return float(max(start * (k / (n * false_flag_rate)) ** exponent, deviations[-1]))
 
 
 def check_coverage(coverage: float, n_frames: int) -> None:

@@ -30,12 +30,12 @@ def write_ethanol(path: Path, n_frames: int = 40, seed: int = 0) -> Path:
 
 TOML = """
 name = "ethanol-emt"
-folds = 3
+folds = 4
 seed = 3
 [data]
 file = "ethanol.extxyz"
 test = "test.extxyz"
-calibration = 6
+calibration = 10
 [model]
 n_features = 16
 n_interactions = 2

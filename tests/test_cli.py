@@ -1,16 +1,19 @@
 """The command line: what it prints and writes, and one line and status 2 for every mistake."""
 
 import csv
+import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
 from schnet_ase import SchNet, SchNetConfig, save_model
 from schnet_ase.cli import main
-from tests.frames import write_ethanol, write_run
+from tests.frames import labelled_ethanol, write_ethanol, write_run
 
 
 @pytest.fixture
@@ -62,7 +65,7 @@ def test_models(here, run):
     status, out, _ = run("models")
     assert status == 0
     assert "ethanol-emt" in out
-    assert "3 members" in out
+    assert "4 members" in out
 
 
 def test_models_show(here, run):
@@ -70,9 +73,10 @@ def test_models_show(here, run):
     assert status == 0
     for expected in (
         "H C O",
-        "fold-3, test",
+        "fold-4, test",
         "ensemble, test",
-        "3 random folds over 34 frames, 6 kept for calibration",
+        "4 random folds over 30 frames, 10 kept for calibration",
+        "calibrated on 10 frames of ethanol.extxyz",
     ):
         assert expected in out
 
@@ -180,9 +184,97 @@ def test_evaluate(here, run):
     status, out, _ = run("evaluate", "ethanol-emt", "data.extxyz")
     assert status == 0
     assert "Å, eV, eV/Å (assumed" in out
-    for expected in ("fold-1 (6 frames)", "ensemble mean of 3 (6 frames)", "force component MAE"):
+    for expected in ("fold-1 (6 frames)", "ensemble mean of 4 (6 frames)", "force component MAE"):
         assert expected in out
     assert (here / "ethanol-emt-data.png").read_bytes().startswith(b"\x89PNG")
+
+
+def table(out, label):
+    """The numbers in the one line of the table that starts with `label`."""
+    (line,) = [line for line in out.splitlines() if line.strip().startswith(label)]
+    return [float(value) for value in line.strip().removeprefix(label).split()]
+
+
+def test_evaluate_an_ensembles_uncertainty(here, run):
+    write_ethanol(here / "data.extxyz", 30, seed=5)
+    _, out, _ = run("evaluate", "ethanol-emt", "data.extxyz")
+    held = table(out, "coverage at 90%")
+    assert len(held) == 6
+    for label in ("coverage at 68%", "coverage at 95%", "miscalibration area", "ENCE", "sharpness, RMS σ (meV, meV/Å)"):
+        assert len(table(out, label)) == 6
+    assert all(-1 <= value <= 1 for value in table(out, "Spearman ρ, spread and error"))
+    assert all(0 <= value <= 1 for value in table(out, "AUROC, worst 5 % of errors"))
+    ranges = [table(out, label) for label in ("energy (meV)", "force x (meV/Å)", "force z (meV/Å)")]
+    assert all(r[0] <= r[2] <= r[1] for r in ranges)
+
+
+def test_evaluate_one_member_has_no_uncertainty(here, run):
+    write_ethanol(here / "data.extxyz", 6, seed=5)
+    _, out, _ = run("evaluate", "ethanol-emt/fold-1", "data.extxyz")
+    assert "coverage" not in out
+    assert (here / "ethanol-emt-fold-1-data.png").exists()
+
+
+@pytest.mark.parametrize("label", ["energy", "forces"])
+def test_evaluate_with_one_kind_of_label(here, run, label):
+    frames = labelled_ethanol(6, seed=5)
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, **{label: atoms.calc.results[label]})
+    write("data.extxyz", frames)
+    status, out, _ = run("evaluate", "ethanol-emt", "data.extxyz")
+    assert status == 0
+    assert "–" in out
+    assert (here / "ethanol-emt-data.png").exists()
+
+
+# --- calibrate ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_models(here, models, monkeypatch):
+    """A copy of the entries, to be changed."""
+    shutil.copytree(models, here / "own")
+    monkeypatch.setenv("SCHNET_ASE_MODELS", "own")
+    return here / "own"
+
+
+def test_calibrate(own_models, here, run):
+    write_ethanol(here / "new.extxyz", 25, seed=6)
+    before = json.loads((own_models / "ethanol-emt" / "card.json").read_text())
+    status, out, _ = run("calibrate", "ethanol-emt", "new.extxyz", "--coverage", 0.8)
+    assert status == 0
+    assert "all but 25 of them" in out
+    assert "coverage of 80%" in out
+    after = json.loads((own_models / "ethanol-emt" / "card.json").read_text())
+    assert after.pop("calibration") != before.pop("calibration")
+    assert after == before
+
+
+def test_calibrate_again_on_the_frames_kept_for_it(own_models, models, run):
+    shutil.copy(models.parent / "ethanol.extxyz", "ethanol.extxyz")
+    before = (own_models / "ethanol-emt" / "card.json").read_bytes()
+    status, out, _ = run("calibrate", "own/ethanol-emt", "ethanol.extxyz")
+    assert status == 0
+    assert "all but 10 of them" in out
+    assert (own_models / "ethanol-emt" / "card.json").read_bytes() == before
+
+
+def test_calibrate_on_too_few_frames(own_models, here, mistake):
+    write_ethanol(here / "new.extxyz", 8, seed=6)
+    assert "8 calibration frames are too few" in mistake("calibrate", "ethanol-emt", "new.extxyz")
+    assert "which needs 19" in mistake("calibrate", "ethanol-emt", "new.extxyz", "--coverage", 0.95)
+
+
+@pytest.mark.parametrize("coverage", [0, 1, 90, -1])
+def test_calibrate_for_a_coverage_that_is_none(own_models, here, mistake, coverage):
+    write_ethanol(here / "new.extxyz", 25, seed=6)
+    assert "between 0 and 1" in mistake("calibrate", "ethanol-emt", "new.extxyz", "--coverage", coverage)
+
+
+@pytest.mark.parametrize("model", ["ethanol-emt/fold-1", "nothing", "own/ethanol-emt/fold-1.safetensors"])
+def test_calibrate_what_is_no_entry(own_models, here, mistake, model):
+    write_ethanol(here / "new.extxyz", 25, seed=6)
+    assert "not a registry entry" in mistake("calibrate", model, "new.extxyz")
 
 
 def test_train_and_its_model(here, run):

@@ -53,8 +53,8 @@ def test_data_root(tmp_path):
     [
         ("batch_size", "batchsize", "training.batchsize is unknown"),
         ("n_features", "features", "model.features is unknown"),
-        ("folds = 3", "foldz = 3", "foldz is unknown"),
-        ("calibration = 6", "calibrate = 6", "data.calibrate is unknown"),
+        ("folds = 4", "foldz = 4", "foldz is unknown"),
+        ("calibration = 10", "calibrate = 10", "data.calibrate is unknown"),
         ("steps = 60", 'steps = "60"', "training.steps is '60'"),
         ("n_features = 16", "n_features = 16.5", "model.n_features is 16.5"),
         ("batch_size = 5", "batch_size = 0", "training.batch_size is 0"),

@@ -9,7 +9,7 @@ import torch
 from schnet_ase import SchNetEnsembleCalculator, list_models, load_model
 from schnet_ase.card import read_card
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.errors import RegistryError, TrainingError
+from schnet_ase.errors import CalibrationError, RegistryError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.training import crossval, load_config
 from schnet_ase.training.entry import relax
@@ -18,7 +18,7 @@ from tests.frames import labelled_ethanol, write_run
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A run of three small folds: its folder, the entries' folder and the card."""
+    """A run of four small folds: its folder, the entries' folder and the card."""
     folder = tmp_path_factory.mktemp("crossval")
     config = load_config(write_run(folder))
     reports = []
@@ -33,7 +33,7 @@ def test_frames_of_the_folds(finished):
         p = read_provenance(card.path / member.file)
         training, own = set(p["training_frames"]), set(p["validation_frames"])
         calibration = set(p["calibration_frames"])
-        assert len(calibration) == 6
+        assert len(calibration) == 10
         assert training.isdisjoint(own)
         assert calibration.isdisjoint(training | own)
         assert training | own | calibration == set(range(40))
@@ -47,7 +47,7 @@ def test_card(finished):
     assert card.name == "ethanol-emt"
     assert card.elements == ("H", "C", "O")
     assert card.command == "the command"
-    assert [m.file for m in card.members] == [f"fold-{k}.safetensors" for k in (1, 2, 3)]
+    assert [m.file for m in card.members] == [f"fold-{k}.safetensors" for k in (1, 2, 3, 4)]
     for member in card.members:
         assert member.sha256 == sha256(card.path / member.file)
         assert member.seconds > 0
@@ -88,7 +88,7 @@ def test_the_entry_is_found_by_name(finished, monkeypatch):
 
 def test_progress_is_reported(finished):
     _, _, reports = finished
-    for fold in (1, 2, 3):
+    for fold in (1, 2, 3, 4):
         rows = [r.row.step for r in reports if r.fold == fold and r.row is not None]
         assert rows == [10, 20, 30, 40, 50, 60]
 
@@ -111,6 +111,58 @@ def test_finished_folds_are_not_trained_again(finished):
         a, b = (load_model(c.path / m.file).state_dict() for c, m in ((again, one), (card, other)))
         assert all(torch.equal(a[name], b[name]) for name in b)
     assert again.metrics == card.metrics
+
+
+def test_the_ensemble_is_calibrated_on_frames_that_no_fold_touched(finished):
+    """The calibration on the card is that of the calculator's own spreads and errors on those frames."""
+    _, card, _ = finished
+    frames = labelled_ethanol(40)
+    calculator = SchNetEnsembleCalculator(card.path, dtype="float64")
+    assert calculator.calibration == card.calibration
+    energies, forces, deviations = [], [], []
+    for i in read_provenance(card.path / "fold-1.safetensors")["calibration_frames"]:
+        atoms = frames[i].copy()
+        atoms.calc = calculator
+        error = atoms.get_potential_energy() - frames[i].get_potential_energy()
+        # The largest error is the half-width itself, as float32 computed it.
+        energies.append(abs(error) <= calculator.results["energy_uncertainty"] * (1 + 1e-3))
+        length = np.linalg.norm(atoms.get_forces() - frames[i].get_forces(), axis=1)
+        forces.append(np.mean(length <= calculator.results["forces_uncertainty"]))
+        deviations.append(calculator.results["forces_deviation"].max())
+    calibration = card.calibration
+    assert calibration.coverage == 0.9
+    assert calibration.file == "ethanol.extxyz"
+    assert calibration.members == tuple(m.sha256 for m in card.members)
+    assert sum(energies) == 10, "ceil(11 · 0.9) = 10 of 10"
+    assert 0.85 <= np.mean(forces) <= 1.0
+    np.testing.assert_allclose(calibration.largest_deviations, np.sort(deviations), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("folds = 4", "folds = 3", "3 members are too few for a calibration, which needs 4"),
+        ("calibration = 10", "calibration = 8", "8 calibration frames are too few for a coverage of 0.9"),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused_before_training(tmp_path, old, new, message):
+    config = write_run(tmp_path)
+    config.write_text(config.read_text().replace(old, new))
+    reports = []
+    with pytest.raises(CalibrationError, match=message) as caught:
+        crossval(load_config(config), tmp_path / "run", tmp_path / "models", workers=1, report=reports.append)
+    assert "data.calibration = 0" in str(caught.value)
+    assert not reports
+
+
+def test_without_calibration_frames_there_is_no_calibration(tmp_path):
+    config = write_run(tmp_path)
+    few = {"folds = 4": "folds = 2", "calibration = 10": "calibration = 0", "steps = 60": "steps = 10"}
+    for old, new in few.items():
+        config.write_text(config.read_text().replace(old, new))
+    card = crossval(load_config(config), tmp_path / "run", tmp_path / "models", workers=1)
+    assert card.calibration is None
+    assert card.metrics.calibration is None
 
 
 def test_a_failing_fold_ends_the_run_with_its_reason(tmp_path):

@@ -19,7 +19,7 @@ from schnet_ase.checkpoint import read_provenance
 from schnet_ase.errors import CheckpointError, RegistryError
 from schnet_ase.files import sha256
 from schnet_ase.metrics import Errors
-from schnet_ase.registry import get_card, locate, locate_members
+from schnet_ase.registry import find_card, get_card, locate, locate_members
 
 CONFIG = SchNetConfig(n_features=4, n_interactions=1, n_rbf=4, cutoff=4.0, readout_features=4, max_z=10)
 
@@ -328,6 +328,15 @@ def test_card_without_members(entry: Card, load: Callable[[str], object]) -> Non
     with pytest.raises(RegistryError) as caught:
         load("ethanol")
     assert str(entry.path) in one_line(caught)
+
+
+def test_card_of_what_is_an_entry(entry: Card, tmp_path: Path) -> None:
+    for name in ("ethanol", entry.path, str(entry.path)):
+        assert find_card(name) == entry
+    save_member(tmp_path / "folder" / "a.safetensors", 1.0)
+    file = entry.path / "fold-1.safetensors"
+    for name in ("ethanol/fold-1", file, str(file), tmp_path / "folder", "ethanole"):
+        assert find_card(name) is None
 
 
 def test_members_of_an_entry(entry: Card) -> None:
