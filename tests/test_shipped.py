@@ -1,5 +1,7 @@
 """The shipped ensemble: its card, its errors, its dynamics, and that the README quotes it as it is."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,14 @@ from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import build_neighbor_list
 
 from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
+from schnet_ase.card import read_card
 from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import read_dataset
 from schnet_ase.files import sha256
 from schnet_ase.registry import get_card
+from schnet_ase.reliability import reliability
 from schnet_ase.testing import check_calculator
+from schnet_ase.training import calibrate_entry, unseen_frames
 from schnet_ase.training.evaluate import evaluate_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -71,6 +76,59 @@ def test_errors_on_the_test_file_are_those_of_the_card(card):
     assert result.mean().errors().energy_mae == pytest.approx(card.metrics.test.energy_mae, rel=1e-2)
     for m, member in enumerate(card.members):
         assert result.member(m).errors().force_mae == pytest.approx(member.test.force_mae, rel=1e-3)
+
+
+def test_calibration_is_the_one_that_the_command_makes(card, tmp_path):
+    file = DATA / card.data.file
+    if not file.is_file():
+        pytest.skip("the rMD17 files are not here: the shipped ensemble cannot be calibrated again")
+    shutil.copytree(card.path, tmp_path / card.name)
+    dataset = read_dataset(file)
+    frames = unseen_frames(card, dataset)
+    again = calibrate_entry(read_card(tmp_path / card.name), dataset, frames).calibration
+    assert frames == read_provenance(card.path / "fold-1.safetensors")["calibration_frames"]
+    for name in ("energy", "forces"):
+        np.testing.assert_allclose(
+            getattr(again, name).half_width(0.01, 0.9), getattr(card.calibration, name).half_width(0.01, 0.9), rtol=1e-2
+        )
+    assert again.threshold() == pytest.approx(card.calibration.threshold(), rel=1e-2)
+
+
+@pytest.fixture(scope="module")
+def measured(card):
+    file = DATA / card.data.test_file
+    if not file.is_file():
+        pytest.skip("the rMD17 files are not here: the shipped ensemble's uncertainty cannot be measured again")
+    models = [load_model(f"rmd17-ethanol/fold-{k}") for k in range(1, 6)]
+    return reliability(evaluate_dataset(models, read_dataset(file)).ensemble_errors(), card.calibration)
+
+
+def test_uncertainty_on_the_test_file(measured):
+    """Coverage within three standard deviations of what 50 frames allow: 4 % for energies, 2 % for forces."""
+    assert measured.energy.conformal.coverage[1] == pytest.approx(0.9, abs=0.12)
+    assert measured.forces.conformal.coverage[1] == pytest.approx(0.9, abs=0.06)
+    for quantity in (measured.energy, measured.forces):
+        assert quantity.ranking.rho > 0.8 * quantity.ranking.rho_oracle
+    assert measured.forces.ranking.auroc > 0.85
+
+
+def numbers(line):
+    """Of a line of the table, after its label."""
+    return np.array(re.findall(r"[\d.]+", line[32:]), float)
+
+
+def test_documents_quote_the_measured_uncertainty(measured):
+    """Every number of the table, to its last digits."""
+    text = (ROOT / "docs" / "uncertainty.md").read_text().splitlines()
+    for line in measured.lines():
+        label, values = line[:32].strip(), numbers(line)
+        if label:
+            quoted = [numbers(other) for other in text if other[:32].strip() == label]
+            assert any(len(q) == len(values) and np.allclose(q, values, rtol=0.01, atol=0.006) for q in quoted), line
+    readme = (ROOT / "README.md").read_text()
+    e, f = measured.energy, measured.forces
+    covered = [" / ".join(f"{100 * c:.1f}" for c in q.conformal.coverage) for q in (e, f)]
+    assert f"| coverage at 68 / 90 / 95 % | {covered[0]} % | {covered[1]} % |" in readme
 
 
 def test_relaxed_structure_is_ethanol_at_a_minimum(card):

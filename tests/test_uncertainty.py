@@ -30,9 +30,8 @@ def coverages(rng, *, coverage, repetitions=REPETITIONS, n_frames=50, **options)
     return np.array(rows).T
 
 
-@pytest.mark.parametrize("coverage", [0.5, 0.68, 0.9, 0.95])
-@pytest.mark.parametrize("shared", [0.0, 0.8])
-@pytest.mark.parametrize("scale", [0.3, 3.0])
+@pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
+@pytest.mark.parametrize(("shared", "scale"), [(0.0, 3.0), (0.8, 0.3)])
 def test_mean_coverage_is_the_one_asked_for(coverage, shared, scale):
     """Whatever the members' σ is off by, and however the atoms of a frame go together."""
     energy, forces = coverages(np.random.default_rng(0), coverage=coverage, shared=shared, scale=scale)
