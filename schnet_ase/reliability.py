@@ -183,7 +183,7 @@ def _quantity(stds: Floats, errors: Floats, n_members: int, intervals: Intervals
     alpha = None
     if intervals is not None:
         alpha = intervals.alpha
-    elif n_members >= MIN_MEMBERS:
+    elif n_members >= MIN_MEMBERS and spread.any():
         alpha = linear_alpha(errors, stds, n_members)
     predictors: list[Predictor | None] = [
         Gaussian(1.0, dim),

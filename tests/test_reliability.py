@@ -160,3 +160,26 @@ def test_table_in_kcal_per_mol():
     values = [float(v) for v in line.split()[2:]]
     np.testing.assert_allclose(values[:3], np.round(1000 * np.array(reliability(errors, None).ranges[0][1:]), 3))
     np.testing.assert_allclose(values[3:], np.array(values[:3]) * 0.0230605, atol=2e-3)
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, 5])
+def test_a_few_frames(n_frames):
+    assert len(reliability(simulate(np.random.default_rng(13), n_frames), None).lines()) > 10
+
+
+def test_members_that_agree_exactly():
+    """No spread says nothing: no error is within it, and none of the measures fails."""
+    errors = simulate(np.random.default_rng(14), 10)
+    zero = np.zeros_like
+    measured = reliability(
+        errors._replace(
+            energy_std=zero(errors.energy_std), forces_std=zero(errors.forces_std), deviation=zero(errors.deviation)
+        ),
+        None,
+    )
+    assert measured.energy.raw.coverage == (0.0, 0.0, 0.0)
+    assert measured.energy.alpha is None
+    assert math.isinf(measured.energy.raw.ence)
+    assert math.isnan(measured.energy.ranking.rho)
+    assert measured.energy.ranking.auroc == 0.5
+    assert "nan" in "".join(measured.lines())
