@@ -170,6 +170,11 @@ def linear_alpha(error: Floats, spread: Floats, n_members: int) -> float:
         :math:`\alpha^2 = -\frac{1}{M} + \frac{M-3}{M-1} \langle \mathrm{err}^2 / s^2 \rangle` (Imbalzano et al.,
         J. Chem. Phys. 154, 074102 (2021)), ``alpha`` of i-PI's ``FFCommittee``. Zero where that is negative: the
         errors are smaller than those of a mean of M are by chance.
+
+    Raises
+    ------
+    CalibrationError
+        There is no spread anywhere.
     """
     some = spread > 0.0
     if not some.any():

@@ -17,7 +17,7 @@ from schnet_ase.errors import RegistryError
 from schnet_ase.evaluator import EngineChoice, Evaluator
 from schnet_ase.model import SchNet, StackedSchNet
 from schnet_ase.registry import find_card, locate_members
-from schnet_ase.uncertainty import Calibration, forces_deviation
+from schnet_ase.uncertainty import Calibration
 
 ModelLike = str | os.PathLike[str] | SchNet
 
