@@ -154,6 +154,9 @@ def info(model: str | None) -> None:
 @click.option("--friction", default=10.0, show_default=True, type=click.FloatRange(0), help="Thermostat's, 1/ps.")
 @click.option("--seed", default=0, show_default=True, help="Of velocities and thermostat.")
 @click.option("--interval", default=10, show_default=True, type=click.IntRange(1), help="Steps between rows.")
+@click.option("--monitor", is_flag=True, help="Flag uncertain frames, and keep them.")
+@click.option("--threshold", type=float, help="Of the monitor, eV/Å.  [default: from the ensemble's calibration]")
+@click.option("--stop", is_flag=True, help="With --monitor: end the run at the first flagged frame.")
 @_calculator_options
 @_output_options
 def md(
@@ -166,17 +169,37 @@ def md(
     friction: float,
     seed: int,
     interval: int,
+    monitor: bool,
+    threshold: float | None,
+    stop: bool,
     device: str | None,
     dtype: str | None,
     output: Path | None,
     overwrite: bool,
 ) -> None:
     """Run molecular dynamics with MODEL on STRUCTURE (any file ASE reads; default: the model's own molecule)."""
+    from schnet_ase.errors import MonitorError, UncertaintyExceeded
+    from schnet_ase.monitor import UncertaintyMonitor
     from schnet_ase.progress import Progress
     from schnet_ase.simulate import MDRow, run_md
 
-    prefix = _free(output or Path(f"{_stem(model)}-md"), (".traj", ".csv", ".png"), overwrite)
+    if not monitor and (stop or threshold is not None):
+        raise MonitorError("--threshold and --stop belong to a monitor; add --monitor")
+    watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
+    prefix = _free(output or Path(f"{_stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
+    for suffix in watched:
+        Path(f"{prefix}{suffix}").unlink(missing_ok=True)  # a monitor adds to what is there
     atoms = _atoms(model, structure, device, dtype or "float32")
+    watch = None
+    if monitor:
+        watch = UncertaintyMonitor(
+            atoms,
+            threshold="auto" if threshold is None else threshold,
+            action="stop" if stop else "write",
+            file=f"{prefix}-flagged.extxyz",
+            log=f"{prefix}-uncertainty.csv",
+        )
+        print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged")
     kind = f"Langevin at {temperature:g} K" if thermostat else f"NVE from {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}")
     print("  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K)   drift (meV/atom)   deviation (eV/Å)")
@@ -194,18 +217,24 @@ def md(
                     f"{'–' if deviation != deviation else f'{deviation:.4f}':>18s}"
                 )
 
-        run_md(
-            atoms,
-            prefix,
-            steps=steps,
-            timestep_fs=timestep,
-            temperature=temperature,
-            thermostat=thermostat,
-            friction_per_ps=friction,
-            seed=seed,
-            interval=interval,
-            report=report,
-        )
+        try:
+            run_md(
+                atoms,
+                prefix,
+                steps=steps,
+                timestep_fs=timestep,
+                temperature=temperature,
+                thermostat=thermostat,
+                friction_per_ps=friction,
+                seed=seed,
+                interval=interval,
+                monitor=watch,
+                report=report,
+            )
+        except UncertaintyExceeded as stopped:
+            progress.print(f"stopped: {stopped}")
+    if watch is not None:
+        print(f"{len(watch.flags)} flagged; every step's deviation is in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
 
 

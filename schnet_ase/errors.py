@@ -31,3 +31,11 @@ class TrainingError(SchNetError):
 
 class CalibrationError(SchNetError):
     """An ensemble that cannot be calibrated: too few members or frames, or frames that its members have seen."""
+
+
+class MonitorError(SchNetError):
+    """A run that cannot be watched as asked."""
+
+
+class UncertaintyExceeded(SchNetError):
+    """A monitored run reached a frame that the ensemble is not to be believed on."""

@@ -115,9 +115,20 @@ def parity_and_uncertainty(
 
 
 def molecular_dynamics(
-    time: Floats, total: Floats, potential: Floats, temperature: Floats, deviation: Floats | None, path: Path
+    time: Floats,
+    total: Floats,
+    potential: Floats,
+    temperature: Floats,
+    deviation: Floats | None,
+    path: Path,
+    *,
+    threshold: float | None = None,
+    flags: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Energies (eV), temperature (K) and largest force deviation (eV/Å) of a run against time (ps)."""
+    """Energies (eV), temperature (K) and largest force deviation (eV/Å) of a run against time (ps).
+
+    A monitor's `threshold` (eV/Å) is drawn as a line, and its `flags`, (time, deviation) each, as points.
+    """
     figure = Figure(figsize=(8, 7 if deviation is not None else 5.2), layout="constrained")
     panels = figure.subplots(2 if deviation is None else 3, 1, sharex=True)
     panels[0].plot(time, potential - total[0], label="potential", color="tab:blue", lw=0.8)
@@ -129,6 +140,10 @@ def molecular_dynamics(
     if deviation is not None:
         panels[2].plot(time, deviation, color="tab:purple", lw=0.8)
         panels[2].set_ylabel("forces_deviation,\nlargest (eV/Å)")
+        if threshold is not None:
+            panels[2].axhline(threshold, color="0.5", lw=0.8, ls="--", label="threshold")
+            panels[2].plot(*np.reshape(flags, (-1, 2)).T, "v", color="tab:red", ms=6, label="flagged")
+            panels[2].legend(frameon=False, ncols=2)
         panels[2].set_ylim(bottom=0.0)
     panels[-1].set_xlabel("time (ps)")
     _save(figure, path)

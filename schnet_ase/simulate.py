@@ -15,6 +15,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 from schnet_ase.errors import SchNetError
+from schnet_ase.monitor import UncertaintyMonitor
 from schnet_ase.plots import molecular_dynamics, optimization
 
 
@@ -51,6 +52,7 @@ def run_md(
     friction_per_ps: float = 10.0,
     seed: int = 0,
     interval: int = 10,
+    monitor: UncertaintyMonitor | None = None,
     report: Callable[[int, MDRow | None], None] = lambda step, row: None,
 ) -> list[MDRow]:
     """Velocity-Verlet (NVE) or Langevin (NVT) dynamics.
@@ -77,6 +79,8 @@ def run_md(
         Of the velocities and the thermostat.
     interval
         Steps between logged rows and trajectory frames.
+    monitor
+        Attached to the dynamics; if it stops the run, what there is by then is written, the picture too.
     report
         Called after every step, with the row where one was logged.
 
@@ -103,24 +107,37 @@ def run_md(
         )
     else:
         dynamics = VelocityVerlet(atoms, timestep)
+    if monitor is not None:
+        dynamics.attach(monitor)
     rows: list[MDRow] = []
     output.parent.mkdir(parents=True, exist_ok=True)
-    with Trajectory(f"{output}.traj", "w", atoms) as trajectory, open(f"{output}.csv", "w", buffering=1) as log:
-        log.write(",".join(MDRow._fields) + "\n")
-        for step in range(steps + 1):
-            if step:
-                dynamics.run(1)
-            row = None
-            if step % interval == 0 or step == steps:
-                row = _md_row(atoms, step * timestep_fs / 1000.0, rows)
-                rows.append(row)
-                log.write(",".join(f"{value:.12g}" for value in row) + "\n")
-                trajectory.write()
-            report(step, row)
+    try:
+        with Trajectory(f"{output}.traj", "w", atoms) as trajectory, open(f"{output}.csv", "w", buffering=1) as log:
+            log.write(",".join(MDRow._fields) + "\n")
+            for step in range(steps + 1):
+                if step:
+                    dynamics.run(1)
+                row = None
+                if step % interval == 0 or step == steps:
+                    row = _md_row(atoms, step * timestep_fs / 1000.0, rows)
+                    rows.append(row)
+                    log.write(",".join(f"{value:.12g}" for value in row) + "\n")
+                    trajectory.write()
+                report(step, row)
+    finally:
+        if rows:
+            _md_picture(rows, monitor, Path(f"{output}.png"))
+    return rows
+
+
+def _md_picture(rows: list[MDRow], monitor: UncertaintyMonitor | None, path: Path) -> None:
     columns = np.array(rows).T
     deviation = None if np.isnan(columns[6]).any() else columns[6]
-    molecular_dynamics(columns[0], columns[3], columns[1], columns[4], deviation, Path(f"{output}.png"))
-    return rows
+    threshold = None if monitor is None else monitor.threshold
+    flags = [] if monitor is None else [(flag.time_fs / 1000.0, flag.largest) for flag in monitor.flags]
+    molecular_dynamics(
+        columns[0], columns[3], columns[1], columns[4], deviation, path, threshold=threshold, flags=flags
+    )
 
 
 def run_relax(

@@ -101,6 +101,20 @@ def test_info_of_a_model_says_which_engine_and_why(here, run, make_model):
     assert "ethanol-emt" in error
 
 
+def test_md_with_a_monitor(here, run, mistake):
+    arguments = ("md", "ethanol-emt", "--steps", 20, "--monitor", "--threshold", 1e-9)
+    status, out, _ = run(*arguments)
+    assert status == 0
+    assert "1 flagged" in out
+    with open("ethanol-emt-md-uncertainty.csv") as file:
+        assert len(list(csv.DictReader(file))) == 21
+    assert read("ethanol-emt-md-flagged.extxyz").info["schnet_status"] == "candidate"
+    status, out, _ = run(*arguments, "--stop", "--overwrite")
+    assert status == 0
+    assert "stopped: step 0:" in out
+    assert "add --monitor" in mistake("md", "ethanol-emt", "--stop", "--output", "new")
+
+
 def test_md_of_the_entrys_own_molecule(here, run):
     status, out, _ = run("md", "ethanol-emt", "--steps", 20, "--interval", 5)
     assert status == 0

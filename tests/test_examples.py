@@ -12,7 +12,11 @@ from tests.frames import write_ethanol
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-SHORT = {"01-molecular-dynamics": ["--steps", "40"], "02-optimization": ["--fmax", "0.05"]}
+SHORT = {
+    "01-molecular-dynamics": ["--steps", "40"],
+    "02-optimization": ["--fmax", "0.05"],
+    "03-flag-during-md": ["--steps", "200"],
+}
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)

@@ -1,0 +1,48 @@
+"""Ethanol heated until the ensemble no longer knows it: uncertain frames are flagged, kept, and drawn.
+
+Writes `03-flag-during-md.png`, `03-uncertainty.csv` and the flagged frames, `03-flagged.extxyz`, here.
+"""
+
+import argparse
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from ase import units
+from ase.build import molecule
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+
+from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--steps", type=int, default=6000)
+steps = parser.parse_args().steps
+
+rng = np.random.default_rng(0)
+atoms = molecule("CH3CH2OH")
+atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol")
+thermalize_momenta(atoms, temperature_K=300, rng=rng)
+dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.02 / units.fs, fixcm=False, rng=rng)
+
+# The threshold is the ensemble's own: what one frame in 1,000 like those it was calibrated on exceeds.
+monitor = UncertaintyMonitor(atoms, file="03-flagged.extxyz", log="03-uncertainty.csv")
+dynamics.attach(monitor)
+for temperature in np.linspace(300, 2000, 20):
+    dynamics.set_temperature(temperature_K=temperature)
+    dynamics.run(steps // 20)
+
+for flag in monitor.flags:
+    print(f"{flag.time_fs:7.1f} fs, {flag.temperature:5.0f} K: atom {flag.atom} is off by {flag.largest:.3f} eV/Å")
+print(f"{len(monitor.flags)} frames above {monitor.threshold:.3f} eV/Å")
+
+log = np.genfromtxt("03-uncertainty.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+figure, axes = plt.subplots(layout="constrained")
+axes.plot(log["time_fs"], log["max_forces_deviation_eV_per_A"], color="tab:purple", lw=0.8)
+axes.axhline(monitor.threshold, color="0.5", ls="--", label="threshold")
+axes.plot([f.time_fs for f in monitor.flags], [f.largest for f in monitor.flags], "v", color="tab:red", label="flagged")
+axes.set(xlabel="time (fs), heated from 300 to 2,000 K", ylabel="largest forces_deviation (eV/Å)")
+axes.legend(frameon=False)
+figure.savefig("03-flag-during-md.png", dpi=150)

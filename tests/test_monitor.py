@@ -1,0 +1,269 @@
+"""The monitor: flags what it should, keeps it whole, and loses nothing."""
+
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ase import units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+from ase.io import read
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS, FIRE
+
+from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, UncertaintyExceeded, UncertaintyMonitor
+from schnet_ase.errors import MonitorError
+
+
+@pytest.fixture
+def atoms(make_model, tmp_path, monkeypatch):
+    """Ethanol in motion with an untrained ensemble of small forces; files go into an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    atoms = molecule("CH3CH2OH")
+    models = [make_model(seed) for seed in range(3)]
+    for model in models:
+        model.scale.fill_(0.05)
+    atoms.calc = SchNetEnsembleCalculator(models)
+    thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
+    return atoms
+
+
+def run(atoms, steps, **arguments):
+    """Verlet dynamics with a monitor; every step's positions, momenta and deviations beside it."""
+    frames = []
+    monitor = UncertaintyMonitor(atoms, **arguments)
+    dynamics = VelocityVerlet(atoms, 0.5 * units.fs)
+    dynamics.attach(monitor)
+    dynamics.attach(
+        lambda: frames.append((atoms.get_positions(), atoms.get_momenta(), atoms.calc.results["forces_deviation"]))
+    )
+    dynamics.run(steps)
+    return monitor, frames
+
+
+def rows(file="uncertainty.csv"):
+    with open(file) as lines:
+        return list(csv.DictReader(lines))
+
+
+def middle(atoms, steps=60):
+    """A threshold that some frames of the run exceed and some do not."""
+    start = atoms.copy()
+    start.calc = atoms.calc
+    _, frames = run(start, steps, threshold=1e6, log="probe.csv")
+    return float(np.median([deviation.max() for _, _, deviation in frames]))
+
+
+def test_every_step_is_logged_and_classed(atoms):
+    threshold = middle(atoms)
+    monitor, frames = run(atoms, 60, threshold=threshold)
+    log = rows()
+    largest = np.array([deviation.max() for _, _, deviation in frames])
+    assert [int(row["step"]) for row in log] == list(range(61))
+    np.testing.assert_allclose([float(row["time_fs"]) for row in log], 0.5 * np.arange(61))
+    np.testing.assert_allclose([float(row["max_forces_deviation_eV_per_A"]) for row in log], largest, rtol=1e-5)
+    assert [int(row["atom"]) for row in log] == [int(deviation.argmax()) for _, _, deviation in frames]
+    assert [row["status"] == "candidate" for row in log] == list(largest > threshold)
+    assert 0 < sum(largest > threshold) < 61
+    assert float(log[-1]["temperature_K"]) == pytest.approx(atoms.get_temperature(), rel=1e-4)
+    assert monitor.flags
+
+
+@pytest.mark.parametrize("cooldown", [0, 7, 30])
+def test_one_frame_an_excursion_and_none_in_the_cooldown(atoms, cooldown):
+    threshold = middle(atoms)
+    monitor, frames = run(atoms, 60, threshold=threshold, cooldown=cooldown)
+    expected, above, quiet_until = [], False, 0
+    for step, (_, _, deviation) in enumerate(frames):
+        exceeded = deviation.max() > threshold
+        if exceeded and not above and step >= quiet_until:
+            expected.append(step)
+            above, quiet_until = True, step + 1 + cooldown
+        elif not exceeded:
+            above = False
+    assert [flag.step for flag in monitor.flags] == expected
+    assert expected
+
+
+def test_flagged_frames_are_whole_and_come_with_their_context(atoms):
+    threshold = middle(atoms)
+    monitor, frames = run(atoms, 60, threshold=threshold, context=3, cooldown=10)
+    written = read("flagged.extxyz", ":")
+    candidates = [frame for frame in written if frame.info["schnet_status"] == "candidate"]
+    assert [frame.info["step"] for frame in candidates] == [flag.step for flag in monitor.flags]
+    steps = [frame.info["step"] for frame in written]
+    assert steps == sorted(set(steps))  # in order, none twice
+    later = [flag.step for flag in monitor.flags if flag.step >= 3][-1]
+    assert {later - 3, later - 2, later - 1, later} <= set(steps)
+    for frame in written:
+        positions, momenta, deviation = frames[frame.info["step"]]
+        np.testing.assert_allclose(frame.positions, positions, atol=1e-7)
+        np.testing.assert_allclose(frame.get_momenta(), momenta, atol=1e-7)
+        np.testing.assert_allclose(frame.arrays["schnet_forces_deviation"], deviation, atol=1e-7)
+        assert frame.info["time_fs"] == pytest.approx(0.5 * frame.info["step"])
+        again = atoms.copy()
+        again.positions = positions
+        again.calc = atoms.calc
+        np.testing.assert_allclose(frame.get_forces(), again.get_forces(), atol=1e-5)
+        assert frame.get_potential_energy() == pytest.approx(again.get_potential_energy(), abs=1e-4)
+        assert frame.info["schnet_energy_std"] == pytest.approx(again.calc.results["energy_std"], rel=1e-3)
+    assert candidates[0].info["temperature_K"] == pytest.approx(candidates[0].get_temperature(), rel=1e-3)
+
+
+def test_above_hi_has_failed_and_is_not_saved(atoms):
+    largest = middle(atoms)
+    monitor, _ = run(atoms, 40, threshold=(1e-3 * largest, 2e-3 * largest))
+    assert {row["status"] for row in rows()} == {"failed"}
+    assert [flag.status for flag in monitor.flags] == ["failed"]
+    assert not os.path.exists("flagged.extxyz")
+
+
+def test_a_deviation_that_is_no_number_has_failed(atoms):
+    monitor = UncertaintyMonitor(atoms, threshold=1.0)
+    atoms.get_forces()
+    atoms.calc.results["forces_deviation"][4] = np.nan
+    monitor()
+    assert monitor.flags[0].status == "failed"
+    assert not os.path.exists("flagged.extxyz")
+
+
+def test_stop_raises_after_the_frame_is_on_disk(atoms):
+    with pytest.raises(
+        UncertaintyExceeded, match=r"step 0: .* above the threshold of 1e-06; frame written to here/f\.xyz"
+    ):
+        run(atoms, 10, threshold=1e-6, action="stop", file="here/f.xyz")
+    assert read("here/f.xyz").info["step"] == 0
+
+
+def test_a_function_gets_the_flag(atoms):
+    seen = []
+    monitor, _ = run(atoms, 5, threshold=1e-6, action=seen.append)
+    assert seen == monitor.flags
+    assert seen[0].deviation.shape == (9,)
+    assert seen[0].largest == seen[0].deviation.max()
+
+
+def test_only_the_atoms_asked_for_and_no_fixed_ones(atoms):
+    run(atoms, 5, threshold=1e6, indices=[2, 3])
+    assert {int(row["atom"]) for row in rows()} <= {2, 3}
+    atoms.set_constraint(FixAtoms([2]))
+    run(atoms, 5, threshold=1e6, indices=[2, 3], log="fixed.csv")
+    assert {int(row["atom"]) for row in rows("fixed.csv")} == {3}
+
+
+def test_steps_are_those_of_the_dynamics_when_it_is_attached_with_an_interval(atoms):
+    monitor = UncertaintyMonitor(atoms, threshold=1e6)
+    dynamics = VelocityVerlet(atoms, 2.0 * units.fs)
+    dynamics.attach(monitor, interval=5)
+    dynamics.run(20)
+    assert [row["step"] for row in rows()] == ["0", "5", "10", "15", "20"]
+    np.testing.assert_allclose([float(row["time_fs"]) for row in rows()], [0, 10, 20, 30, 40])
+
+
+def test_own_interval(atoms):
+    run(atoms, 10, threshold=1e6, interval=4)
+    assert [row["step"] for row in rows()] == ["0", "4", "8"]
+
+
+def test_langevin_and_optimizers(atoms):
+    for k, make in enumerate(
+        (lambda a: Langevin(a, units.fs, temperature_K=300, friction=0.1, fixcm=False), BFGS, FIRE)
+    ):
+        monitor = UncertaintyMonitor(atoms, threshold=1e-6, log=f"{k}.csv", file=f"{k}.extxyz")
+        dynamics = make(atoms)
+        dynamics.attach(monitor)
+        dynamics.run(**({"steps": 5} if k == 0 else {"steps": 5, "fmax": 1e-9}))
+        assert [row["step"] for row in rows(f"{k}.csv")] == list("012345")
+        assert len(monitor.flags) == 1
+
+
+def test_a_second_run_adds_to_log_and_frames(atoms):
+    for _ in range(2):
+        run(atoms, 3, threshold=1e-6)
+    assert [row["step"] for row in rows()] == list("0123") * 2
+    assert len(read("flagged.extxyz", ":")) == 2
+
+
+def test_the_log_survives_a_kill(tmp_path):
+    code = """
+import sys
+from ase import units
+from ase.build import molecule
+from ase.md.verlet import VelocityVerlet
+from schnet_ase import SchNet, SchNetConfig, SchNetEnsembleCalculator, UncertaintyMonitor
+atoms = molecule("CH3CH2OH")
+atoms.calc = SchNetEnsembleCalculator([SchNet(SchNetConfig.small()) for _ in range(2)], engine="autograd")
+dynamics = VelocityVerlet(atoms, 0.1 * units.fs)
+dynamics.attach(UncertaintyMonitor(atoms, threshold=1e9))
+dynamics.attach(lambda: print(dynamics.nsteps, flush=True))
+dynamics.run(10**6)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        step = -1
+        while step < 25:
+            step = int(process.stdout.readline())
+        process.kill()
+        step = max(step, *map(int, process.stdout.read().split()), 0)
+    log = rows(tmp_path / "uncertainty.csv")
+    assert [int(row["step"]) for row in log[: step + 1]] == list(range(step + 1))
+
+
+def test_auto_takes_the_threshold_of_the_calibration(atoms):
+    class Calibrated:
+        def threshold(self):
+            return 0.125
+
+    atoms.calc.calibration = Calibrated()
+    assert UncertaintyMonitor(atoms).threshold == 0.125
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threshold": "auto"}, "threshold='auto' needs a calibrated ensemble; give threshold in eV/Å, or run"),
+        ({"threshold": "high"}, "threshold is 'high'; expected 'auto'"),
+        ({"threshold": -0.1}, "threshold is -0.1; expected 0 < lo < hi"),
+        ({"threshold": float("nan")}, "threshold is nan; expected 0 < lo < hi"),
+        ({"threshold": (0.2, 0.1)}, r"threshold is \(0.2, 0.1\); expected 0 < lo < hi"),
+        ({"threshold": (0.1, 0.2, 0.3)}, "expected 0 < lo < hi"),
+        ({"interval": 0}, "interval is 0; expected an integer of at least 1"),
+        ({"context": -1}, "context is -1; expected an integer of at least 0"),
+        ({"cooldown": 1.5}, "cooldown is 1.5; expected an integer of at least 0"),
+        ({"action": "explode"}, "action is 'explode'; expected 'write', 'stop' or a function"),
+        ({"indices": [9]}, "indices has atom 9, but there are 9 atoms"),
+        ({"indices": [-1]}, r"indices is \[-1\]; expected at least one atom, counted from 0"),
+        ({"indices": []}, r"indices is \[\]; expected at least one atom"),
+        ({"indices": [0.5]}, r"indices is \[0.5\]"),
+    ],
+)
+def test_mistakes(atoms, arguments, message):
+    with pytest.raises(MonitorError, match=message) as caught:
+        UncertaintyMonitor(atoms, **{"threshold": 0.1, **arguments})
+    assert "\n" not in str(caught.value)
+    assert not os.path.exists("uncertainty.csv")
+
+
+def test_calculators_without_a_deviation(atoms, make_model):
+    for calculator, name in ((SchNetCalculator(make_model(0)), "SchNetCalculator"), (EMT(), "EMT"), (None, "NoneType")):
+        atoms.calc = calculator
+        with pytest.raises(MonitorError, match=f"is {name}, which has no forces_deviation; use a SchNetEnsembleCalc"):
+            UncertaintyMonitor(atoms, threshold=0.1)
+
+
+def test_all_watched_atoms_fixed(atoms):
+    atoms.set_constraint(FixAtoms([0, 1]))
+    with pytest.raises(MonitorError, match="every atom to watch is fixed"):
+        UncertaintyMonitor(atoms, threshold=0.1, indices=[0, 1])
+
+
+def test_a_foreign_file_is_not_written_into(atoms, tmp_path):
+    (tmp_path / "notes.csv").write_text("my,notes\n1,2\n")
+    with pytest.raises(MonitorError, match="notes.csv is there and no log of a monitor"):
+        UncertaintyMonitor(atoms, threshold=0.1, log="notes.csv")
+    assert (tmp_path / "notes.csv").read_text() == "my,notes\n1,2\n"
