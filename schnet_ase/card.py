@@ -106,7 +106,9 @@ class Card:
 
     def __post_init__(self) -> None:
         if self.calibration is not None and self.calibration.members != tuple(m.sha256 for m in self.members):
-            raise ValueError("calibration is that of other members; calibrate these")
+            raise ValueError(
+                "calibration is that of other members: set it to null in the card, then run schnet-ase calibrate"
+            )
 
     @property
     def best(self) -> Member:
@@ -142,7 +144,7 @@ def read_card(folder: Path) -> Card:
         raise RegistryError(f"{file}: no such file; a registry entry has a card") from error
     except ValidationError as error:
         mistake = error.errors()[0]
-        where = ".".join(str(part) for part in mistake["loc"])
+        where = ".".join(str(part) for part in mistake["loc"]) or "card"
         raise RegistryError(f"{file}: not a valid card ({where}: {mistake['msg']}); get the entry again") from error
     # An entry is found by its folder, so a copied folder is an entry of its own.
     return replace(card, name=folder.resolve().name, path=folder)
