@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import pickle
 import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -275,6 +276,18 @@ def test_no_folder_for_machine_code_is_no_error(monkeypatch):
 
     mark(done)
     assert done[0] == 1.0
+
+
+def test_a_long_compilation_is_announced_and_a_short_one_not(caplog):
+    with jit.announced(seconds=0.01):
+        deadline = time.monotonic() + 30.0
+        while not caplog.messages and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert "compiling the engine" in caplog.messages[0]
+    caplog.clear()
+    with jit.announced(seconds=30.0):
+        pass
+    assert not caplog.messages
 
 
 def test_a_full_disk_is_no_error(tmp_path, monkeypatch):

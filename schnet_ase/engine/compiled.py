@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from schnet_ase.engine.jit import announced
 from schnet_ase.engine.kernel import n_stages, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
 from schnet_ase.engine.simd import VECTOR_BYTES
@@ -86,6 +88,7 @@ class CompiledSchNet:
 
     def __call__(self, geometry: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
         """Energies, forces and virial; `pairs` is a half list sorted by its first atom, with or without a skin."""
+        first_call = self._work is None
         if pairs is not self._pairs:
             self._take(geometry, pairs)
         system, work = self._system, self._work
@@ -94,10 +97,11 @@ class CompiledSchNet:
         members, atoms = self._shape.members, len(system.numbers)
         output = Output(np.empty((members, atoms)), np.empty((members, atoms, 3)), np.empty((members, 3, 3)))
         arguments = (self._shape, self._weights, system, work, output, geometry.positions, geometry.cell)
-        if len(system.chunks) == 2:
-            run_stages(0, n_stages(self._shape), *arguments, 0)
-        else:
-            self._run_in_threads(arguments, len(system.chunks) - 1)
+        with announced() if first_call else contextlib.nullcontext():
+            if len(system.chunks) == 2:
+                run_stages(0, n_stages(self._shape), *arguments, 0)
+            else:
+                self._run_in_threads(arguments, len(system.chunks) - 1)
         distance, first, second = min(work.closest.tolist())
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 

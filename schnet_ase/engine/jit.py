@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Callable
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,19 @@ def compiled_once(function: Callable[..., Any]) -> Callable[..., None]:
             call(*arguments)
 
     return run
+
+
+@contextlib.contextmanager
+def announced(seconds: float = 3.0) -> Iterator[None]:
+    """Say what takes so long, if it does: a first call on a machine compiles."""
+    message = "compiling the engine for this machine, once: this takes up to half a minute"
+    timer = threading.Timer(seconds, logging.getLogger("schnet_ase").warning, [message])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def sources_digest() -> str:
