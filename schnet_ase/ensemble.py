@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotPresent, all_changes
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, PropertyNotPresent, all_changes
 from ase.outputs import Properties
 
 from schnet_ase.calculator import IN_MEMORY, absolute, changes, check_request, refuse_changes, snapshot
@@ -212,6 +212,9 @@ class SchNetEnsembleCalculator(Calculator):
         if unknown:
             raise ValueError(f"no such property: {', '.join(unknown)}")
         self.calculate(atoms, properties, all_changes)
+        missing = [name for name in properties if name not in self.results]
+        if missing:
+            raise PropertyNotImplementedError(f"{', '.join(missing)}: the ensemble is not calibrated")
         return self.export_properties()
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:

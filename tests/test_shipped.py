@@ -9,6 +9,7 @@ import pytest
 from ase import units
 from ase.build import molecule
 from ase.calculators.fd import calculate_numerical_forces
+from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import build_neighbor_list
@@ -196,3 +197,30 @@ def test_readme_quotes_the_card(card):
         assert f"| fold-{k} | {1000 * errors.energy_mae:.2f} | {1000 * errors.force_mae:.2f} |" in readme
     test = card.metrics.test
     assert f"| **ensemble mean** | **{1000 * test.energy_mae:.2f}** | **{1000 * test.force_mae:.2f}** |" in readme
+
+
+@pytest.mark.parametrize(("dtype", "bounds"), [("float32", (1e-6, 1e-5)), ("float64", (1e-9, 1e-8))])
+def test_compiled_engine_is_the_reference_along_a_hot_trajectory(card, dtype, bounds):
+    """Energy an atom in eV and force in eV/Å, against autograd in float64; then a bond squeezed and stretched."""
+    compiled = SchNetEnsembleCalculator("rmd17-ethanol", engine="compiled", dtype=dtype)
+    reference = SchNetEnsembleCalculator("rmd17-ethanol", engine="autograd", dtype="float64")
+    atoms = card.structure.atoms()
+    atoms.calc = compiled
+    rng = np.random.default_rng(0)
+    thermalize_momenta(atoms, temperature_K=2000, rng=rng)
+    dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=1000, friction=0.01 / units.fs, fixcm=False, rng=rng)
+    frames = []
+    dynamics.attach(lambda: frames.append(atoms.copy()), interval=10)
+    dynamics.run(300)
+    hydroxyl = card.structure.atoms()
+    oxygen = int(np.flatnonzero(hydroxyl.numbers == 8)[0])
+    hydrogen = int(np.argsort(hydroxyl.get_distances(oxygen, range(9)))[1])
+    for length in (0.8, 0.85, 1.2, 1.6, 2.5):  # Å; shorter, the ensemble knows nothing, and forces go to 500 eV/Å
+        frame = hydroxyl.copy()
+        frame.set_distance(oxygen, hydrogen, length, fix=0)
+        frames.append(frame)
+    energy, force = bounds
+    for frame in frames:
+        ours, exact = (c.calculate(frame) or c.results for c in (compiled, reference))
+        assert np.abs(ours["energy_ensemble"] - exact["energy_ensemble"]).max() <= energy * len(frame)
+        assert np.abs(ours["forces_ensemble"] - exact["forces_ensemble"]).max() <= force
