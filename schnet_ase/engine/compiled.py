@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -65,7 +66,7 @@ class CompiledSchNet:
     dtype
         ``"float32"`` or ``"float64"``.
     threads
-        Threads of a call; None: one, or for systems large enough for it to pay as many as there are cores.
+        Threads of a call; None: one, or for systems large enough for it to pay as many as PyTorch uses.
 
     Raises
     ------
@@ -98,10 +99,10 @@ class CompiledSchNet:
         output = Output(np.empty((members, atoms)), np.empty((members, atoms, 3)), np.empty((members, 3, 3)))
         arguments = (self._shape, self._weights, system, work, output, geometry.positions, geometry.cell)
         with announced() if first_call else contextlib.nullcontext():
-            if len(system.chunks) == 2:
+            if len(system.atoms) == 2:
                 run_stages(0, n_stages(self._shape), *arguments, 0)
             else:
-                self._run_in_threads(arguments, len(system.chunks) - 1)
+                self._run_in_threads(arguments, len(system.atoms) - 1)
         distance, first, second = min(work.closest.tolist())
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 
@@ -126,14 +127,17 @@ class CompiledSchNet:
         threads = self.threads
         if threads is None:
             large = atoms * self._shape.members >= THREADS_FROM_ATOMS
-            threads = len(os.sched_getaffinity(0)) if large else 1
+            threads = torch.get_num_threads() if large else 1
         threads = min(threads, atoms)
+        # A half list gives the first atoms more pairs than the last.
+        first = np.searchsorted(start, start[-1] * np.arange(threads) / threads)
         self._system = System(
             geometry.numbers.astype(np.int64),
             start,
             pairs.second.astype(np.int32),
             pairs.shifts.astype(np.float64) if pairs.shifts.any() else np.zeros((0, 3)),
-            _chunks(start, threads),
+            np.append(first, atoms).astype(np.int64),
+            np.arange(threads + 1) * atoms // threads,
         )
         self._work = self._memory(atoms, len(pairs.second), threads)
         self._pairs = pairs
@@ -167,13 +171,6 @@ class CompiledSchNet:
             virial_sums=np.zeros((threads, M, 3, 3)),
             closest=np.zeros((threads, 3)),
         )
-
-
-def _chunks(start: NDArray[np.int64], threads: int) -> NDArray[np.int64]:
-    """Ranges of atoms with about as much to do: pairs, and an atom's own layers, which cost about as 16 pairs."""
-    cost = start + 16 * np.arange(len(start))
-    inner = np.searchsorted(cost, cost[-1] * np.arange(1, threads) / threads)
-    return np.concatenate([[0], inner, [len(start) - 1]]).astype(np.int64)
 
 
 def _lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:

@@ -64,19 +64,17 @@ def run_stage(number, shape, weights, system, work, output, positions, cell, thr
 
 @compiled
 def embed(shape, weights, system, work, thread):
-    """Features of the elements, and slopes that start from zero."""
+    """Features of the elements, and h of the first interaction."""
     V = lanes(work.x)
     atoms = len(system.numbers)
     features = shape.features // V
-    pairs = len(work.second)
     for m in range(shape.members):
-        for i in range(system.chunks[thread], system.chunks[thread + 1]):
+        for i in range(system.atoms[thread], system.atoms[thread + 1]):
             element = (m * shape.elements + system.numbers[i]) * shape.features
             for f in range(features):
                 store(work.x, ((m * features + f) * atoms + i) * V, load(weights.embedding, element + f * V))
                 h = ((m * shape.layers * features + f) * atoms + i) * V
                 store(work.h, h, load(weights.embedding_in, element + f * V))
-            work.slope[m * pairs + system.start[i] : m * pairs + work.end[i]] = 0.0
 
 
 @compiled
@@ -90,8 +88,8 @@ def interact(shape, weights, system, work, output, layer, thread):
     for m in range(shape.members):
         A, B, C = (m * L + layer) * 6 * F * F, ((m * L + layer) * 6 + 1) * F * F, ((m * L + layer) * 6 + 2) * F * F
         bias = (m * L + layer) * 3 * F
-        for first in range(system.chunks[thread], system.chunks[thread + 1], TILE):
-            rows = min(TILE, system.chunks[thread + 1] - first)
+        for first in range(system.atoms[thread], system.atoms[thread + 1], TILE):
+            rows = min(TILE, system.atoms[thread + 1] - first)
             x0 = (m * F * atoms) + first * V
             add_sums(shape, system, work, m, first, rows, tile)
             dense(
@@ -214,8 +212,8 @@ def interact_back(shape, weights, system, work, layer, thread):
     tile = thread * 3 * max(F, shape.hidden) * TILE
     for m in range(shape.members):
         A = ((m * shape.layers + layer) * 6 + 3) * F * F
-        for first in range(system.chunks[thread], system.chunks[thread + 1], TILE):
-            rows = min(TILE, system.chunks[thread + 1] - first)
+        for first in range(system.atoms[thread], system.atoms[thread + 1], TILE):
+            rows = min(TILE, system.atoms[thread + 1] - first)
             add_sums(shape, system, work, m, first, rows, tile)
             x0 = m * F * atoms + first * V
             dense(work.tile, tile, TILE, weights.dense, A, weights.zeros, 0, work.x, x0, atoms, rows, F, F, True)
@@ -248,7 +246,7 @@ def add_sums(shape, system, work, m, first, rows, tile):
     for f in range(features):
         for i in range(rows):
             y = load(work.sums, ((m * features + f) * atoms + first + i) * V)
-            for thread in range(1, len(system.chunks) - 1):
+            for thread in range(1, len(system.atoms) - 1):
                 member = thread * shape.members + m
                 y = fma(one, load(work.sums, ((member * features + f) * atoms + first + i) * V), y)
             store(work.tile, tile + (f * TILE + i) * V, y)
@@ -257,9 +255,9 @@ def add_sums(shape, system, work, m, first, rows, tile):
 @compiled
 def add_forces(shape, system, work, output, thread):
     """Forces of this thread's atoms from the sums of all threads; the first adds up the virial as well."""
-    threads = len(system.chunks) - 1
+    threads = len(system.atoms) - 1
     for m in range(shape.members):
-        for i in range(system.chunks[thread], system.chunks[thread + 1]):
+        for i in range(system.atoms[thread], system.atoms[thread + 1]):
             for a in range(3):
                 force = work.force_sums[0, m, i, a]
                 for t in range(1, threads):

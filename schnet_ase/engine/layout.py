@@ -69,8 +69,10 @@ class System(NamedTuple):
     """(P,) second atom of each pair."""
     shifts: NDArray[np.float64]
     """(P, 3) lattice translations of the second atom; (0, 3) if there are none."""
-    chunks: NDArray[np.int64]
-    """(threads + 1,) the ranges of atoms."""
+    first: NDArray[np.int64]
+    """(threads + 1,) first atoms of the ranges whose pairs, as first atoms, are each thread's."""
+    atoms: NDArray[np.int64]
+    """(threads + 1,) first atoms of the ranges whose layers are each thread's."""
 
 
 class Work(NamedTuple):

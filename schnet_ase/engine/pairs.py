@@ -16,7 +16,7 @@ def find_pairs(shape, weights, system, work, positions, cell, thread):
     cutoff2, rows_per_angstrom, last = weights.cutoff * weights.cutoff, 1.0 / weights.width, float(shape.rows - 1)
     closest2, a, b = math.inf, 0, 0
     periodic = len(shifts) > 0
-    for i in range(system.chunks[thread], system.chunks[thread + 1]):
+    for i in range(system.first[thread], system.first[thread + 1]):
         q = start[i]
         for p in range(start[i], start[i + 1]):
             j = listed[p]
@@ -43,6 +43,8 @@ def find_pairs(shape, weights, system, work, positions, cell, thread):
                 direction[q, 0], direction[q, 1], direction[q, 2] = dx * inverse, dy * inverse, dz * inverse
                 q += 1
         work.end[i] = q
+        for m in range(shape.members):
+            work.slope[m * len(second) + start[i] : m * len(second) + q] = 0.0
     work.closest[thread, 0], work.closest[thread, 1], work.closest[thread, 2] = math.sqrt(closest2), a, b
 
 
@@ -91,7 +93,7 @@ def convolve(shape, weights, system, work, layer, thread):
             t0 = ((m * shape.layers + layer) * features + f) * slice_
             t1 = t0 + slice_
             sums[y0 : y1 + block] = 0.0
-            for i in range(system.chunks[thread], system.chunks[thread + 1]):
+            for i in range(system.first[thread], system.first[thread + 1]):
                 h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
                 y0_i, y1_i = zero, zero
                 for p in range(item(start, i), item(end, i)):
@@ -129,7 +131,7 @@ def convolve_back(shape, weights, system, work, layer, thread):
             t0 = ((m * shape.layers + layer) * features + f) * slice_
             t1 = t0 + slice_
             sums[y0 : y1 + block] = 0.0
-            for i in range(system.chunks[thread], system.chunks[thread + 1]):
+            for i in range(system.first[thread], system.first[thread + 1]):
                 h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
                 g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
                 y0_i, y1_i = zero, zero
@@ -169,7 +171,7 @@ def slopes(shape, weights, system, work, thread):
             g1 = g0 + block
             t0 = (m * shape.layers * features + f) * slice_
             t1 = t0 + slice_
-            for i in range(system.chunks[thread], system.chunks[thread + 1]):
+            for i in range(system.first[thread], system.first[thread + 1]):
                 h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
                 g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
                 for p in range(item(start, i), item(end, i)):
@@ -191,7 +193,7 @@ def pair_forces(shape, weights, system, work, thread):
         force_sums[thread, m] = 0.0
         virial_sums[thread, m] = 0.0
         factor = weights.scale[m] / weights.width
-        for i in range(system.chunks[thread], system.chunks[thread + 1]):
+        for i in range(system.first[thread], system.first[thread + 1]):
             for p in range(start[i], end[i]):
                 j = second[p]
                 dE_dr = factor * slope[m * len(second) + p]
