@@ -26,6 +26,7 @@ class Row(NamedTuple):
     threads: int
     program: str
     members: int
+    engine: str
     ms_per_step: float
     spread: float
     """Of `ms_per_step` over the blocks, relative: half the distance between quartiles."""
@@ -47,7 +48,9 @@ HEADER = ("system", "F", "threads", "program", "ms/step", "ns/day", "times faste
 
 def cells(row: Row) -> tuple[object, ...]:
     """A row as printed."""
-    program = row.program if row.members == 1 else f"{row.program}, {row.members} members with spread"
+    program = f"{row.program} ({row.engine})"
+    if row.members > 1:
+        program += f", {row.members} members with spread"
     return (
         row.system,
         row.n_features,
@@ -94,7 +97,7 @@ def comma_separated(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(Row._fields)
-    writer.writerows(row[:6] + tuple("" if value is None else f"{value:.6g}" for value in row[6:]) for row in rows)
+    writer.writerows(row[:7] + tuple("" if value is None else f"{value:.6g}" for value in row[7:]) for row in rows)
     return text.getvalue()
 
 

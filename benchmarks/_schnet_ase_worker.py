@@ -39,7 +39,7 @@ def md(job: Job, models: list[SchNet]) -> None:
         results = atoms.calc.results
         one = results if single else {key: results[f"{key}_ensemble"][0] for key in ("energy", "forces")}
         np.save(file, one["forces"])
-        return {"energy": float(one["energy"])}
+        return {"energy": float(one["energy"]), "engine": atoms.calc.engine.name}
 
     def run(steps: int) -> dict[str, Any]:
         builds = atoms.calc._evaluator.neighbors.builds

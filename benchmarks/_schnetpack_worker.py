@@ -70,7 +70,7 @@ def md(job: Job, model: NeuralNetworkPotential) -> None:
 
     def forces(file: str) -> dict[str, Any]:
         np.save(file, atoms.get_forces())
-        return {"energy": atoms.get_potential_energy()}
+        return {"energy": atoms.get_potential_energy(), "engine": "PyTorch"}
 
     def run(steps: int) -> dict[str, Any]:
         return {"seconds": dynamics.run(steps)}

@@ -73,7 +73,7 @@ def measure(
                 yield Side(f"{program.name} x {program.members}", job, python=program.python, least=least)
 
         with together(start()) as sides:
-            differences = check_agreement(sides, Path(folder))
+            agreements = check_agreement(sides, Path(folder))
             timings = alternate(sides, blocks, seconds)
     return [
         Row(
@@ -83,6 +83,7 @@ def measure(
             threads,
             program.name,
             program.members,
+            agreement.engine,
             1000.0 * timing.seconds,
             timing.spread,
             86400.0 / timing.seconds * TIMESTEP_FS * 1e-6,
@@ -90,21 +91,23 @@ def measure(
             side.peak_mb,
             side.start_mb,
             timing.steps / timing.lists if timing.lists else None,
-            *difference,
+            agreement.of_energy,
+            agreement.of_forces,
         )
-        for program, timing, side, difference in zip(programs, timings, sides, differences, strict=True)
+        for program, timing, side, agreement in zip(programs, timings, sides, agreements, strict=True)
     ]
 
 
-class Differences(NamedTuple):
-    """From the first side, relative."""
+class Agreement(NamedTuple):
+    """How one side differs from the first, relative, and what it computes with."""
 
+    engine: str
     of_energy: float
     of_forces: float
     """The largest of a component, relative to the largest component."""
 
 
-def check_agreement(sides: Sequence[Side], folder: Path) -> list[Differences]:
+def check_agreement(sides: Sequence[Side], folder: Path) -> list[Agreement]:
     """How far the energy and forces of every side are from the first's.
 
     Raises
@@ -112,22 +115,22 @@ def check_agreement(sides: Sequence[Side], folder: Path) -> list[Differences]:
     SchNetError
         They differ by more than rounding.
     """
-    energies, forces = [], []
+    answers, forces = [], []
     for number, side in enumerate(sides):
         file = folder / f"forces-{number}.npy"
-        energies.append(side.ask("forces", file=str(file))["energy"])
+        answers.append(side.ask("forces", file=str(file)))
         forces.append(np.load(file))
-    differences = []
-    for side, energy, force in zip(sides, energies, forces, strict=True):
-        of_energy = abs(energy - energies[0]) / abs(energies[0])
+    found = []
+    for side, answer, force in zip(sides, answers, forces, strict=True):
+        of_energy = abs(answer["energy"] - answers[0]["energy"]) / abs(answers[0]["energy"])
         of_forces = float(np.abs(force - forces[0]).max() / np.abs(forces[0]).max())
         if not (of_energy <= TOLERANCE and of_forces <= TOLERANCE):
             raise SchNetError(
                 f"{side.name} and {sides[0].name} differ by {of_energy:.1e} in the energy and {of_forces:.1e} in the "
                 f"forces, relative; expected at most {TOLERANCE:.0e}: nothing was timed"
             )
-        differences.append(Differences(of_energy, of_forces))
-    return differences
+        found.append(Agreement(answer["engine"], of_energy, of_forces))
+    return found
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

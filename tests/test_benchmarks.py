@@ -125,7 +125,7 @@ def test_exponents_are_those_of_the_numbers():
         linear = program == "linear"
         ms = 0.01 * atoms if linear else 1e-5 * atoms**2
         return _md_results.Row(
-            system, atoms, 64, 1, program, 1, ms, 0.0, 1.0, 1.0, 100.0 + 0.2 * atoms, 100.0, None, 0.0, 0.0
+            system, atoms, 64, 1, program, 1, "compiled", ms, 0.0, 1.0, 1.0, 100.0 + 0.2 * atoms, 100.0, None, 0.0, 0.0
         )
 
     sizes = {"ethanol": 9, "water-192": 192, "water-1536": 1536, "water-12288": 12288}
@@ -138,7 +138,9 @@ def test_exponents_are_those_of_the_numbers():
 
 
 def test_picture(tmp_path):
-    row = _md_results.Row("ethanol", 9, 64, 1, "schnet_ase", 1, 0.2, 0.0, 1.0, 1.0, 300.0, 200.0, None, 0.0, 0.0)
+    row = _md_results.Row(
+        "ethanol", 9, 64, 1, "schnet_ase", 1, "compiled", 0.2, 0.0, 1.0, 1.0, 300.0, 200.0, None, 0.0, 0.0
+    )
     _md_results.draw([row], tmp_path / "performance.png")
     assert (tmp_path / "performance.png").read_bytes().startswith(b"\x89PNG")
 

@@ -88,7 +88,7 @@ def test_energy_and_forces_are_those_of_the_formulas(system, activations, reques
     weights = random_weights()
     energy, forces = reference(weights, atoms, *(FUNCTIONS[name] for name in activations))
     model = from_schnetpack(weights, activation=activations[0], readout_activation=activations[1])
-    atoms.calc = SchNetCalculator(model, dtype="float64")
+    atoms.calc = SchNetCalculator(model, dtype="float64", engine="autograd")
     assert np.abs(forces).max() > 0.1
     assert atoms.get_potential_energy() == pytest.approx(energy, rel=1e-11)
     np.testing.assert_allclose(atoms.get_forces(), forces, rtol=0, atol=1e-11)
