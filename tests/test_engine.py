@@ -195,7 +195,12 @@ def test_memory_stays(make_model, crystal):
 
 
 def test_what_is_not_covered_falls_back_and_says_why(make_model, ethanol):
-    for fields, reason in (({"activation": "silu"}, "activation 'silu'"), ({"norm": "rms"}, "norm 'rms'")):
+    obstacles = (
+        ({"activation": "silu"}, "activation 'silu'"),
+        ({"readout_activation": "silu"}, "readout_activation 'silu'"),
+        ({"norm": "rms"}, "norm 'rms'"),
+    )
+    for fields, reason in obstacles:
         model = make_model(0, **fields)
         assert why_not_compiled(model.config) == reason
         calculator = SchNetCalculator(model)

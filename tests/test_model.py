@@ -338,6 +338,7 @@ def test_gamma_is_taken_from_the_spacing_where_none_is_given() -> None:
         ("readout_features", 0),
         ("max_z", 1),
         ("activation", "relu"),
+        ("readout_activation", "relu"),
         ("norm", "batch"),
         ("dropout", -0.1),
         ("dropout", 1.0),

@@ -51,6 +51,8 @@ def why_not_compiled(config: SchNetConfig) -> str | None:
     """What of `config` the kernel does not cover; None where it covers all."""
     if config.activation != "ssp":
         return f"activation {config.activation!r}"
+    if config.readout_activation not in (None, "ssp"):
+        return f"readout_activation {config.readout_activation!r}"
     if config.norm is not None:
         return f"norm {config.norm!r}"
     return None

@@ -39,6 +39,8 @@ class SchNetConfig:
         Rows of the embedding; atomic numbers below it are admitted.
     activation
         ``"ssp"`` (shifted softplus), ``"silu"``, ``"gelu"``, ``"softplus"`` or ``"tanh"``.
+    readout_activation
+        Of the readout's hidden layer; None: `activation`. SchNetPack's readouts have ``"silu"``.
     filter_activation_last
         Whether the filter network ends with the activation, as drawn in the paper's figure 2.
     interaction_bias
@@ -64,6 +66,7 @@ class SchNetConfig:
     readout_features: int = Field(default=32, ge=1)
     max_z: int = Field(default=100, ge=2)
     activation: str = "ssp"
+    readout_activation: str | None = None
     filter_activation_last: bool = True
     interaction_bias: bool = True
     norm: Literal["rms", "layer"] | None = None
@@ -77,8 +80,9 @@ class SchNetConfig:
 
     @model_validator(mode="after")
     def _known_activation(self) -> Self:
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation {self.activation!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
+        for name in (self.activation, self.readout_activation or self.activation):
+            if name not in ACTIVATIONS:
+                raise ValueError(f"activation {name!r} is unknown; expected one of {', '.join(ACTIVATIONS)}")
         return self
 
     @classmethod

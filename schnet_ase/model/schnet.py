@@ -116,7 +116,7 @@ class SchNet(nn.Module):
         super().__init__()
         self.config = config = config or SchNetConfig()
         self.elements: tuple[int, ...] | None = None
-        self.activation = ACTIVATIONS[config.activation]
+        self.readout_activation = ACTIVATIONS[config.readout_activation or config.activation]
         self.envelope = ENVELOPES.get(config.envelope)
         self.embedding = nn.Embedding(config.max_z, config.n_features)
         self.basis = _basis(config)
@@ -161,7 +161,7 @@ class SchNet(nn.Module):
         x = self.embedding(numbers)
         for interaction, pair_filters in zip(self.interactions, filters, strict=True):
             x = x + interaction(x, pair_filters, pairs)
-        output: Tensor = self.readout2(self.activation(self.readout1(x))).squeeze(-1)
+        output: Tensor = self.readout2(self.readout_activation(self.readout1(x))).squeeze(-1)
         return output.to(torch.float64) * self.scale + self.reference[numbers]
 
     def filters(self, distances: Tensor) -> list[Tensor]:

@@ -1,0 +1,66 @@
+"""What benchmarks print and write: Markdown tables, and under which conditions they were measured."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import click
+
+from schnet_ase.errors import SchNetError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def line(cells: Iterable[object]) -> str:
+    """A line of a Markdown table."""
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
+    return "\n".join([line(header), line("---" for _ in header), *(line(row) for row in rows)])
+
+
+def conditions(schnetpack_python: str) -> str:
+    """Command, machine and versions, as a line of Markdown."""
+    query = "from importlib.metadata import version as v; print(v('schnetpack'), 'with PyTorch', v('torch'))"
+    theirs = subprocess.run([schnetpack_python, "-c", query], capture_output=True, text=True, check=True).stdout.strip()
+    command = shlex.join(["python", *sys.argv])
+    return (
+        f"`{command}`: {_processor()}, {os.cpu_count()} cores; schnet_ase {version('schnet_ase')} with PyTorch "
+        f"{version('torch')}, SchNetPack {theirs}, ASE {version('ase')}, Python {platform.python_version()}."
+    )
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+class _Mistake(click.ClickException):
+    exit_code = 2
+
+
+def exit_on_error(command: Callable[P, T]) -> Callable[P, T]:
+    """A command that ends with status 2 and one line where something was wrong."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except (SchNetError, OSError) as error:
+            raise _Mistake(" ".join(str(error).split())) from error
+
+    return wrapped

@@ -1,0 +1,195 @@
+"""Processes to compare, and how: SchNetPack in an environment of its own, ours in this one, taking turns."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from _worker import Job, start_command
+from filelock import FileLock
+from platformdirs import user_cache_path
+
+from schnet_ase.errors import SchNetError
+
+HERE = Path(__file__).parent
+# Its requirement sympy <= 1.12 fits torch 2.4.1 and none later; pip finds that out only after downloading all of them.
+REQUIREMENTS = ("schnetpack==2.1.1", "torch==2.4.1", f"ase=={version('ase')}", f"matscipy=={version('matscipy')}")
+MARK = "complete"
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+MAX_SECONDS = 120.0
+
+
+def schnetpack_python(environment: Path | None) -> str:
+    """The Python of an environment with SchNetPack; without one named, of our own, which is made the first time.
+
+    Raises
+    ------
+    SchNetError
+        There is none, or it cannot be made.
+    """
+    if environment is not None:
+        python = environment / "bin" / "python"
+        if not python.exists():
+            raise SchNetError(
+                f"{environment}: no virtual environment; expected one with {REQUIREMENTS[0]}, or leave it out"
+            )
+        return str(python)
+    environment = user_cache_path("schnet_ase") / REQUIREMENTS[0].replace("==", "-")
+    environment.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{environment}.lock"):
+        if not (environment / MARK).exists():
+            shutil.rmtree(environment, ignore_errors=True)  # what an interrupted run left
+            _install(environment)
+            (environment / MARK).touch()
+    return str(environment / "bin" / "python")
+
+
+def _install(environment: Path) -> None:
+    print(f"installing {', '.join(REQUIREMENTS)} into {environment}: once, minutes, 5 GB", file=sys.stderr)
+    pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    for command in ([sys.executable, "-m", "venv", str(environment)], [*pip, *REQUIREMENTS]):
+        if subprocess.run(command, env=_variables(1, ours=False), stdout=sys.stderr).returncode:
+            raise SchNetError(
+                f"{' '.join(command)} failed; see above, or make an environment by hand and give --schnetpack-venv"
+            )
+
+
+def _variables(threads: int, *, ours: bool) -> dict[str, str]:
+    variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+    if not ours:
+        variables.pop("PYTHONPATH", None)  # our packages are not for it
+    return variables
+
+
+class Side:
+    """A process with a job, asked for one thing at a time.
+
+    Parameters
+    ----------
+    name
+        For messages.
+    job
+        What it is for.
+    python
+        Of SchNetPack's environment; None: our side, in this one.
+    least
+        The fewest steps that make a fair block.
+
+    Raises
+    ------
+    SchNetError
+        The process ended; with the last line it wrote.
+    """
+
+    def __init__(self, name: str, job: Job, *, python: str | None = None, least: int = 1) -> None:
+        self.name, self.least = name, least
+        script = "_schnet_ase_worker.py" if python is None else "_schnetpack_worker.py"
+        self._log = open(Path(job.weights) / f"{name}.log", "w+")  # noqa: SIM115 - closed in close()
+        self._process = subprocess.Popen(
+            start_command(python or sys.executable, str(HERE / script), job),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=_variables(job.threads, ours=python is None),
+        )
+        self.peak_mb = self.start_mb = self._answer()["peak_mb"]
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """The answer to a request, see `_worker.serve`."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            status = self._process.wait()
+            self._log.seek(0)
+            last = (self._log.read().strip() or "no message").splitlines()[-1]
+            self.close()
+            raise SchNetError(f"{self.name} ended with status {status}: {last}")
+        answer: dict[str, Any] = json.loads(line)
+        self.peak_mb = answer["peak_mb"]
+        return answer
+
+    def close(self) -> None:
+        """End the process, by ending its input."""
+        self._process.communicate()
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Timing(NamedTuple):
+    """Of one side."""
+
+    seconds: float
+    """Median over blocks, per step."""
+    spread: float
+    """Half the distance between the quartiles of the blocks, relative to the median."""
+    steps: int
+    """In all."""
+    lists: int | None
+    """Neighbour lists made in these steps; None where a side does not say."""
+
+
+def alternate(sides: Sequence[Side], blocks: int, seconds: float) -> list[Timing]:
+    """Time all sides block by block in turn, so that whatever else the machine does meets all of them.
+
+    Parameters
+    ----------
+    sides
+        Running processes; one computes, the others wait.
+    blocks
+        Blocks of each side; fewer, but at least three, where that would take more than two minutes.
+    seconds
+        How long a block should take.
+    """
+    steps, estimate = [], 0.0
+    for side in sides:
+        side.ask("run", steps=2)  # compiles, allocates, makes lists
+        pilot = side.ask("run", steps=3)["seconds"] / 3
+        steps.append(max(side.least, math.ceil(seconds / pilot)))
+        estimate += steps[-1] * pilot
+    answers: list[list[dict[str, Any]]] = [[] for _ in sides]
+    for _ in range(max(3, min(blocks, int(MAX_SECONDS / estimate)))):
+        for side, n, collected in zip(sides, steps, answers, strict=True):
+            time.sleep(0.2)  # threads of the side before may still spin
+            collected.append(side.ask("run", steps=n))
+    return [_timing(collected, n) for collected, n in zip(answers, steps, strict=True)]
+
+
+def _timing(answers: Sequence[dict[str, Any]], steps: int) -> Timing:
+    times = [answer["seconds"] / steps for answer in answers]
+    low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
+    lists = sum(answer["lists"] for answer in answers) if "lists" in answers[0] else None
+    return Timing(middle, 0.5 * (high - low) / middle, steps * len(answers), lists)
+
+
+@contextlib.contextmanager
+def together(sides: Iterator[Side]) -> Iterator[list[Side]]:
+    """Start sides one after the other; end all of them, whatever happens."""
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(side) for side in sides]

@@ -1,0 +1,179 @@
+"""One training step with SchNetPack and with ours, on the same weights and batch, taking turns.
+
+A step is the loss of energies and forces, its gradient and AdamW, on a batch that is made once: no loader, no logging.
+Of ours, `full` is the plain way (each pair of atoms in both directions, eager), `half` evaluates a filter once a pair,
+and `compiled` compiles that, loss and gradient together. Every loss and gradient is compared with SchNetPack's first.
+
+\b
+    python benchmarks/train_speed.py --quick
+    python benchmarks/train_speed.py --output docs
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+from _report import conditions, exit_on_error, line, table
+from _sides import Side, alternate, schnetpack_python, together
+from _systems import MOLECULES, labelled_frames
+from _worker import Job
+from ase.io import write
+
+from schnet_ase.errors import SchNetError
+from schnet_ase.files import atomic_write
+from schnet_ase.interop import from_schnetpack
+from schnet_ase.progress import Progress
+from schnet_ase.training.loss import can_compile
+
+TOLERANCE = 1e-3
+"""Of losses and gradients between the sides, relative: second derivatives in float32."""
+
+
+class Case(NamedTuple):
+    """What is trained on."""
+
+    system: str
+    n_features: int
+    batch: int
+
+
+CASES = (Case("ethanol", 64, 32), Case("ethanol", 128, 10), Case("aspirin", 128, 10))
+
+
+class Row(NamedTuple):
+    """One program on one case."""
+
+    case: Case
+    program: str
+    ms_per_step: float
+    spread: float
+    """Of `ms_per_step` over the blocks, relative: half the distance between quartiles."""
+    times_faster: float
+    """Than SchNetPack in the same run."""
+    peak_mb: float
+    gradient_difference: float
+    """Largest of a component from SchNetPack's, relative to the largest."""
+    from_eager: float
+    """The same from the plain eager way."""
+
+
+HEADER = ("system", "F", "batch", "program", "ms/step", "times faster", "peak MB", "ΔG rel.", "ΔG to `full`")
+
+
+def cells(row: Row) -> tuple[object, ...]:
+    """A row as printed."""
+    return (
+        *row.case,
+        row.program,
+        f"{row.ms_per_step:.3g} ± {row.spread:.0%}",
+        f"{row.times_faster:.2f}",
+        f"{row.peak_mb:.0f}",
+        f"{row.gradient_difference:.0e}",
+        f"{row.from_eager:.0e}",
+    )
+
+
+def measure(case: Case, python: str, threads: int, blocks: int, seconds: float) -> list[Row]:
+    """Time SchNetPack and every way of ours on one case, in turns.
+
+    Raises
+    ------
+    SchNetError
+        A side failed, or they do not agree on loss and gradient.
+    """
+    ways = ("full", "half", *(("compiled",) if can_compile() else ()))
+    with tempfile.TemporaryDirectory() as folder:
+        frames = str(Path(folder) / "frames.traj")
+        write(frames, labelled_frames(case.system, case.batch))
+        job = Job("train", frames, folder, case.n_features, threads, 1, "")
+
+        def start() -> Iterator[Side]:
+            yield Side("SchNetPack", job, python=python, least=3)
+            for way in ways:
+                yield Side(f"schnet_ase {way}", job._replace(way=way), least=3)
+
+        with together(start()) as sides:
+            gradients = check_agreement(sides, Path(folder))
+            timings = alternate(sides, blocks, seconds)
+    return [
+        Row(
+            case,
+            side.name,
+            1000.0 * timing.seconds,
+            timing.spread,
+            timings[0].seconds / timing.seconds,
+            side.peak_mb,
+            _difference(gradient, gradients[0]),
+            _difference(gradient, gradients[1]),
+        )
+        for side, timing, gradient in zip(sides, timings, gradients, strict=True)
+    ]
+
+
+def check_agreement(sides: Sequence[Side], folder: Path) -> list[np.ndarray]:
+    """The gradient of the loss with respect to all weights, of every side, SchNetPack's first.
+
+    Raises
+    ------
+    SchNetError
+        A loss or gradient differs from the first by more than rounding.
+    """
+    losses, files = [], [folder / f"gradient-{number}.npz" for number in range(len(sides))]
+    for side, file in zip(sides, files, strict=True):
+        losses.append(side.ask("gradient", file=str(file))["loss"])
+    with np.load(files[0]) as arrays:  # named and shaped as the weights are, so it is read as they are
+        parameters = from_schnetpack(dict(arrays)).named_parameters()
+    gradients = [{name: parameter.detach().numpy() for name, parameter in parameters}]
+    names = list(gradients[0])
+    for file in files[1:]:
+        with np.load(file) as arrays:
+            gradients.append(dict(arrays))
+    flat = [np.concatenate([gradient[name].ravel() for name in names]) for gradient in gradients]
+    for side, loss, gradient in zip(sides, losses, flat, strict=True):
+        of_loss, of_gradient = abs(loss - losses[0]) / losses[0], _difference(gradient, flat[0])
+        if not (of_loss <= TOLERANCE and of_gradient <= TOLERANCE):
+            raise SchNetError(
+                f"{side.name} and {sides[0].name} differ by {of_loss:.1e} in the loss and {of_gradient:.1e} in its "
+                f"gradient, relative; expected at most {TOLERANCE:.0e}: nothing was timed"
+            )
+    return flat
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--system", "systems", multiple=True, type=click.Choice(MOLECULES), help="Repeat for several.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of each side.")
+@click.option("--quick", is_flag=True, help="The first case, short blocks.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for performance-training.md.")
+@click.option("--schnetpack-venv", type=click.Path(path_type=Path), help="Environment with SchNetPack 2.1.1.")
+@exit_on_error
+def main(
+    systems: tuple[str, ...], threads: int, quick: bool, output: Path | None, schnetpack_venv: Path | None
+) -> None:
+    python = schnetpack_python(schnetpack_venv)
+    note = f"{conditions(python)} {threads} thread{'s' if threads > 1 else ''} each."
+    cases = [case for case in CASES[: 1 if quick else None] if not systems or case.system in systems]
+    rows: list[Row] = []
+    print(table(HEADER, ()))
+    with Progress(len(cases), "train_speed", "case") as progress:
+        for case in cases:
+            new = measure(case, python, threads, *((3, 0.5) if quick else (9, 2.0)))
+            rows += new
+            progress.print("\n".join(line(cells(row)) for row in new))
+            progress.update()
+    print("\n" + note)
+    if output is not None:
+        page = ["# Speed of a training step, measured", note, table(HEADER, map(cells, rows))]
+        atomic_write(output / "performance-training.md", "\n\n".join(page) + "\n")
+
+
+if __name__ == "__main__":
+    main()
