@@ -31,6 +31,8 @@ CONFIGS = {
     "odd widths": {"n_features": 21, "readout_features": 9},
     "wide": {"n_features": 64, "readout_features": 32, "n_interactions": 3},
     "one interaction": {"n_interactions": 1},
+    "silu": {"activation": "silu"},
+    "SchNetPack's": {"readout_activation": "silu", "envelope": "cosine", "interaction_bias": False},
 }
 
 
@@ -196,8 +198,8 @@ def test_memory_stays(make_model, crystal):
 
 def test_what_is_not_covered_falls_back_and_says_why(make_model, ethanol):
     obstacles = (
-        ({"activation": "silu"}, "activation 'silu'"),
-        ({"readout_activation": "silu"}, "readout_activation 'silu'"),
+        ({"activation": "gelu"}, "activation 'gelu'"),
+        ({"readout_activation": "gelu"}, "readout_activation 'gelu'"),
         ({"norm": "rms"}, "norm 'rms'"),
     )
     for fields, reason in obstacles:
@@ -233,7 +235,7 @@ def test_activation_is_the_shifted_softplus(dtype):
     special = [0.0, -0.0, 1e-30, -1e-30, 88.7, -88.7, 300.0, -300.0, 1e30, -1e30, 709.0, -745.0]
     x = np.concatenate([special, np.linspace(-60.0, 60.0, 4084)]).astype(dtype)
     value, slope = x.copy(), np.zeros_like(x)
-    activate(value, slope, 0, 0, len(x))
+    activate(value, slope, 0, 0, len(x), False)
     wide = x.astype(np.longdouble)
     expected = np.logaddexp(np.longdouble(0.0), wide) - np.log(np.longdouble(2.0))
     tolerance = 4.0 * np.finfo(dtype).eps
@@ -242,9 +244,21 @@ def test_activation_is_the_shifted_softplus(dtype):
     np.testing.assert_allclose(slope, logistic, rtol=8 * tolerance, atol=1e-37)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_activation_is_silu(dtype):
+    x = np.concatenate([[0.0, 300.0, -300.0, 1e30, -1e30], np.linspace(-60.0, 60.0, 4091)]).astype(dtype)
+    value, slope = x.copy(), np.zeros_like(x)
+    activate(value, slope, 0, 0, len(x), True)
+    wide = x.astype(np.float64)
+    sigma = expit(wide)
+    tolerance = 512.0 * np.finfo(dtype).eps  # exp(-300) is known no better than 300 is
+    np.testing.assert_allclose(value, wide * sigma, rtol=tolerance, atol=1e-7 if dtype is np.float32 else 1e-200)
+    np.testing.assert_allclose(slope, sigma + wide * sigma * (1.0 - sigma), rtol=tolerance, atol=tolerance)
+
+
 def test_activation_of_no_number_is_no_number():
     value, slope = np.full(8, np.nan, np.float32), np.zeros(8, np.float32)
-    activate(value, slope, 0, 0, 8)
+    activate(value, slope, 0, 0, 8, False)
     assert np.isnan(value).all()
 
 

@@ -23,6 +23,8 @@ from schnet_ase.model import SchNet, SchNetConfig
 from schnet_ase.model.schnet import Interaction
 from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors
 
+COVERED = ("ssp", "silu")
+"""Activations of the kernel. Inside the filter networks, which are tabulated, they are all the same to it."""
 THREADS_FROM_ATOMS = 300
 """Atoms times members from which on waiting for other threads costs less than they do."""
 
@@ -49,9 +51,9 @@ class SystemPrediction(NamedTuple):
 
 def why_not_compiled(config: SchNetConfig) -> str | None:
     """What of `config` the kernel does not cover; None where it covers all."""
-    if config.activation != "ssp":
+    if config.activation not in COVERED:
         return f"activation {config.activation!r}"
-    if config.readout_activation not in (None, "ssp"):
+    if config.readout_activation not in (None, *COVERED):
         return f"readout_activation {config.readout_activation!r}"
     if config.norm is not None:
         return f"norm {config.norm!r}"
@@ -181,7 +183,16 @@ def _lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Wei
     tables = _equal_tables(models, TOLERANCES[dtype.name])
     step = 4 * lanes  # outputs of a dense layer that are done together
     F, H = (-(-n // step) * step for n in (config.n_features, config.readout_features))
-    shape = Shape(len(models), config.n_interactions, F, H, config.max_z, tables[0].coefficients.shape[1])
+    shape = Shape(
+        len(models),
+        config.n_interactions,
+        F,
+        H,
+        config.max_z,
+        tables[0].coefficients.shape[1],
+        silu=config.activation == "silu",
+        readout_silu=(config.readout_activation or config.activation) == "silu",
+    )
     members = [_lay_out_one(model, table, F, H, lanes) for model, table in zip(models, tables, strict=True)]
     flat = _Member(
         *(np.concatenate([np.ravel(a) for a in arrays]).astype(dtype) for arrays in zip(*members, strict=True))

@@ -28,11 +28,13 @@ _artanh = polynomial([1.0 / (2 * n + 1) for n in range(17)], terms_in_single=8)
 
 
 @compiled
-def activate(x, slope, x0, slope0, n):
-    r"""Replace ``x[x0 : x0 + n]`` by its shifted softplus, and write the slope, the logistic function.
+def activate(x, slope, x0, slope0, n, silu):
+    r"""Replace ``x[x0 : x0 + n]`` by its shifted softplus, or by SiLU, and write the slope.
 
-    :math:`\mathrm{ssp}(x) = \max(x, 0) + \ln(1 + t) - \ln 2` with :math:`t = e^{-|x|}` and :math:`\ln(1 + t) =
-    2\,\mathrm{artanh}\frac{t}{2 + t}`; finite for every x.
+    With :math:`t = e^{-|x|}`, and :math:`\sigma` the logistic function, which is 1 / (1 + t) or t / (1 + t):
+    :math:`\mathrm{ssp}(x) = \max(x, 0) + \ln(1 + t) - \ln 2`, its slope :math:`\sigma`, with :math:`\ln(1 + t) =
+    2\,\mathrm{artanh}\frac{t}{2 + t}`; :math:`\mathrm{silu}(x) = x \sigma`, its slope :math:`\sigma + x \sigma (1 -
+    \sigma)`. Finite for every x.
     """
     real = x.dtype.type
     single = lanes(x) == 8
@@ -47,9 +49,14 @@ def activate(x, slope, x0, slope0, n):
         k = shifted - magic
         y = fma(k, splat(real(-_LN2_LOW)), fma(k, splat(real(-_LN2_HIGH)), y))
         t = times_power_of_two(_exp(y), shifted)
-        s = t / (two + t)
-        store(x, x0 + i, maximum(v, zero) + (two * s * _artanh(s * s) - splat(real(_LN2))))
-        store(slope, slope0 + i, where_negative(v, t, one) / (one + t))
+        sigma = where_negative(v, t, one) / (one + t)
+        if silu:
+            store(x, x0 + i, v * sigma)
+            store(slope, slope0 + i, fma(v * sigma, one - sigma, sigma))
+        else:
+            s = t / (two + t)
+            store(x, x0 + i, maximum(v, zero) + (two * s * _artanh(s * s) - splat(real(_LN2))))
+            store(slope, slope0 + i, sigma)
 
 
 @compiled

@@ -4,7 +4,7 @@ What is differentiated by hand here is, for each interaction l with filters :mat
 
 .. math::
     h^l = x^l A_l + a_l, \quad y^l_i = \sum_j h^l_j \circ W^l_{ij}, \quad
-    x^{l+1} = x^l + \mathrm{ssp}(y^l B_l + b_l) C_l + c_l,
+    x^{l+1} = x^l + \mathrm{act}(y^l B_l + b_l) C_l + c_l,
 
 and with :math:`g^l = \partial E / \partial y^l`, pair by pair,
 
@@ -110,7 +110,7 @@ def interact(shape, weights, system, work, output, layer, thread):
             )
             for f in range(F // V):
                 slope = (((m * L + layer) * F // V + f) * atoms + first) * V
-                activate(work.tile, work.sigmoid, other + f * TILE * V, slope, rows * V)
+                activate(work.tile, work.sigmoid, other + f * TILE * V, slope, rows * V, shape.silu)
             dense(
                 work.tile,
                 other,
@@ -175,7 +175,7 @@ def read_out(shape, weights, system, work, output, m, first, rows, tile):
         False,
     )
     for f in range(H // V):
-        activate(work.tile, work.tile, tile + f * TILE * V, slope + f * TILE * V, rows * V)
+        activate(work.tile, work.tile, tile + f * TILE * V, slope + f * TILE * V, rows * V, shape.readout_silu)
     for i in range(rows):
         energy = weights.output_bias[m]
         for k in range(H):

@@ -21,6 +21,10 @@ class Shape(NamedTuple):
     elements: int
     rows: int
     """Rows of a filter table."""
+    silu: bool
+    """Whether the activation is SiLU; else it is the shifted softplus."""
+    readout_silu: bool
+    """The same of the readout."""
 
 
 class Weights(NamedTuple):
