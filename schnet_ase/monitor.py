@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import os
@@ -10,21 +11,23 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian
 from ase.io.extxyz import write_extxyz
 from ase.md.md import MolecularDynamics
 from ase.optimize.optimize import BaseDynamics
 from numpy.typing import NDArray
 
-from schnet_ase.errors import MonitorError, UncertaintyExceeded
+from schnet_ase.errors import MonitorError, StructureError, UncertaintyExceeded
+from schnet_ase.monitor_files import check_frames_file, open_log
 from schnet_ase.neighbors import Floats
 
-HEADER = "step,time_fs,temperature_K,max_forces_deviation_eV_per_A,atom,status\n"
+HEADER = b"step,time_fs,temperature_K,max_forces_deviation_eV_per_A,atom,status\n"
 
 
 class Flag(NamedTuple):
@@ -51,59 +54,65 @@ class Flag(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    """What a frame of context is made of again."""
+    """What a frame is made of again."""
 
     step: int
     time_fs: float
     positions: Floats
     momenta: Floats
     cell: Floats
-    temperature: float
     results: dict[str, Any]
 
 
 class UncertaintyMonitor:
     """An observer that flags uncertain frames of a dynamics or an optimization: ``dyn.attach(monitor)``.
 
-    The largest ``forces_deviation`` of the watched atoms is compared with a threshold at every step. The first frame of
-    an excursion above it is written to `file` at once, whole, with the frames that led there; the next one is when the
-    deviation has been below since and `cooldown` steps have passed. Every step gets a row in `log`.
+    The largest ``forces_deviation`` of the watched atoms is compared with a threshold at every step. A frame above it
+    is written to `file` at once, whole, with the frames that led there; then `cooldown` looks pass before another is.
+    Every step gets a row in `log`.
 
     Parameters
     ----------
     atoms
-        Those that move, with a `SchNetEnsembleCalculator`. Atoms held by ``FixAtoms`` are not watched.
+        Those that move, with a `SchNetEnsembleCalculator`. Atoms held by ``FixAtoms``, or by ``FixCartesian`` in all
+        directions, when the monitor is made are not watched.
     threshold
-        eV/Å; or ``(lo, hi)``, DP-GEN's classes: below lo accurate, between candidate, above hi failed and not saved;
-        or ``"auto"``: what one frame in 1,000 like the calibration frames exceeds.
+        eV/Å; or ``(lo, hi)``, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved;
+        or ``"auto"``: what one frame in 1,000 like the calibration frames exceeds. For another rate give
+        ``atoms.calc.calibration.threshold(rate)``.
     interval
         Steps between looks.
     action
         ``"write"``: only that; ``"stop"``: then raise `UncertaintyExceeded`; or a function of the `Flag`, called then.
     file
         extxyz, appended to. Frames carry ``step``, ``time_fs``, ``temperature_K``, ``schnet_status`` (``"context"`` or
-        ``"candidate"``) and per atom ``schnet_forces_deviation``.
+        ``"candidate"``), ``schnet_energy_std`` and per atom ``schnet_forces_deviation``. Energy, forces and stress are
+        the ensemble's, not labels to train on.
     log
-        CSV, appended to, a row a look, on disk when the look is over.
+        CSV, appended to, a row a look, with the operating system when the look is over: a killed run loses none.
     indices
         Atoms to watch; None: all.
     context
-        Frames before a flagged one that are written with it.
+        Frames looked at before a flagged one that are written with it; fewer after a failed one, or one written before.
     cooldown
-        Looks after a written frame in which no other is.
+        Looks after a flag in which no other of its class is raised.
 
     Attributes
     ----------
     threshold, failed_above : float
         eV/Å; the latter is infinite unless given.
     flags : list of Flag
-        The frames flagged so far, one an excursion.
+        The frames flagged so far.
 
     Raises
     ------
     MonitorError
-        The calculator has no ``forces_deviation``, ``"auto"`` is asked of an ensemble that is not calibrated, `log` is
-        another kind of file, or an argument is none of the above.
+        The calculator has no ``forces_deviation``, ``"auto"`` is asked of an ensemble that is not calibrated, `file` or
+        `log` cannot be written or was written by something else, or an argument is none of the above.
+
+    Notes
+    -----
+    A frame in which a number is not finite, or that the calculator refuses, has failed.
 
     References
     ----------
@@ -131,7 +140,7 @@ class UncertaintyMonitor:
         if action not in ("write", "stop") and not callable(action):
             raise MonitorError(f"action is {action!r}; expected 'write', 'stop' or a function of a Flag")
         for name, value, least in (("interval", interval, 1), ("context", context, 0), ("cooldown", cooldown, 0)):
-            if type(value) is not int or value < least:
+            if not isinstance(value, (int, np.integer)) or value < least:
                 raise MonitorError(f"{name} is {value!r}; expected an integer of at least {least}")
         self.threshold, self.failed_above = _thresholds(threshold, atoms.calc)
         self.flags: list[Flag] = []
@@ -139,17 +148,19 @@ class UncertaintyMonitor:
         self._watched = _watched(atoms, indices)
         self._interval = interval
         self._action = action
-        self._file = Path(file)
-        self._log = _open_log(Path(log))
+        self._file, log_file = Path(file), Path(log)
+        if self._file.resolve() == log_file.resolve():
+            raise MonitorError(f"file and log are both {file}; give two names")
+        check_frames_file(self._file)
+        self._log = open_log(log_file, HEADER)
         weakref.finalize(self, self._log.close)
-        self._context: deque[_Frame] = deque(maxlen=context)
+        self._context: deque[_Frame] = deque(maxlen=int(context))
         self._cooldown = cooldown
-        self._masses = atoms.get_masses()
-        self._degrees_of_freedom = max(1, atoms.get_number_of_degrees_of_freedom())
+        self._inverse_masses = 1.0 / atoms.get_masses()[:, None]
+        self._kelvin = 1.0 / (max(1, atoms.get_number_of_degrees_of_freedom()) * units.kB)
         self._calls = 0
         self._looks = 0
-        self._quiet_until = 0
-        self._above = False
+        self._quiet_until = {"candidate": 0, "failed": 0}
 
     def __call__(self) -> None:
         """Look at the step just made.
@@ -159,50 +170,54 @@ class UncertaintyMonitor:
         UncertaintyExceeded
             It is flagged, and `action` is ``"stop"``.
         """
-        # ASE does not tell an observer whose it is, but it is that dynamics that calls.
-        dynamics = sys._getframe(1).f_locals.get("self")
-        step, time_fs = self._calls, math.nan
-        if isinstance(dynamics, BaseDynamics):
-            step = dynamics.nsteps
-            time_fs = dynamics.get_time() / units.fs if isinstance(dynamics, MolecularDynamics) else math.nan
+        # A look costs some 30 µs of a step of perhaps 600, and half of that is caches gone cold: every line counts.
+        dynamics = _calling_dynamics()
+        step = self._calls if dynamics is None else dynamics.nsteps
         self._calls += 1
         if step % self._interval:
             return
         self._looks += 1
+        time_fs = dynamics.get_time() / units.fs if isinstance(dynamics, MolecularDynamics) else math.nan
         atoms = self._atoms
-        if "forces_deviation" not in atoms.calc.results or atoms.calc.check_state(atoms):
-            atoms.get_forces()
-        results = atoms.calc.results
+        calculator = atoms.calc
+        if "forces_deviation" not in calculator.results or calculator.check_state(atoms):
+            with contextlib.suppress(StructureError):  # no results then
+                atoms.get_forces()
+        results = calculator.results
         momenta = atoms.arrays.get("momenta")
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
-        kinetic = 0.5 * float(np.einsum("ik,ik,i->", momenta, momenta, 1.0 / self._masses))
-        temperature = 2.0 * kinetic / (self._degrees_of_freedom * units.kB)
-        deviation = results["forces_deviation"]
-        atom = int(self._watched[deviation[self._watched].argmax()])
+        temperature = self._kelvin * float(np.vdot(momenta, momenta * self._inverse_masses))
+        deviation = results["forces_deviation"] if results else np.full(len(atoms), math.nan)
+        atom = self._watched[deviation[self._watched].argmax()]
         largest = float(deviation[atom])
-        status = "accurate"
-        if not largest <= self.threshold:  # also where it is not a number
-            status = "candidate" if largest <= self.failed_above and math.isfinite(largest) else "failed"
-        self._log.write(f"{step},{time_fs:.6g},{temperature:.6g},{largest:.6g},{atom},{status}\n")
-        positions, cell = atoms.positions.copy(), atoms.cell.array.copy()
-        frame = _Frame(step, time_fs, positions, momenta, cell, temperature, results)
-        if status == "accurate":
-            self._above = False
-        elif not self._above and self._looks > self._quiet_until:
-            self._above = True
-            self._quiet_until = self._looks + self._cooldown
-            self._raise_flag(Flag(step, time_fs, temperature, deviation, atom, self.threshold, status), frame)
-        self._context.append(frame)
+        accurate = largest <= self.threshold  # not where it is not a number
+        frame = _Frame(step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
+        status = "accurate" if accurate else self._class_above(largest, frame)
+        self._log.write(b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode()))
+        if not accurate and self._looks > self._quiet_until[status]:
+            self._quiet_until[status] = self._looks + self._cooldown
+            self._raise_flag(Flag(step, time_fs, temperature, deviation, int(atom), self.threshold, status), frame)
+        elif status == "failed":
+            self._context.clear()
+        else:
+            self._context.append(frame)
+
+    def _class_above(self, largest: float, frame: _Frame) -> str:
+        """Of a frame above the threshold."""
+        numbers = (frame.positions, frame.momenta, frame.results.get("forces"))
+        finite = frame.results and all(np.isfinite(values).all() for values in numbers)
+        return "candidate" if finite and largest <= self.failed_above else "failed"
 
     def _raise_flag(self, flag: Flag, frame: _Frame) -> None:
         self.flags.append(flag)
+        context = [(f, "context") for f in self._context]
+        self._context.clear()
         if flag.status == "candidate":
-            self._write([(f, "context") for f in self._context] + [(frame, flag.status)])
-            self._context.clear()
+            self._write([*context, (frame, flag.status)])
         if callable(self._action):
             self._action(flag)
         elif self._action == "stop":
-            symbol = self._atoms.get_chemical_symbols()[flag.atom]
+            symbol = self._atoms.symbols[flag.atom]
             saved = f"frame written to {self._file}" if flag.status == "candidate" else "frame not saved"
             raise UncertaintyExceeded(
                 f"step {flag.step}: forces_deviation of atom {flag.atom} ({symbol}) is {flag.largest:.3g} eV/Å, "
@@ -210,26 +225,22 @@ class UncertaintyMonitor:
             )
 
     def _write(self, frames: list[tuple[_Frame, str]]) -> None:
-        """All frames by one write, so that none is there in part."""
+        """All frames by one write."""
         text = io.StringIO()
         for frame, status in frames:
-            atoms = Atoms(
-                self._atoms.numbers,
-                frame.positions,
-                momenta=frame.momenta,
-                cell=frame.cell,
-                pbc=self._atoms.pbc,
-                constraint=self._atoms.constraints,
-            )
+            atoms = self._atoms.copy()
+            atoms.positions, atoms.cell = frame.positions, frame.cell
+            atoms.set_array("momenta", frame.momenta)  # set_momenta would apply the constraints
+            results = frame.results
             atoms.info.update(
                 step=frame.step,
                 time_fs=frame.time_fs,
-                temperature_K=frame.temperature,
+                temperature_K=atoms.get_temperature(),
                 schnet_status=status,
-                schnet_energy_std=frame.results["energy_std"],
+                schnet_energy_std=results["energy_std"],
             )
-            atoms.set_array("schnet_forces_deviation", frame.results["forces_deviation"])
-            known = {name: frame.results[name] for name in ("energy", "forces")}
+            atoms.set_array("schnet_forces_deviation", results["forces_deviation"])
+            known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
             atoms.calc = SinglePointCalculator(atoms, **known)
             write_extxyz(text, [atoms])
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -237,6 +248,17 @@ class UncertaintyMonitor:
             file.write(text.getvalue())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _calling_dynamics() -> BaseDynamics | None:
+    """ASE does not tell an observer whose it is, but it is that dynamics that calls, perhaps by way of a function."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        caller = frame.f_locals.get("self")
+        if isinstance(caller, BaseDynamics):
+            return caller
+        frame = frame.f_back
+    return None
 
 
 def _thresholds(threshold: Any, calculator: Any) -> tuple[float, float]:
@@ -265,21 +287,11 @@ def _watched(atoms: Atoms, indices: Sequence[int] | None) -> NDArray[np.int64]:
         raise MonitorError(f"indices is {indices!r}; expected at least one atom, counted from 0")
     if given.max() >= len(atoms):
         raise MonitorError(f"indices has atom {given.max()}, but there are {len(atoms)} atoms, counted from 0")
-    fixed = [c.get_indices() for c in atoms.constraints if isinstance(c, FixAtoms)]
-    watched = np.setdiff1d(given, np.concatenate(fixed)) if fixed else np.unique(given)
+    free = np.ones(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms) or (isinstance(constraint, FixCartesian) and constraint.mask.all()):
+            free[constraint.index] = False
+    watched = np.unique(given[free[given]])
     if not len(watched):
         raise MonitorError("every atom to watch is fixed; give other indices")
     return watched.astype(np.int64)
-
-
-def _open_log(path: Path) -> io.TextIOBase:
-    """A log to append to, a row at a time; a new one gets the header."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_file() and path.stat().st_size:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            if file.readline() != HEADER:
-                raise MonitorError(f"{path} is there and no log of a monitor; give another log or remove it")
-    log = open(path, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - open as long as the run lasts
-    if not path.stat().st_size:
-        log.write(HEADER)
-    return log

@@ -4,14 +4,15 @@ import csv
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import units
 from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms
-from ase.io import read
+from ase.constraints import FixAtoms, FixCartesian
+from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
@@ -76,17 +77,14 @@ def test_every_step_is_logged_and_classed(atoms):
 
 
 @pytest.mark.parametrize("cooldown", [0, 7, 30])
-def test_one_frame_an_excursion_and_none_in_the_cooldown(atoms, cooldown):
+def test_no_other_frame_in_the_cooldown(atoms, cooldown):
     threshold = middle(atoms)
     monitor, frames = run(atoms, 60, threshold=threshold, cooldown=cooldown)
-    expected, above, quiet_until = [], False, 0
+    expected, quiet_until = [], 0
     for step, (_, _, deviation) in enumerate(frames):
-        exceeded = deviation.max() > threshold
-        if exceeded and not above and step >= quiet_until:
+        if deviation.max() > threshold and step >= quiet_until:
             expected.append(step)
-            above, quiet_until = True, step + 1 + cooldown
-        elif not exceeded:
-            above = False
+            quiet_until = step + 1 + cooldown
     assert [flag.step for flag in monitor.flags] == expected
     assert expected
 
@@ -267,3 +265,60 @@ def test_a_foreign_file_is_not_written_into(atoms, tmp_path):
     with pytest.raises(MonitorError, match="notes.csv is there and no log of a monitor"):
         UncertaintyMonitor(atoms, threshold=0.1, log="notes.csv")
     assert (tmp_path / "notes.csv").read_text() == "my,notes\n1,2\n"
+
+
+def test_atoms_held_in_all_directions_are_not_watched(atoms):
+    atoms.set_constraint([FixCartesian([2]), FixCartesian([3], mask=(True, True, False))])
+    run(atoms, 5, threshold=1e6, indices=[2, 3])
+    assert {int(row["atom"]) for row in rows()} == {3}
+
+
+def test_a_frame_that_the_calculator_refuses_has_failed(atoms):
+    monitor = UncertaintyMonitor(atoms, threshold=1.0)
+    atoms.positions[3, 1] = np.nan
+    monitor()
+    assert [flag.status for flag in monitor.flags] == ["failed"]
+    assert rows()[0]["max_forces_deviation_eV_per_A"] == "nan"
+
+
+def test_failing_is_flagged_in_the_cooldown_of_a_candidate(atoms):
+    monitor = UncertaintyMonitor(atoms, threshold=(1e-6, 1e6), cooldown=100)
+    monitor()
+    atoms.positions[3, 1] = np.nan
+    monitor()
+    assert [flag.status for flag in monitor.flags] == ["candidate", "failed"]
+
+
+def test_by_way_of_a_function_the_steps_are_still_those_of_the_dynamics(atoms):
+    monitor = UncertaintyMonitor(atoms, threshold=1e6)
+    dynamics = VelocityVerlet(atoms, units.fs)
+    dynamics.attach(lambda: monitor(), interval=3)
+    dynamics.run(6)
+    assert [row["step"] for row in rows()] == ["0", "3", "6"]
+
+
+def test_what_a_killed_run_wrote_in_part_is_taken_away(atoms):
+    run(atoms, 3, threshold=1e-6, cooldown=0)
+    whole_log, whole_frames = Path("uncertainty.csv").read_bytes(), Path("flagged.extxyz").read_bytes()
+    for cut in (1, 20):
+        Path("uncertainty.csv").write_bytes(whole_log[:-cut])
+        Path("flagged.extxyz").write_bytes(whole_frames[:-cut])
+        UncertaintyMonitor(atoms, threshold=1e6)
+        assert whole_log.startswith(Path("uncertainty.csv").read_bytes())
+        assert len(rows()) == 3
+        assert len(read("flagged.extxyz", ":")) == 3
+
+
+def test_files_of_others_are_left_alone(atoms):
+    write("others.extxyz", atoms, format="extxyz")
+    with pytest.raises(MonitorError, match=r"others\.extxyz is there and holds no frames of a monitor"):
+        UncertaintyMonitor(atoms, threshold=0.1, file="others.extxyz")
+    Path("others.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(MonitorError, match=r"others\.csv is there and no log of a monitor"):
+        UncertaintyMonitor(atoms, threshold=0.1, log="others.csv")
+    assert Path("others.csv").read_text() == "a,b\n1,2\n"
+    with pytest.raises(MonitorError, match=r"file and log are both same"):
+        UncertaintyMonitor(atoms, threshold=0.1, file="same", log="same")
+    Path("folder.csv").mkdir()
+    with pytest.raises(MonitorError, match=r"folder\.csv cannot be written"):
+        UncertaintyMonitor(atoms, threshold=0.1, log="folder.csv")

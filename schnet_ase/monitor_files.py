@@ -1,0 +1,57 @@
+"""The files of a monitor: added to from run to run, and whole again after one that was killed while it wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from schnet_ase.errors import MonitorError
+
+LONGEST_ROW = 1000  # bytes, and far from it
+
+
+def check_frames_file(path: Path) -> None:
+    """See that frames can be added to `path`; one that was cut off is taken away."""
+    new = not path.exists()
+    with _appending(path, "file") as file:
+        whole = 0
+        while count := file.readline():
+            lines = [file.readline() for _ in range(int(count) + 1)] if count.strip().isdigit() else [b""]
+            if whole == 0 and b"schnet_status=" not in lines[0]:
+                raise MonitorError(f"{path} is there and holds no frames of a monitor; give another file or remove it")
+            if not lines[-1].endswith(b"\n"):
+                break
+            whole = file.tell()
+        file.truncate(whole)
+    if new:
+        path.unlink()  # a run without a flag leaves no file
+
+
+def open_log(path: Path, header: bytes) -> io.FileIO:
+    """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away."""
+    with _appending(path, "log") as file:
+        if first := file.readline():
+            if first != header:
+                raise MonitorError(f"{path} is there and no log of a monitor; give another log or remove it")
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LONGEST_ROW))
+            file.truncate(size - len(file.read().rpartition(b"\n")[2]))
+        else:
+            file.write(header)
+    return io.FileIO(path, "a")
+
+
+@contextlib.contextmanager
+def _appending(path: Path, name: str) -> Iterator[BinaryIO]:
+    """`path`, at its start and open for reading and appending."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            file.seek(0)
+            yield file
+    except OSError as error:
+        raise MonitorError(f"{path} cannot be written ({error.strerror}); give another {name}") from error
