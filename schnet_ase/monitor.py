@@ -204,8 +204,9 @@ class UncertaintyMonitor:
 
     def _class_above(self, largest: float, frame: _Frame) -> str:
         """Of a frame above the threshold."""
-        numbers = (frame.positions, frame.momenta, frame.results.get("forces"))
-        finite = frame.results and all(np.isfinite(values).all() for values in numbers)
+        finite = "forces" in frame.results and all(
+            np.isfinite(values).all() for values in (frame.positions, frame.momenta, frame.results["forces"])
+        )
         return "candidate" if finite and largest <= self.failed_above else "failed"
 
     def _raise_flag(self, flag: Flag, frame: _Frame) -> None:
