@@ -420,6 +420,35 @@ def crossval(
     print(f"wrote {card.path}; use it as SchNetEnsembleCalculator({str(card.path)!r})")
 
 
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path), help="Where the relative path of the first frames starts."
+)
+@click.option("--workers", type=click.IntRange(1), help="Members trained at once.  [default: one a core]")
+def learn(config: Path, output: Path | None, data_root: Path | None, workers: int | None) -> None:
+    """Learn on the fly from CONFIG: dynamics, flags, labels, retraining; the same command resumes."""
+    from schnet_ase.learn import learn as run_learn
+    from schnet_ase.learn import load_learn_config
+    from schnet_ase.learn.audit import describe
+    from schnet_ase.progress import Stages
+
+    run = load_learn_config(config, data_root)
+    folder = output or Path("runs") / run.name
+    with Stages() as stages:
+        result = run_learn(
+            run,
+            folder,
+            workers=workers,
+            report=lambda event: stages.print(describe(event)),
+            progress=stages.update,
+        )
+    print(f"{result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
+    print(f"wrote {result.labels}, {result.audit}, {folder / 'learning.png'}")
+    print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")
+
+
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:
     """The structure, or the entry's own, with the calculator of the model: an ensemble where there are members."""
     import ase.io

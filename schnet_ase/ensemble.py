@@ -222,8 +222,9 @@ class SchNetEnsembleCalculator(Calculator):
         return changes(self.atoms, atoms)
 
     def reset(self) -> None:
-        """Forget the results."""
+        """Forget the results and the neighbour list: what comes next does not depend on what was before."""
         self.results = {}
+        self._evaluator.neighbors.forget()
 
     def todict(self, skip_default: bool = False) -> dict[str, Any]:
         """The constructor's arguments, as JSON scalars."""

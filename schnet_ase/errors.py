@@ -39,3 +39,7 @@ class MonitorError(SchNetError):
 
 class UncertaintyExceeded(SchNetError):
     """A monitored run reached a frame that the ensemble is not to be believed on."""
+
+
+class LearnError(SchNetError):
+    """On-the-fly learning that cannot begin or go on."""

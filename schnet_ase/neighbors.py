@@ -148,6 +148,10 @@ class NeighborCache:
             self.builds += 1
         return self._list
 
+    def forget(self) -> None:
+        """Make a new list for the next atoms."""
+        self._list = None
+
     def _holds(self, geometry: Geometry) -> bool:
         old = self._made_from
         if old is None or old.numbers.tobytes() != geometry.numbers.tobytes():

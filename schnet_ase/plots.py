@@ -16,6 +16,7 @@ from schnet_ase.files import atomic_write
 from schnet_ase.neighbors import Floats
 
 if TYPE_CHECKING:
+    from schnet_ase.learn.audit import Flagged, Generation
     from schnet_ase.reliability import Quantity, Reliability
 
 
@@ -42,6 +43,28 @@ def learning_curve(
             right.semilogy(steps, values, label=label, color=color)
     right.set(xlabel="step", ylabel="validation error")
     right.legend(frameon=False)
+    _save(figure, path)
+
+
+def learning(generations: Sequence[Generation], flags: Sequence[Flagged], path: Path) -> None:
+    """Learning on the fly: errors against labels, and how far the dynamics got by each flag."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    labels = [g.labels for g in generations]
+    left.semilogy(labels, [1000.0 * g.force_mae for g in generations], "o-", color="tab:green", label="all, held out")
+    for before, marker, label in (
+        ([g.new_force_mae_before for g in generations], "v", "newest labels, before"),
+        ([g.new_force_mae_after for g in generations], "^", "newest labels, after, held out"),
+    ):
+        points = [(n, 1000.0 * value) for n, value in zip(labels, before, strict=True) if value is not None]
+        if points:
+            left.plot(*zip(*points, strict=True), marker, color="0.5", ms=4, mfc="none", label=label)
+    left.set(xlabel="labels", ylabel="force MAE (meV/Å)")
+    left.legend(frameon=False)
+    if flags:
+        labels_then = [next(g.labels for g in generations if g.generation == f.generation) for f in flags]
+        right.plot([f.time_fs / 1000.0 for f in flags], labels_then, "v", color="tab:red")
+    right.set(xlabel="time of the flag (ps)", ylabel="labels by then")
     _save(figure, path)
 
 

@@ -63,3 +63,39 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+class Stages:
+    """Progress of one stage after the other, each begun by its first report."""
+
+    def __init__(self) -> None:
+        self._name = ""
+        self._current: Progress | None = None
+
+    def update(self, name: str, done: int, total: int) -> None:
+        """`done` of `total` steps of the stage `name`."""
+        if self._current is None or name != self._name or done < self._current.done or total != self._current.total:
+            self.close()
+            self._name, self._current = name, Progress(total, name)
+        self._current.update(done - self._current.done)
+
+    def print(self, line: str) -> None:
+        """A line on standard output."""
+        if self._current is None:
+            print(line, flush=True)
+        else:
+            self._current.print(line)
+
+    def close(self) -> None:
+        """The last stage is over."""
+        if self._current is not None:
+            self._current.__exit__(None, None, None)
+            self._current = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

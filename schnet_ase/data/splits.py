@@ -23,6 +23,8 @@ class CrossValidationSplit(NamedTuple):
     folds: tuple[TrainingSplit, ...]
     calibration: Integers
     """Frames that no fold trains or validates on."""
+    rule: str
+    """How frames were assigned, in words."""
 
 
 def split_training(n_frames: int, n_validation: int, seed: int) -> TrainingSplit:
@@ -59,4 +61,4 @@ def split_folds(n_frames: int, n_folds: int, n_calibration: int, seed: int) -> C
     folds = tuple(
         TrainingSplit(np.sort(np.concatenate([*parts[:k], *parts[k + 1 :]])), np.sort(parts[k])) for k in range(n_folds)
     )
-    return CrossValidationSplit(folds, np.sort(order[:n_calibration]))
+    return CrossValidationSplit(folds, np.sort(order[:n_calibration]), f"at random, seed {seed}")

@@ -157,12 +157,17 @@ class SchNet(nn.Module):
         Tensor
             (N,) eV, float64.
         """
-        filters = self.filters(torch.linalg.vector_norm(vectors, dim=-1))
-        x = self.embedding(numbers)
-        for interaction, pair_filters in zip(self.interactions, filters, strict=True):
-            x = x + interaction(x, pair_filters, pairs)
+        x = self.representation(numbers, vectors, pairs)
         output: Tensor = self.readout2(self.readout_activation(self.readout1(x))).squeeze(-1)
         return output.to(torch.float64) * self.scale + self.reference[numbers]
+
+    def representation(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
+        """What the network knows of each atom and its surroundings before the readout: (N, F)."""
+        filters = self.filters(torch.linalg.vector_norm(vectors, dim=-1))
+        x: Tensor = self.embedding(numbers)
+        for interaction, pair_filters in zip(self.interactions, filters, strict=True):
+            x = x + interaction(x, pair_filters, pairs)
+        return x
 
     def filters(self, distances: Tensor) -> list[Tensor]:
         """The filters of each interaction, envelope included: distances (P,) in Å to n_interactions times (P, F)."""

@@ -7,7 +7,7 @@ import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -22,10 +22,11 @@ PRESETS = {
     "default": SchNetConfig.default,
     "large": SchNetConfig.large,
 }
-_STRICT = ConfigDict(extra="forbid", strict=True)
+STRICT = ConfigDict(extra="forbid", strict=True)
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class DataConfig:
     """Table ``[data]``: where the labelled frames are. Relative paths start from the folder of the TOML file."""
 
@@ -48,7 +49,7 @@ class DataConfig:
     description: str = ""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
     """Table ``[training]``: how the weights are found."""
 
@@ -75,7 +76,7 @@ class TrainingConfig:
     C++ compiler is found."""
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class RunConfig:
     """A whole file."""
 
@@ -108,30 +109,51 @@ def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] 
         that is not there.
     """
     file = Path(path)
-    try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{file}: no such file; expected a TOML configuration") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: not a TOML file ({error})") from error
-    try:
-        if "model" in table:
-            table["model"] = _model(table["model"]).to_dict()
-        # As JSON, since strict validation takes tables for dataclasses only there.
-        config = TypeAdapter(RunConfig).validate_json(json.dumps(table, default=str))
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {_first_mistake(error)}") from error
-    except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from error
+    config = validated(file, read_toml(file), RunConfig)
     if not config.training.energy_weight and not config.training.force_weight:
         raise ConfigError(f"{file}: training.energy_weight and training.force_weight are both 0; nothing to fit")
     root = file.parent if data_root is None else Path(data_root)
     data = replace(
         config.data,
-        file=_existing(root, config.data.file, file, "data.file"),
-        test=None if config.data.test is None else _existing(root, config.data.test, file, "data.test"),
+        file=existing(root, config.data.file, file, "data.file"),
+        test=None if config.data.test is None else existing(root, config.data.test, file, "data.test"),
     )
     return replace(config, data=data)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The content of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file}: no such file; expected a TOML configuration") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: not a TOML file ({error})") from error
+
+
+def validated(file: Path, table: dict[str, Any], kind: type[T]) -> T:
+    """A configuration of the given kind from the content of `file`; ``[model]`` may start from a preset.
+
+    Raises
+    ------
+    ConfigError
+        A key that does not exist, or a value of the wrong type.
+    """
+    try:
+        if "model" in table:
+            table = {**table, "model": _model(table["model"]).to_dict()}
+        # As JSON, since strict validation takes tables for dataclasses only there.
+        return TypeAdapter(kind).validate_json(json.dumps(table, default=str))
+    except ValidationError as error:
+        raise ConfigError(f"{file}: {_first_mistake(error)}") from error
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def _model(table: Any) -> SchNetConfig:
@@ -156,10 +178,20 @@ def _first_mistake(error: ValidationError, prefix: str = "") -> str:
         return f"key {key} is unknown; remove it or correct its spelling"
     if mistake["type"] in ("missing", "missing_argument"):
         return f"key {key} is missing"
-    return f"key {key} is {mistake['input']!r}; {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+    said = mistake["msg"].removeprefix("Value error, ")
+    if not key:  # of the whole
+        return said
+    return f"key {key} is {mistake['input']!r}; {said[0].lower()}{said[1:]}"
 
 
-def _existing(root: Path, name: str, config: Path, key: str) -> str:
+def existing(root: Path, name: str, config: Path, key: str) -> str:
+    """The path of a data file that a configuration names.
+
+    Raises
+    ------
+    ConfigError
+        It is not there.
+    """
     path = root / name
     if not path.is_file():
         raise ConfigError(f"{config}: {key} is {name!r}, but there is no file {path}; correct it or give --data-root")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from queue import Empty, Queue
@@ -16,7 +16,8 @@ import torch
 
 from schnet_ase.calibration import check_sizes
 from schnet_ase.card import Card
-from schnet_ase.data import split_folds
+from schnet_ase.checkpoint import read_provenance
+from schnet_ase.data import Dataset, TrainingSplit, split_folds
 from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed, write_entry
@@ -100,34 +101,42 @@ def crossval(
     dataset = load_frames(config.data.file, config)
     test = None if config.data.test is None else load_frames(config.data.test, config)
     split = split_folds(len(dataset.frames), config.folds, config.data.calibration, config.seed)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    n_workers = min(config.folds, workers or (cores if device == "cpu" else 1))
-    threads = max(1, cores // n_workers)
-    results = _train_folds(config, folder, initial, device, n_workers, threads, report)
+    if initial is not None:
+        for k, fold in enumerate(split.folds):
+            _check_initial(initial / fold_name(k) / BEST, dataset, fold)
+    results = train_folds(config, split.folds, folder, initial=initial, device=device, workers=workers, report=report)
     return write_entry(config, dataset, test, split, results, entry, command)
 
 
-def _train_folds(
+def train_folds(
     config: RunConfig,
+    folds: Sequence[TrainingSplit],
     folder: Path,
-    initial: Path | None,
-    device: str,
-    workers: int,
-    threads: int,
-    report: Callable[[FoldProgress], None],
+    *,
+    initial: Path | None = None,
+    device: str = "cpu",
+    workers: int | None = None,
+    report: Callable[[FoldProgress], None] = lambda progress: None,
 ) -> list[TrainingResult]:
+    """Train one model a fold on the frames of `config.data.file`, or go on with it; see `crossval`.
+
+    That no fold starts from `initial` weights that have seen its validation frames is the caller's to see to.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    workers = min(len(folds), workers or (cores if device == "cpu" else 1))
     if workers == 1:
 
         def report_of(k: int) -> Report:
             return lambda step, row: report(FoldProgress(k + 1, step, row))
 
-        return [_train_fold(config, k, folder, initial, device, report_of(k)) for k in range(config.folds)]
+        return [_train_fold(config, k, fold, folder, initial, device, report_of(k)) for k, fold in enumerate(folds)]
+    threads = max(1, cores // workers)
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
         queue, stop = manager.Queue(), manager.Event()
         futures: list[Future[TrainingResult]] = [
-            pool.submit(_train_in_process, config, k, folder, initial, device, threads, queue, stop, os.getpid())
-            for k in range(config.folds)
+            pool.submit(_train_in_process, config, k, fold, folder, initial, device, threads, queue, stop, os.getpid())
+            for k, fold in enumerate(folds)
         ]
         try:
             while wait(futures, timeout=SECONDS_BETWEEN_REPORTS, return_when=FIRST_EXCEPTION).not_done:
@@ -153,15 +162,27 @@ def _drain(queue: Queue[FoldProgress], report: Callable[[FoldProgress], None]) -
             return
 
 
+def _check_initial(initial: Path, dataset: Dataset, fold: TrainingSplit) -> None:
+    """Weights that have seen a validation frame would make its error a lie."""
+    earlier = read_provenance(initial)
+    for key, value in (("data_sha256", dataset.sha256), ("training_frames", fold.training.tolist())):
+        if earlier.get(key) != value:
+            raise TrainingError(f"{initial}: was trained with other {key}; give a run of the same data and split")
+
+
 def _train_fold(
-    config: RunConfig, k: int, folder: Path, initial: Path | None, device: str, report: Report
+    config: RunConfig,
+    k: int,
+    fold: TrainingSplit,
+    folder: Path,
+    initial: Path | None,
+    device: str,
+    report: Report,
 ) -> TrainingResult:
-    dataset = load_frames(config.data.file, config)
-    split = split_folds(len(dataset.frames), config.folds, config.data.calibration, config.seed)
     return train(
         config,
-        dataset,
-        split.folds[k],
+        load_frames(config.data.file, config),
+        fold,
         folder / fold_name(k),
         seed=fold_seed(config, k),
         initial=None if initial is None else initial / fold_name(k) / BEST,
@@ -173,6 +194,7 @@ def _train_fold(
 def _train_in_process(
     config: RunConfig,
     k: int,
+    fold: TrainingSplit,
     folder: Path,
     initial: Path | None,
     device: str,
@@ -194,4 +216,4 @@ def _train_in_process(
                 raise _Interrupted
             queue.put(FoldProgress(k + 1, step, row))
 
-    return _train_fold(config, k, folder, initial, device, report)
+    return _train_fold(config, k, fold, folder, initial, device, report)

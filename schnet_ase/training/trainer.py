@@ -15,7 +15,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.checkpoint import load_checkpoint, read_provenance, read_tensors, save_model, write_tensors
+from schnet_ase.checkpoint import load_checkpoint, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
@@ -82,7 +82,8 @@ def train(
     seed
         Of the initial weights and the order of batches; None: that of `config`.
     initial
-        Checkpoint of an earlier training on the same frames, whose weights to start from; None: random ones.
+        Checkpoint whose weights to start from; None: random ones. That it has not seen a validation frame is the
+        caller's to see to.
     device
         ``"cpu"`` or ``"cuda"``.
     report
@@ -260,11 +261,7 @@ class _Trainer:
             draw_history(self.history, self.folder)
 
     def _start_from(self, initial: Path) -> None:
-        earlier, model = read_provenance(initial), load_checkpoint(initial)
-        # Weights that have seen a validation frame would make its error a lie.
-        for key in ("data_sha256", "training_frames"):
-            if earlier.get(key) != self.identity[key]:
-                raise TrainingError(f"{initial}: was trained with other {key}; give a run of the same data and split")
+        model = load_checkpoint(initial)
         if model.config != self.config.model:
             raise TrainingError(f"{initial}: has another architecture; give a run of the same [model]")
         self.model.load_state_dict(model.state_dict())

@@ -1,0 +1,123 @@
+"""The configuration of on-the-fly learning: a TOML file, or the same dataclasses in Python."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from schnet_ase.calibration import check_sizes
+from schnet_ase.model import SchNetConfig
+from schnet_ase.training.config import STRICT, TrainingConfig, existing, read_toml, validated
+
+CALIBRATION_EVERY = 5
+"""One label in so many is for calibration alone."""
+FAILED_ABOVE = 5.0
+"""Times the threshold: where a frame has failed, unless `FlagConfig.threshold` says."""
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class ReferenceConfig:
+    """Table ``[reference]``: who labels."""
+
+    calculator: str
+    """Import path of an ASE calculator's class, called with the arguments (``"tblite.ase.TBLite"``), or of a function
+    that returns one, called with the atoms and the arguments (``"schnet_ase.learn.reference.pyscf"``)."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    level_of_theory: str = "not stated"
+    """In words, for the cards."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class DynamicsConfig:
+    """Table ``[dynamics]``: the Langevin dynamics that explores."""
+
+    temperature: Positive = 300.0
+    """K."""
+    timestep: Positive = 0.5
+    """fs."""
+    friction: Positive = 10.0
+    """1/ps."""
+    quiet: Positive = 10.0
+    """ps without a flag after which learning is over."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class FlagConfig:
+    """Table ``[flags]``: what is labelled."""
+
+    threshold: Literal["auto"] | Positive | tuple[Positive, Positive] = "auto"
+    """As `UncertaintyMonitor` has it: eV/Å; or (lo, hi), above hi a frame has failed and is not labelled; or
+    ``"auto"``, from each generation's calibration. Without hi, it is five times lo."""
+    labels: int = Field(default=5, ge=1)
+    """Most labels a flag."""
+    explore: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
+    """fs the dynamics goes on after a flag, for frames to choose labels from."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FlagConfig:
+        if isinstance(self.threshold, tuple) and self.threshold[0] >= self.threshold[1]:
+            raise ValueError(f"threshold is {list(self.threshold)}; expected lo < hi")
+        return self
+
+
+@dataclass(frozen=True, config=STRICT)
+class LearnConfig:
+    """A whole file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Of the ensembles."""
+    start: str
+    """File of the first frames. Those with energy and forces are taken as they are, the others are labelled. The
+    dynamics starts from the one with the lowest energy per atom."""
+    reference: ReferenceConfig
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    flags: FlagConfig = field(default_factory=FlagConfig)
+    model: SchNetConfig = field(default_factory=SchNetConfig.md)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """Of the first generation, from random weights."""
+    retraining: TrainingConfig | None = None
+    """Of the others, from the weights before; None: a fifth of the steps at a third of the learning rate."""
+    max_labels: int = Field(default=500, ge=1)
+    """Frames in all, those of `start` included, at which learning is over."""
+    folds: int = Field(default=5, ge=2)
+    seed: int = Field(default=0, ge=0)
+    """Of velocities, thermostat, splits and weights."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> LearnConfig:
+        check_sizes(self.folds, self.max_labels // CALIBRATION_EVERY)
+        return self
+
+    @property
+    def warm(self) -> TrainingConfig:
+        """`retraining`, or its default."""
+        t = self.training
+        return self.retraining or replace(t, steps=max(1, t.steps // 5), learning_rate=t.learning_rate / 3.0)
+
+
+def load_learn_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> LearnConfig:
+    """Read and validate a TOML file.
+
+    Parameters
+    ----------
+    path
+        The file. Table ``[model]`` as in `schnet_ase.training.load_config`.
+    data_root
+        Where the relative path of `start` begins; None: the folder of `path`.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, not TOML, has a key that does not exist or a value of the wrong type, or `start` is not
+        there.
+    """
+    file = Path(path)
+    config = validated(file, read_toml(file), LearnConfig)
+    root = file.parent if data_root is None else Path(data_root)
+    return replace(config, start=existing(root, config.start, file, "start"))

@@ -1,0 +1,213 @@
+"""Dynamics with the ensemble until a frame is flagged, or long enough without; it goes on after a kill."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
+
+from schnet_ase.ensemble import SchNetEnsembleCalculator
+from schnet_ase.errors import StructureError, UncertaintyExceeded
+from schnet_ase.files import atomic_write
+from schnet_ase.learn.config import DynamicsConfig
+from schnet_ase.monitor import Flag, UncertaintyMonitor
+from schnet_ase.neighbors import Floats
+
+STEPS_BETWEEN_STATES = 500
+STEPS_BETWEEN_CANDIDATES = 5
+
+
+class State(NamedTuple):
+    """Where the dynamics is; everything that its next step depends on."""
+
+    step: int
+    positions: Floats
+    momenta: Floats
+    random: str
+    """State of the thermostat's generator, JSON."""
+
+
+class Excursion(NamedTuple):
+    """A flag and what came of it."""
+
+    flag: Flag
+    safe: State
+    """The last frame under the threshold."""
+    candidates: list[Floats]
+    """Positions after the flag, between the thresholds, in order of time."""
+    deviations: list[float]
+    """eV/Å, their largest ``forces_deviation``."""
+
+
+def begin(atoms: Atoms, temperature: float, seed: int) -> State:
+    """Atoms with Maxwell-Boltzmann velocities and a thermostat's generator."""
+    rng = np.random.default_rng(seed)
+    atoms = atoms.copy()
+    thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
+    Stationary(atoms)
+    return State(0, atoms.get_positions(), atoms.get_momenta(), _random(rng))
+
+
+def elsewhere(state: State, seed: list[int]) -> State:
+    """The same place with another course of the thermostat's noise."""
+    return state._replace(random=_random(np.random.default_rng(seed)))
+
+
+def explore(
+    atoms: Atoms,
+    start: State,
+    until: int,
+    thresholds: tuple[float, float],
+    dynamics: DynamicsConfig,
+    n_after: int,
+    folder: Path,
+    report: Callable[[int], None],
+) -> Excursion | State:
+    """Run from `start` to the step `until`, or to a frame above the lower threshold and `n_after` steps beyond.
+
+    Parameters
+    ----------
+    atoms
+        With an ensemble; moved.
+    start
+        Where to begin, if `folder` has no later state.
+    until
+        Step at which to end.
+    thresholds
+        eV/Å; above the second a frame has failed.
+    dynamics
+        Temperature, time step, friction.
+    n_after
+        Steps after a flag.
+    folder
+        Of this exploration alone: its state and the monitor's files are kept there.
+    report
+        Told the step now and then.
+
+    Returns
+    -------
+    Excursion or State
+        The latter where nothing was flagged.
+    """
+    calculator = atoms.calc
+    assert isinstance(calculator, SchNetEnsembleCalculator)
+    saved = folder / "dynamics.npz"
+    state = _load(saved) if saved.exists() else start
+    langevin, rng = _langevin(atoms, state, dynamics)
+    monitor = UncertaintyMonitor(
+        atoms, threshold=thresholds, action="stop", file=folder / "flagged.extxyz", log=folder / "uncertainty.csv"
+    )
+    safe = state
+
+    def remember() -> None:  # attached after the monitor: only what that has passed gets here
+        nonlocal safe
+        safe = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
+
+    langevin.attach(monitor)
+    langevin.attach(remember)
+    try:
+        while langevin.nsteps < until:
+            # A run that starts here again has no list from before either, so that its sums are the same to the bit.
+            calculator.reset()
+            langevin.run(min(STEPS_BETWEEN_STATES, until - langevin.nsteps))
+            _save(safe, saved)
+            report(langevin.nsteps)
+    except UncertaintyExceeded:
+        flag = monitor.flags[-1]
+        return Excursion(flag, safe, *_candidates(atoms, flag, thresholds[1], langevin, rng, n_after, dynamics))
+    return safe
+
+
+def _candidates(
+    atoms: Atoms,
+    flag: Flag,
+    failed_above: float,
+    langevin: Langevin,
+    rng: np.random.Generator,
+    n_after: int,
+    dynamics: DynamicsConfig,
+) -> tuple[list[Floats], list[float]]:
+    if flag.status != "candidate":
+        return [], []
+    positions, deviations = [atoms.get_positions()], [flag.largest]
+    state = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
+    unwatched, _ = _langevin(atoms, state, dynamics)
+    for _ in range(n_after // STEPS_BETWEEN_CANDIDATES):
+        try:
+            unwatched.run(STEPS_BETWEEN_CANDIDATES)
+        except StructureError:  # atoms have flown to infinity
+            break
+        largest = float(atoms.calc.results["forces_deviation"].max())
+        if not largest <= failed_above:
+            break
+        if largest > flag.threshold:
+            positions.append(atoms.get_positions())
+            deviations.append(largest)
+    return positions, deviations
+
+
+def _langevin(atoms: Atoms, state: State, dynamics: DynamicsConfig) -> tuple[Langevin, np.random.Generator]:
+    atoms.positions = state.positions
+    atoms.set_array("momenta", state.momenta.copy())
+    rng = np.random.default_rng()
+    rng.bit_generator.state = json.loads(state.random)
+    langevin = Langevin(
+        atoms,
+        dynamics.timestep * units.fs,
+        temperature_K=dynamics.temperature,
+        friction=dynamics.friction / (1000.0 * units.fs),
+        fixcm=False,
+        rng=rng,
+    )
+    langevin.nsteps = state.step
+    return langevin, rng
+
+
+def _random(rng: np.random.Generator) -> str:
+    return json.dumps(rng.bit_generator.state)
+
+
+def save_excursion(excursion: Excursion, path: Path) -> None:
+    """Write everything into one ``.npz``, atomically."""
+    flag = excursion.flag
+    _write(
+        path,
+        flag=json.dumps({**flag._asdict(), "deviation": flag.deviation.tolist()}),
+        candidates=np.array(excursion.candidates),
+        deviations=np.array(excursion.deviations),
+        **excursion.safe._asdict(),
+    )
+
+
+def load_excursion(path: Path) -> Excursion:
+    """Read what `save_excursion` wrote."""
+    with np.load(path) as arrays:
+        fields = json.loads(str(arrays["flag"]))
+        flag = Flag(**{**fields, "deviation": np.array(fields["deviation"])})
+        return Excursion(flag, _state(arrays), list(arrays["candidates"]), arrays["deviations"].tolist())
+
+
+def _save(state: State, path: Path) -> None:
+    _write(path, **state._asdict())
+
+
+def _load(path: Path) -> State:
+    with np.load(path) as arrays:
+        return _state(arrays)
+
+
+def _state(arrays: Any) -> State:
+    return State(int(arrays["step"]), arrays["positions"], arrays["momenta"], str(arrays["random"]))
+
+
+def _write(path: Path, **arrays: Any) -> None:
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    atomic_write(path, content.getvalue())

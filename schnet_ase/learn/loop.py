@@ -1,0 +1,321 @@
+"""The loop: explore, flag, go back, label, retrain, recalibrate, go on.
+
+Every stage leaves its result on disk in one step (a label, an exploration, an ensemble) before the audit log says so,
+and follows from the configuration alone. So a start after a kill walks through the same stages, takes what is there,
+and makes the first that is not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from filelock import FileLock, Timeout
+
+from schnet_ase.calibration import check_sizes
+from schnet_ase.ensemble import SchNetEnsembleCalculator
+from schnet_ase.errors import CalibrationError, DataError, LearnError
+from schnet_ase.files import atomic_write
+from schnet_ase.learn.audit import Audit, Event, Failed, Finished, Flagged, Generation, Labelled
+from schnet_ase.learn.config import LearnConfig
+from schnet_ase.learn.explore import Excursion, State, begin, elsewhere, explore, load_excursion, save_excursion
+from schnet_ase.learn.generation import Progress, Trained, train_generation
+from schnet_ase.learn.labels import LabelStore, group_name, split_labels
+from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
+from schnet_ase.learn.selection import farthest_first
+from schnet_ase.neighbors import Floats
+from schnet_ase.plots import learning
+
+BARREN_FLAGS = 5
+"""So many flags in a row without a label end the run."""
+
+
+class LearnResult(NamedTuple):
+    """What a finished run leaves."""
+
+    ensemble: Path
+    """Folder of the last generation, for `SchNetEnsembleCalculator`."""
+    labels: Path
+    """extxyz."""
+    audit: Path
+    """JSON lines, see `schnet_ase.learn.audit`."""
+    end: Finished
+
+
+def learn(
+    config: LearnConfig,
+    folder: str | Path,
+    *,
+    workers: int | None = None,
+    report: Callable[[Event], None] = lambda event: None,
+    progress: Progress = lambda what, done, total: None,
+) -> LearnResult:
+    """Learn on the fly; the same call goes on with a run that was interrupted, also by a kill.
+
+    The ensemble runs Langevin dynamics under an `UncertaintyMonitor`. At a flag the dynamics goes back to the last
+    frame under the threshold; frames from the flag on are labelled, the strangest first; all members are trained on
+    from their weights, and calibrated; and the same dynamics goes on. It is over when `config.dynamics.quiet` passes
+    without a flag, or with `config.max_labels`.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    folder
+        Of the run: ``labels.extxyz``, ``audit.jsonl``, ``learning.png``, a folder for each generation with its
+        ensemble, and one for each exploration with its log and flagged frames.
+    workers
+        Members trained at the same time, see `schnet_ase.training.crossval`; more than one need
+        ``if __name__ == "__main__":`` in a script. None: one a core.
+    report
+        Told about every event that is new.
+    progress
+        Told about long work.
+
+    Returns
+    -------
+    LearnResult
+
+    Raises
+    ------
+    LearnError
+        The folder holds another run, another process learns in it, the reference cannot be imported, the first frames
+        are too few, or five flags in a row gave no label.
+    DataError
+        The first frames cannot be read, or their labels not be trusted.
+    TrainingError
+        A member cannot be trained.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=0):
+            return _Run(config, folder, workers, report, progress).run()
+    except Timeout as error:
+        raise LearnError(f"{folder}: another process learns here; wait for it or choose another folder") from error
+
+
+class _Run:
+    def __init__(
+        self,
+        config: LearnConfig,
+        folder: Path,
+        workers: int | None,
+        report: Callable[[Event], None],
+        progress: Progress,
+    ) -> None:
+        self.config, self.folder, self.workers, self.progress = config, folder, workers, progress
+        self.make_calculator = find_reference(config.reference)
+        self.start = _read_start(Path(config.start))
+        self._check_folder()
+        self.audit = Audit(folder / "audit.jsonl", report)
+        self.labels = LabelStore(folder / "labels.extxyz")
+        self.n_labels = 0
+        """Of those in the store, how many the log has reached."""
+
+    def run(self) -> LearnResult:
+        for index, frame in enumerate(self.start):
+            self._label(frame, None, index, None, None)
+        self._check_start()
+        generation = self._train(0, [])
+        card = generation.card
+        lowest = min(self.labels.frames, key=lambda f: f.get_potential_energy() / len(f))
+        state = begin(lowest, self.config.dynamics.temperature, self.config.seed)
+        quiet_steps = round(1000.0 * self.config.dynamics.quiet / self.config.dynamics.timestep)
+        flags = barren = 0
+        reason = f"{self.config.max_labels} labels"
+        while self.n_labels < self.config.max_labels:
+            outcome = self._explore(flags, lowest, state, state.step + quiet_steps, generation)
+            if isinstance(outcome, State):
+                state, reason = outcome, f"{self.config.dynamics.quiet:g} ps without a flag"
+                break
+            self._record_flag(flags, generation, outcome)
+            new = self._label_excursion(flags, lowest, outcome, generation)
+            state = outcome.safe
+            if new:
+                barren = 0
+                generation = self._train(generation.number + 1, new)
+                card = generation.card
+            else:
+                barren += 1
+                state = elsewhere(state, [self.config.seed, flags])
+            if barren == BARREN_FLAGS:
+                raise LearnError(
+                    f"{BARREN_FLAGS} flags in a row gave no label: the reference failed, or no frame lies between "
+                    f"{generation.thresholds[0]:.3g} and {generation.thresholds[1]:.3g} eV/Å; "
+                    f"see {self.folder / 'audit.jsonl'}, raise flags.threshold or give more first frames"
+                )
+            flags += 1
+        time_fs = state.step * self.config.dynamics.timestep
+        end = self.audit.record(Finished, lambda: Finished(reason, self.n_labels, generation.number + 1, time_fs))
+        self._draw()
+        return LearnResult(card.path, self.labels.path, self.folder / "audit.jsonl", end)
+
+    def _check_folder(self) -> None:
+        identity = json.dumps({**asdict(self.config), "start": Path(self.config.start).name}, indent=2)
+        file = self.folder / "config.json"
+        if not file.exists():
+            if any(p.name != ".lock" for p in self.folder.iterdir()):
+                raise LearnError(f"{self.folder} is there and holds no learning; choose another folder")
+            atomic_write(file, identity)
+        elif file.read_text() != identity:
+            raise LearnError(
+                f"{self.folder} holds a run of another configuration, see {file}; choose another folder, and give its "
+                "labels.extxyz as start to keep the labels"
+            )
+
+    def _check_start(self) -> None:
+        n_calibration = len(split_labels(self.n_labels, self.config.folds, self.config.seed).calibration)
+        try:
+            check_sizes(self.config.folds, n_calibration)
+        except CalibrationError as error:
+            raise LearnError(f"{self.n_labels} first labels, {n_calibration} for calibration: {error}") from error
+
+    def _label(
+        self,
+        frame: Atoms,
+        flag: int | None,
+        index: int,
+        ensemble: SchNetEnsembleCalculator | None,
+        deviation: float | None,
+    ) -> bool:
+        """Label one frame unless that was done; whether it has a label."""
+        if isinstance(self.audit.next, Failed):
+            self.audit.accept()
+            return False
+        number, given = self.n_labels, _given_label(frame)
+        served, name = "given" if given else "reference", group_name(number, self.config.folds, self.config.seed)
+        if number == len(self.labels):
+            try:
+                found = given or label(frame, self.make_calculator)
+            except ReferenceFailed as error:
+                reason = str(error)
+                self.audit.record(Failed, lambda: Failed(flag, index, reason))
+                return False
+            self.labels.append(frame, found, name)
+
+        def event() -> Labelled:
+            energy_error = force_mae = None
+            if ensemble is not None:
+                energy_error, force_mae = _errors(ensemble, self.labels.frames[number])
+            return Labelled(number, flag, index, served, name, energy_error, force_mae, deviation)
+
+        self.audit.record(Labelled, event)
+        self.n_labels += 1
+        return True
+
+    def _label_excursion(self, flag: int, atoms: Atoms, excursion: Excursion, generation: Trained) -> list[int]:
+        """Label frames of an excursion, the strangest first; numbers of the labels."""
+        frames = [_moved(atoms, positions) for positions in excursion.candidates]
+        wanted = min(self.config.flags.labels, self.config.max_labels - self.n_labels)
+        before = self.n_labels
+        order = farthest_first(frames, self.labels.frames[:before], generation.models[0])
+        for place in order:
+            if self.n_labels - before == wanted:
+                break
+            self.progress(f"labels of flag {flag}", self.n_labels - before, wanted)
+            self._label(frames[place], flag, place, generation.calculator, excursion.deviations[place])
+        return list(range(before, self.n_labels))
+
+    def _explore(self, flag: int, atoms: Atoms, start: State, until: int, generation: Trained) -> Excursion | State:
+        folder = self.folder / f"exploration-{flag:03d}"
+        file = folder / "excursion.npz"
+        if file.exists():
+            return load_excursion(file)
+        moving = _moved(atoms, start.positions)
+        moving.calc = generation.calculator
+        n_after = round(self.config.flags.explore / self.config.dynamics.timestep)
+        outcome = explore(
+            moving,
+            start,
+            until,
+            generation.thresholds,
+            self.config.dynamics,
+            n_after,
+            folder,
+            lambda step: self.progress("quiet steps", step - start.step, until - start.step),
+        )
+        if isinstance(outcome, Excursion):
+            save_excursion(outcome, file)
+        return outcome
+
+    def _record_flag(self, number: int, generation: Trained, excursion: Excursion) -> None:
+        flag = excursion.flag
+        self.audit.record(
+            Flagged,
+            lambda: Flagged(
+                number,
+                generation.number,
+                flag.step,
+                flag.time_fs,
+                flag.temperature,
+                flag.atom,
+                flag.largest if np.isfinite(flag.largest) else None,
+                flag.threshold,
+                flag.status,
+                excursion.safe.step,
+                len(excursion.candidates),
+            ),
+        )
+
+    def _train(self, number: int, new: list[int]) -> Trained:
+        """The ensemble of a generation, trained and calibrated unless it is there; `new` are the newest labels."""
+        split = split_labels(self.n_labels, self.config.folds, self.config.seed)
+        trained = train_generation(
+            self.config, number, split, self.labels.path, self.folder, self.workers, self.progress
+        )
+
+        def event() -> Generation:
+            before = after = None
+            if new:
+                known = {e.number: e.force_mae for e in self.audit.events if isinstance(e, Labelled)}
+                before = float(np.mean([known[n] for n in new]))
+                after = trained.held_out_mae(new)
+            energy_mae, force_mae = trained.validation()
+            return Generation(
+                number, self.n_labels, len(split.calibration), force_mae, energy_mae, before, after, *trained.thresholds
+            )
+
+        self.audit.record(Generation, event)
+        self._draw()
+        return trained
+
+    def _draw(self) -> None:
+        generations = [e for e in self.audit.events if isinstance(e, Generation)]
+        flags = [e for e in self.audit.events if isinstance(e, Flagged)]
+        learning(generations, flags, self.folder / "learning.png")
+
+
+def _errors(ensemble: SchNetEnsembleCalculator, frame: Atoms) -> tuple[float, float]:
+    """Of the ensemble's mean on a labelled frame: of the energy, eV, and over force components, eV/Å."""
+    atoms = _moved(frame, frame.positions)
+    atoms.calc = ensemble
+    energy = abs(atoms.get_potential_energy() - frame.get_potential_energy())
+    return energy, float(np.abs(atoms.get_forces() - frame.get_forces()).mean())
+
+
+def _moved(atoms: Atoms, positions: Floats) -> Atoms:
+    return Atoms(atoms.numbers, positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def _given_label(frame: Atoms) -> Label | None:
+    if frame.calc is None:
+        return None
+    try:
+        return Label(float(frame.get_potential_energy()), np.array(frame.get_forces(apply_constraint=False)))
+    except (PropertyNotImplementedError, RuntimeError):
+        return None
+
+
+def _read_start(path: Path) -> list[Atoms]:
+    try:
+        return cast("list[Atoms]", ase.io.read(path, ":"))
+    except Exception as error:  # ase.io's readers raise whatever their parser met
+        raise DataError(f"{path}: cannot be read as ASE structures ({type(error).__name__}: {error})") from error

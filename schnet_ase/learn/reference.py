@@ -1,0 +1,109 @@
+"""Labels from any ASE calculator."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from schnet_ase.errors import LearnError
+from schnet_ase.learn.config import ReferenceConfig
+from schnet_ase.neighbors import Floats
+
+
+class Label(NamedTuple):
+    """What the reference says of a frame."""
+
+    energy: float
+    """eV."""
+    forces: Floats
+    """(N, 3) eV/Å."""
+
+
+class ReferenceFailed(Exception):
+    """A calculation that gave no label, and why in a line."""
+
+
+def find_reference(reference: ReferenceConfig) -> Callable[[Atoms], Calculator]:
+    """How a calculator for some atoms is made.
+
+    Raises
+    ------
+    LearnError
+        The import path leads nowhere, or the arguments do not fit.
+    """
+    module, _, name = reference.calculator.rpartition(".")
+    try:
+        maker: Callable[..., Calculator] = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise LearnError(
+            f"reference.calculator is {reference.calculator!r}, which cannot be imported ({error}); "
+            "expected the path of an ASE calculator, like tblite.ase.TBLite, and that its package is installed"
+        ) from error
+    given = () if inspect.isclass(maker) else (Atoms(),)
+    try:
+        inspect.signature(maker).bind(*given, **reference.arguments)
+    except TypeError as error:
+        raise LearnError(f"reference.arguments do not fit {reference.calculator}: {error}") from error
+    is_class = inspect.isclass(maker)
+    return lambda atoms: maker(*(() if is_class else (atoms,)), **reference.arguments)
+
+
+def label(atoms: Atoms, make_calculator: Callable[[Atoms], Calculator]) -> Label:
+    """Energy and forces of `atoms` by a new calculator, so that a label does not depend on those before.
+
+    Raises
+    ------
+    ReferenceFailed
+        It raised, did not converge, or gave numbers that are no label.
+    """
+    atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    try:
+        atoms.calc = make_calculator(atoms)
+        energy, forces = float(atoms.get_potential_energy()), np.array(atoms.get_forces(), dtype=float)
+    except Exception as error:  # calculators fail in ways of their own
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise ReferenceFailed(f"{type(error).__name__}: {reason[:300]}") from error
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise ReferenceFailed("energy or forces are not finite")
+    if len(atoms) > 1 and not forces.any():
+        raise ReferenceFailed("forces are all zero")
+    return Label(energy, forces)
+
+
+def pyscf(
+    atoms: Atoms, method: str = "RKS", xc: str = "PBE", basis: str = "def2-svp", charge: int = 0, spin: int = 0
+) -> Calculator:
+    """PySCF's mean-field methods for a molecule as an ASE calculator.
+
+    Parameters
+    ----------
+    atoms
+        The molecule; PySCF wants to know its elements beforehand.
+    method
+        ``"RHF"``, ``"UHF"``, ``"RKS"`` or ``"UKS"``.
+    xc
+        Functional, of the last two.
+    basis
+        Basis set.
+    charge
+        e.
+    spin
+        Unpaired electrons.
+    """
+    from pyscf import dft, gto, scf
+    from pyscf.pbc.tools.pyscf_ase import PySCF
+
+    molecule = gto.M(
+        atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis=basis, charge=charge, spin=spin, verbose=0
+    )
+    mean_field: Any = getattr(dft if method.endswith("KS") else scf, method)(molecule)
+    if method.endswith("KS"):
+        mean_field.xc = xc
+    calculator: Calculator = PySCF(method=mean_field)
+    return calculator

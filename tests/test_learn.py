@@ -1,0 +1,294 @@
+"""On-the-fly learning: the loop as a whole, what it does with a reference that fails, and kills."""
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.calculators.emt import EMT
+from ase.io import read, write
+
+from schnet_ase import SchNetConfig, SchNetEnsembleCalculator
+from schnet_ase.checkpoint import read_provenance
+from schnet_ase.errors import ConfigError, LearnError
+from schnet_ase.learn import DynamicsConfig, FlagConfig, LearnConfig, ReferenceConfig, learn, load_learn_config
+from schnet_ase.learn.audit import Failed, Finished, Flagged, Generation, Labelled, describe, read_audit
+from schnet_ase.learn.labels import group
+from schnet_ase.training import TrainingConfig
+from tests.frames import labelled_ethanol, write_ethanol
+
+FOLDS = 4
+STARTING = 45
+
+
+class FailsWhenStretched(EMT):
+    """EMT that gives up on some frames, and always on the same."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        if atoms.get_distance(0, 1) > self.longest:
+            raise RuntimeError("SCF not converged\nafter 100 cycles")
+        super().calculate(atoms, list(properties), list(system_changes))
+
+    longest = 1.62
+
+
+class AlwaysFails(FailsWhenStretched):
+    longest = 0.0
+
+
+def tiny(folder: Path, **changes) -> LearnConfig:
+    """Seconds of learning from EMT."""
+    start = folder / "start.extxyz"
+    if not start.exists():
+        write_ethanol(start, STARTING)
+    config = LearnConfig(
+        name="ethanol-emt",
+        start=str(start),
+        reference=ReferenceConfig("ase.calculators.emt.EMT"),
+        dynamics=DynamicsConfig(temperature=100.0, quiet=0.05),
+        flags=FlagConfig(threshold=(0.05, 1000.0), labels=3, explore=10.0),
+        model=SchNetConfig(n_features=8, n_interactions=1, n_rbf=8, cutoff=4.0, gamma=None, envelope="polynomial"),
+        training=TrainingConfig(steps=20, batch_size=5, warmup=2, validate_every=10, ema=0.9),
+        max_labels=STARTING + 5,
+        folds=FOLDS,
+        seed=1,
+    )
+    return replace(config, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run to its end: its folder, configuration, result and events."""
+    folder = tmp_path_factory.mktemp("learn")
+    config = tiny(folder)
+    result = learn(config, folder / "run", workers=1)
+    return folder / "run", config, result, read_audit(result.audit)
+
+
+def test_the_budget_is_spent_and_everything_is_on_disk(finished):
+    folder, config, result, events = finished
+    labels = [event for event in events if isinstance(event, Labelled)]
+    assert [label.number for label in labels] == list(range(STARTING + 5))
+    assert [label.served for label in labels] == ["given"] * STARTING + ["reference"] * 5
+    flags = [event for event in events if isinstance(event, Flagged)]
+    assert [sum(label.flag == flag.number for label in labels) for flag in flags] == [3, 2]
+    generations = [event for event in events if isinstance(event, Generation)]
+    assert [g.labels for g in generations] == [STARTING, STARTING + 3, STARTING + 5]
+    assert isinstance(events[-1], Finished)
+    assert result.end == events[-1]
+    assert result.end.labels == config.max_labels
+    for g in generations:
+        assert SchNetEnsembleCalculator(folder / f"generation-{g.generation:03d}" / config.name).calibration
+    assert (folder / "learning.png").read_bytes().startswith(b"\x89PNG")
+    assert all("\n" not in describe(event) for event in events)
+
+
+def test_labels_are_those_of_the_reference(finished):
+    _, _, result, _ = finished
+    frames = read(result.labels, ":")
+    for frame in frames[:: len(frames) // 7]:
+        atoms = frame.copy()
+        atoms.calc = EMT()
+        assert frame.get_potential_energy() == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
+        np.testing.assert_allclose(frame.get_forces(), atoms.get_forces(), atol=1e-5)
+
+
+def test_errors_before_are_those_of_the_ensemble_that_flagged(finished):
+    folder, config, result, events = finished
+    label = next(event for event in events if isinstance(event, Labelled) and event.flag == 0)
+    frame = read(result.labels, label.number)
+    atoms = frame.copy()
+    atoms.calc = SchNetEnsembleCalculator(folder / "generation-000" / config.name)
+    error = np.abs(atoms.get_forces() - frame.get_forces()).mean()
+    assert label.force_mae == pytest.approx(error, rel=1e-4)
+    assert label.deviation == pytest.approx(atoms.calc.results["forces_deviation"].max(), rel=1e-4)
+
+
+def test_no_member_ever_trains_on_what_is_kept_from_it(finished):
+    folder, config, _, events = finished
+    for number in range(3):
+        for k in range(FOLDS):
+            header = read_provenance(folder / f"generation-{number:03d}" / config.name / f"fold-{k + 1}.safetensors")
+            groups = {group(n, FOLDS, config.seed) for n in header["training_frames"]}
+            assert groups == set(range(FOLDS)) - {k}
+            assert {group(n, FOLDS, config.seed) for n in header["validation_frames"]} == {k}
+
+
+def test_flags_go_back_to_a_frame_under_the_threshold(finished):
+    _, _, _, events = finished
+    for flag in events:
+        if isinstance(flag, Flagged):
+            assert flag.deviation > flag.threshold
+            assert flag.safe_step == max(0, flag.step - 1)
+            assert flag.candidates >= 1
+
+
+def test_a_finished_run_is_left_as_it_is(finished):
+    folder, config, result, events = finished
+    before = {
+        path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".jsonl", ".extxyz", ".npz")
+    }
+    new = []
+    assert learn(config, folder, workers=1, report=new.append) == result
+    assert new == []
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_another_configuration_does_not_go_on(finished):
+    folder, config, _, _ = finished
+    with pytest.raises(LearnError, match="holds a run of another configuration"):
+        learn(replace(config, seed=2), folder, workers=1)
+
+
+def test_quiet_dynamics_ends_it(tmp_path):
+    config = tiny(tmp_path, flags=FlagConfig(threshold=(1e4, 1e5)))
+    result = learn(config, tmp_path / "run", workers=1)
+    assert result.end == Finished("0.05 ps without a flag", STARTING, 1, 50.0)
+
+
+def test_first_frames_without_labels_are_labelled(tmp_path):
+    frames = labelled_ethanol(STARTING)
+    for frame in frames[::2]:
+        frame.calc = None
+    write(tmp_path / "start.extxyz", frames)
+    result = learn(tiny(tmp_path, max_labels=STARTING), tmp_path / "run", workers=1)
+    served = [event.served for event in read_audit(result.audit) if isinstance(event, Labelled)]
+    assert served == ["reference", "given"] * (STARTING // 2) + ["reference"]
+    assert result.end.generations == 1
+
+
+def test_a_reference_that_fails_is_recorded_and_skipped(tmp_path):
+    frames = labelled_ethanol(60)
+    for frame in frames:
+        frame.calc = None
+    write(tmp_path / "start.extxyz", frames)
+    failing = [i for i, frame in enumerate(frames) if frame.get_distance(0, 1) > FailsWhenStretched.longest]
+    assert 1 < len(failing) < 15
+    reference = ReferenceConfig("tests.test_learn.FailsWhenStretched")
+    result = learn(tiny(tmp_path, reference=reference, max_labels=STARTING), tmp_path / "run", workers=1)
+    events = read_audit(result.audit)
+    failed = [event for event in events if isinstance(event, Failed)]
+    assert [event.frame for event in failed] == failing
+    assert failed[0].reason == "RuntimeError: SCF not converged after 100 cycles"
+    assert result.end.labels == 60 - len(failing)
+
+
+def test_flags_without_a_label_end_it(tmp_path):
+    reference = ReferenceConfig("tests.test_learn.AlwaysFails")
+    config = tiny(tmp_path, reference=reference)
+    for _ in range(2):  # the second start reads the same from the log
+        with pytest.raises(LearnError, match="5 flags in a row gave no label"):
+            learn(config, tmp_path / "run", workers=1)
+    events = read_audit(tmp_path / "run" / "audit.jsonl")
+    assert sum(isinstance(event, Flagged) for event in events) == 5
+    assert not any(isinstance(event, Labelled) and event.served == "reference" for event in events)
+
+
+def test_too_few_first_frames(tmp_path):
+    write_ethanol(tmp_path / "start.extxyz", 20)
+    with pytest.raises(LearnError, match=r"20 first labels, 4 for calibration: .*9"):
+        learn(tiny(tmp_path), tmp_path / "run", workers=1)
+
+
+def test_a_folder_of_something_else(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("x")
+    with pytest.raises(LearnError, match="holds no learning"):
+        learn(tiny(tmp_path), tmp_path / "run", workers=1)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import torch
+from schnet_ase.learn import learn
+from tests.test_learn import tiny
+torch.set_num_threads(1)
+learn(tiny(Path(sys.argv[1])), Path(sys.argv[1]) / "run", workers=1)
+"""
+
+
+def test_killed_and_started_again_it_is_the_same_run(finished, tmp_path):
+    folder, _, _, _ = finished
+    write(tmp_path / "start.extxyz", read(folder.parent / "start.extxyz", ":"))
+    rng = np.random.default_rng(0)
+    run, kills = tmp_path / "run", 0
+    root = Path(__file__).parent.parent
+    while True:
+        with subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path], cwd=root) as process:
+            if kills < 6:
+                _wait_for_something_new(run, process, float(rng.uniform(0.0, 0.6)))
+                process.kill()
+                kills += process.wait() != 0
+        if process.returncode == 0:
+            break
+        assert process.returncode == -9
+    assert kills == 6
+    for name in ("audit.jsonl", "labels.extxyz", "config.json"):
+        assert (run / name).read_bytes() == (folder / name).read_bytes()
+
+
+def _wait_for_something_new(folder, process, more):
+    """Until the run has written something, and a moment more."""
+
+    def state():
+        return (
+            {(path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+            if folder.exists()
+            else set()
+        )
+
+    before = state()
+    while state() == before and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(more)
+
+
+TOML = """
+name = "ethanol"
+start = "start.extxyz"
+[reference]
+calculator = "ase.calculators.emt.EMT"
+[flags]
+threshold = 0.1
+"""
+
+
+def test_configuration(tmp_path):
+    write_ethanol(tmp_path / "start.extxyz", 1)
+    (tmp_path / "learn.toml").write_text(TOML)
+    config = load_learn_config(tmp_path / "learn.toml")
+    assert config.start == str(tmp_path / "start.extxyz")
+    assert config.flags.threshold == 0.1
+    assert config.warm.steps == config.training.steps // 5
+    (tmp_path / "learn.toml").write_text(TOML.replace("0.1", "[0.1, 0.3]"))
+    assert load_learn_config(tmp_path / "learn.toml").flags.threshold == (0.1, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("threshold = 0.1", "threshold = [0.3, 0.1]", r"threshold is \[0.3, 0.1\]; expected lo < hi"),
+        ("threshold = 0.1", "thresholt = 0.1", "thresholt is unknown"),
+        ('name = "ethanol"', 'name = "ethanol"\nmax_labels = 10', "9"),
+        ("start.extxyz", "none.extxyz", "start is 'none.extxyz', but there is no file"),
+        ('[reference]\ncalculator = "ase.calculators.emt.EMT"', "", "key reference is missing"),
+    ],
+)
+def test_mistakes_in_a_configuration(tmp_path, old, new, message):
+    write_ethanol(tmp_path / "start.extxyz", 1)
+    (tmp_path / "learn.toml").write_text(TOML.replace(old, new))
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_learn_config(tmp_path / "learn.toml")
+    assert "\n" not in str(caught.value)
+
+
+def test_config_on_disk_says_what_was_asked(finished):
+    folder, config, _, _ = finished
+    table = json.loads((folder / "config.json").read_text())
+    assert table["reference"]["calculator"] == "ase.calculators.emt.EMT"
+    assert table["training"]["steps"] == config.training.steps
