@@ -51,7 +51,7 @@ def begin(atoms: Atoms, temperature: float, seed: int) -> State:
     rng = np.random.default_rng(seed)
     atoms = atoms.copy()
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
-    Stationary(atoms)
+    Stationary(atoms, preserve_temperature=False)
     return State(0, atoms.get_positions(), atoms.get_momenta(), _random(rng))
 
 

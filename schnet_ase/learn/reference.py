@@ -103,6 +103,8 @@ def pyscf(
         atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis=basis, charge=charge, spin=spin, verbose=0
     )
     mean_field: Any = getattr(dft if method.endswith("KS") else scf, method)(molecule)
+    mean_field._chkfile.close()  # PySCF leaves that to the garbage collector
+    mean_field.chkfile = None
     if method.endswith("KS"):
         mean_field.xc = xc
     calculator: Calculator = PySCF(method=mean_field)

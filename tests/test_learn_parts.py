@@ -1,0 +1,240 @@
+"""The parts of learning: groups, selection, references, the audit log."""
+
+import sys
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.calculator import Calculator
+from ase.calculators.emt import EMT
+from ase.calculators.fd import calculate_numerical_forces
+
+from schnet_ase.errors import LearnError
+from schnet_ase.learn.audit import Audit, Failed, Finished, Flagged, read_audit
+from schnet_ase.learn.config import CALIBRATION_EVERY, ReferenceConfig
+from schnet_ase.learn.labels import LabelStore, group, split_labels
+from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
+from schnet_ase.learn.selection import farthest_first, representations
+
+
+@pytest.mark.parametrize(("n", "folds", "seed"), [(45, 4, 0), (101, 5, 3), (7, 5, 1)])
+def test_groups_share_the_labels_evenly(n, folds, seed):
+    split = split_labels(n, folds, seed)
+    assert n // CALIBRATION_EVERY <= len(split.calibration) <= n // CALIBRATION_EVERY + 1
+    sizes = [len(fold.validation) for fold in split.folds]
+    assert max(sizes) - min(sizes) <= 1
+    everything = np.concatenate([split.calibration, *(fold.validation for fold in split.folds)])
+    assert sorted(everything.tolist()) == list(range(n))
+    for fold in split.folds:
+        kept = {*fold.validation.tolist(), *split.calibration.tolist()}
+        assert set(fold.training.tolist()) == set(range(n)) - kept
+
+
+def test_a_label_keeps_its_group_while_the_data_grows():
+    before, after = split_labels(50, 5, 0), split_labels(90, 5, 0)
+    for old, new in zip(before.folds, after.folds, strict=True):
+        assert set(old.training.tolist()) <= set(new.training.tolist())
+        assert set(old.validation.tolist()) <= set(new.validation.tolist())
+    # Not always the same place of a block: the first of an excursion's labels is the strangest.
+    assert len({position for position in range(50) if group(position, 5, 0) is None for position in [position % 5]}) > 1
+
+
+def stretched(i: int, by: float) -> Atoms:
+    atoms = molecule("CH3CH2OH")
+    atoms.positions[i] *= 1.0 + by
+    return atoms
+
+
+def by_hand(frames, known, model):
+    """`farthest_first` in plain loops."""
+    x = {id(atoms): representations([atoms], model)[0] for atoms in (*frames, *known)}
+
+    def strangeness(atoms, others):
+        return max(
+            min(
+                (
+                    np.linalg.norm(x[id(atoms)][i] - x[id(o)][j])
+                    for o in others
+                    for j in range(len(o))
+                    if o[j].number == z
+                ),
+                default=np.inf,
+            )
+            for i, z in enumerate(atoms.numbers)
+        )
+
+    order = []
+    while len(order) < len(frames):
+        left = [i for i in range(len(frames)) if i not in order]
+        order.append(max(left, key=lambda i: strangeness(frames[i], [*known, *(frames[k] for k in order)])))
+    return order
+
+
+def test_the_strangest_frame_comes_first_and_a_known_one_last(make_model):
+    known = [molecule("CH3CH2OH"), stretched(8, 0.05)]
+    frames = [stretched(8, 0.05), stretched(5, 0.01), stretched(5, 0.3), stretched(5, 0.29), stretched(3, -0.2)]
+    order = farthest_first(frames, known, make_model(0))
+    assert order == by_hand(frames, known, make_model(0))
+    assert order[-1] == 0
+
+
+def test_the_order_does_not_depend_on_the_names_of_atoms_or_the_place(make_model):
+    known = [molecule("CH3CH2OH")]
+    frames = [stretched(i, 0.02 * (i + 1)) for i in range(9)]
+    rng = np.random.default_rng(0)
+    moved = []
+    for atoms in frames:
+        atoms = atoms[rng.permutation(9)]
+        atoms.rotate(rng.uniform(0, 360), rng.normal(size=3))
+        atoms.translate(rng.normal(size=3))
+        moved.append(atoms)
+    model = make_model(0)
+    assert farthest_first(frames, known, model) == farthest_first(moved, known, model)
+    assert farthest_first([], known, model) == []
+    assert sorted(farthest_first(frames, [], model)) == list(range(9))
+
+
+def test_elements_that_are_not_known_are_the_strangest(make_model):
+    frames = [molecule("CH3CH2OH"), molecule("H3CNH2"), stretched(5, 0.5)]
+    assert farthest_first(frames, [molecule("CH3CH2OH")], make_model(0))[0] == 1
+
+
+def counted(atoms: Atoms, **arguments) -> Calculator:
+    calculator = EMT()
+    calculator.made_for = len(atoms)
+    return calculator
+
+
+def no_reference() -> None:
+    raise RuntimeError
+
+
+def test_a_class_is_called_and_a_function_is_given_the_atoms():
+    atoms = molecule("H2O")
+    assert isinstance(find_reference(ReferenceConfig("ase.calculators.emt.EMT"))(atoms), EMT)
+    assert find_reference(ReferenceConfig("tests.test_learn_parts.counted"))(atoms).made_for == 3
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        (
+            ReferenceConfig("no.such.module.EMT"),
+            "reference.calculator is 'no.such.module.EMT', which cannot be imported",
+        ),
+        (ReferenceConfig("ase.calculators.emt.EMU"), "which cannot be imported"),
+        (ReferenceConfig("EMT"), "which cannot be imported"),
+        (ReferenceConfig("schnet_ase.learn.reference.pyscf", {"functional": "PBE"}), "do not fit .*functional"),
+        (ReferenceConfig("tests.test_learn_parts.no_reference"), "do not fit"),
+    ],
+)
+def test_references_that_cannot_be_made(reference, message):
+    with pytest.raises(LearnError, match=message) as caught:
+        find_reference(reference)
+    assert "\n" not in str(caught.value)
+
+
+class Returns(Calculator):
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, energy, forces):
+        super().__init__()
+        self.given = {"energy": energy, "forces": np.array(forces)}
+
+    def calculate(self, *arguments):
+        self.results = dict(self.given)
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "message"),
+    [
+        (float("nan"), np.ones((3, 3)), "not finite"),
+        (1.0, np.full((3, 3), np.inf), "not finite"),
+        (1.0, np.zeros((3, 3)), "forces are all zero"),
+    ],
+)
+def test_numbers_that_are_no_label(energy, forces, message):
+    with pytest.raises(ReferenceFailed, match=message):
+        label(molecule("H2O"), lambda atoms: Returns(energy, forces))
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        ReferenceConfig("tblite.ase.TBLite", {"method": "GFN2-xTB", "verbosity": 0}),
+        ReferenceConfig("schnet_ase.learn.reference.pyscf", {"method": "RHF", "basis": "sto-3g"}),
+        ReferenceConfig("schnet_ase.learn.reference.pyscf", {"xc": "LDA", "basis": "sto-3g"}),
+    ],
+    ids=["GFN2-xTB", "PySCF RHF", "PySCF LDA"],
+)
+def test_real_references_give_conservative_forces(reference):
+    pytest.importorskip(reference.calculator.partition(".")[0] if "tblite" in reference.calculator else "pyscf")
+    water = molecule("H2O")
+    water.rattle(0.05, seed=0)
+    make = find_reference(reference)
+    found = label(water, make)
+    again = label(water, make)
+    assert found.energy == again.energy
+    np.testing.assert_array_equal(found.forces, again.forces)
+    water.calc = make(water)
+    numerical = calculate_numerical_forces(water, eps=1e-3, iatoms=[0], icarts=[2])
+    assert found.forces[0, 2] == pytest.approx(numerical[0, 0], abs=2e-3)  # a DFT grid moves with the atoms
+
+
+def test_the_store_grows_and_comes_back(tmp_path):
+    store = LabelStore(tmp_path / "labels.extxyz")
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        store.append(molecule("H2O"), Label(-5.0 - number, rng.normal(size=(3, 3))), "fold-1")
+        again = LabelStore(tmp_path / "labels.extxyz")
+        assert len(again) == number + 1
+        for a, b in zip(store.frames, again.frames, strict=True):
+            assert a.get_potential_energy() == b.get_potential_energy()
+            np.testing.assert_array_equal(a.get_forces(), b.get_forces())
+            assert a.info == b.info
+
+
+FAILED = Failed(3, 1, "no convergence")
+
+
+def test_events_come_back_and_are_not_written_twice(tmp_path):
+    path, seen = tmp_path / "audit.jsonl", []
+    flagged = Flagged(0, 1, 17, 8.5, 301.123456789, 4, None, 0.1, "failed", 16, 0)
+    for start in range(3):
+        audit = Audit(path, seen.append)
+        assert audit.record(Flagged, lambda: flagged) == flagged._replace(temperature_K=301.123)
+        assert audit.record(Failed, lambda: FAILED) == FAILED
+        assert audit.next is None
+        assert len(seen) == 2
+    assert read_audit(path) == audit.events
+    audit = Audit(path, seen.append)
+    with pytest.raises(LearnError, match="line 1 is flagged, where this run has finished"):
+        audit.record(Finished, lambda: Finished("", 0, 0, 0.0))
+
+
+def test_a_line_that_was_cut_off_is_made_again(tmp_path):
+    path = tmp_path / "audit.jsonl"
+    audit = Audit(path, lambda event: None)
+    for _ in range(2):
+        audit.record(Failed, lambda: FAILED)
+    whole = path.read_bytes()
+    for cut in range(1, len(whole) // 2):
+        path.write_bytes(whole[:-cut])
+        audit = Audit(path, lambda event: None)
+        for _ in range(2):
+            audit.record(Failed, lambda: FAILED)
+        assert path.read_bytes() == whole
+
+
+def test_a_file_that_is_no_log(tmp_path):
+    (tmp_path / "audit.jsonl").write_text("hello\n")
+    with pytest.raises(LearnError, match="no audit log"):
+        Audit(tmp_path / "audit.jsonl", lambda event: None)
+
+
+def test_learning_is_not_loaded_by_inference():
+    import subprocess
+
+    code = "import sys, schnet_ase; sys.exit(any(m.startswith(('schnet_ase.learn', 'schnet_ase.training')) for m in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
