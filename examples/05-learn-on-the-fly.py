@@ -1,7 +1,7 @@
 """Ethanol learned on the fly with GFN2-xTB: from 50 labels at 300 K to a potential for 500 K.
 
-The ensemble runs at 500 K, stops where it does not know, asks xTB, learns and goes on. Beside it, as many labels drawn at
-random from xTB dynamics at 500 K, trained in the same way. Writes `05-learn-on-the-fly.png` and the folder
+The ensemble runs at 500 K, stops where it does not know, asks xTB, learns and goes on. Beside it, as many labels drawn
+at random from xTB dynamics at 500 K, trained in the same way. Writes `05-learn-on-the-fly.png` and the folder
 `05-learn-on-the-fly` here. Ten minutes on two cores; needs `pip install schnet_ase[learn]`.
 """
 
@@ -12,7 +12,6 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms, units
 from ase.build import molecule

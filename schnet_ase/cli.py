@@ -444,7 +444,7 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
             report=lambda event: stages.print(describe(event)),
             progress=stages.update,
         )
-    print(f"{result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
+    print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
     print(f"wrote {result.labels}, {result.audit}, {folder / 'learning.png'}")
     print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")
 

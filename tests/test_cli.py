@@ -361,3 +361,46 @@ def test_config_mistake(here, mistake):
 def test_help_and_version(run):
     assert run("--help")[0] == 0
     assert run("--version")[0] == 0
+
+
+LEARN = """
+name = "ethanol-learned"
+start = "start.extxyz"
+max_labels = 47
+folds = 4
+[reference]
+calculator = "ase.calculators.emt.EMT"
+[flags]
+threshold = [0.01, 1000.0]
+[model]
+n_features = 8
+n_interactions = 1
+n_rbf = 8
+[training]
+steps = 10
+batch_size = 5
+validate_every = 10
+"""
+
+
+def test_learn(here, run):
+    write_ethanol(here / "start.extxyz", 45)
+    (here / "learn.toml").write_text(LEARN)
+    status, out, _ = run("learn", "learn.toml", "--workers", "1")
+    assert status == 0
+    for text in (
+        "label 44 (first frames, given)",
+        "generation 0: 45 labels",
+        "flag 0 at ",
+        "generation 1: 47 labels",
+        "over after 47 labels: 47 labels, 2 generations",
+        "SchNetEnsembleCalculator('runs/ethanol-learned/generation-001/ethanol-learned')",
+    ):
+        assert text in out
+    assert run("learn", "learn.toml", "--workers", "1")[1].count("label ") == 0
+
+
+def test_learn_without_its_reference(here, mistake):
+    write_ethanol(here / "start.extxyz", 45)
+    (here / "learn.toml").write_text(LEARN.replace("ase.calculators.emt.EMT", "no_such_code.DFT"))
+    assert "reference.calculator is 'no_such_code.DFT', which cannot be imported" in mistake("learn", "learn.toml")

@@ -1,6 +1,7 @@
 """Cross-validation: folds as promised, an entry that can be used, and nothing lost when it is interrupted."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -211,3 +212,15 @@ def test_card_is_plain_json(finished):
     table = json.loads((card.path / "card.json").read_text())
     assert "path" not in table
     assert table["metrics"]["test"]["n_frames"] == 8
+
+
+def test_starting_from_an_earlier_run(finished, tmp_path):
+    folder, card, _ = finished
+    config = load_config(folder / "run.toml")
+    still = replace(config, training=replace(config.training, learning_rate=1e-12, steps=10))
+    again = crossval(still, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
+    for old, new in zip(card.members, again.members, strict=True):
+        assert new.validation.force_mae == pytest.approx(old.validation.force_mae, rel=1e-4)
+    # Weights that have seen its validation frames would make a fold's error a lie.
+    with pytest.raises(TrainingError, match="was trained with other training_frames"):
+        crossval(replace(config, seed=17), tmp_path / "other", tmp_path / "others", initial=folder / "run", workers=1)

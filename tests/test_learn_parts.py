@@ -1,5 +1,6 @@
 """The parts of learning: groups, selection, references, the audit log."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -201,7 +202,7 @@ FAILED = Failed(3, 1, "no convergence")
 def test_events_come_back_and_are_not_written_twice(tmp_path):
     path, seen = tmp_path / "audit.jsonl", []
     flagged = Flagged(0, 1, 17, 8.5, 301.123456789, 4, None, 0.1, "failed", 16, 0)
-    for start in range(3):
+    for _ in range(3):
         audit = Audit(path, seen.append)
         assert audit.record(Flagged, lambda: flagged) == flagged._replace(temperature_K=301.123)
         assert audit.record(Failed, lambda: FAILED) == FAILED
@@ -234,7 +235,8 @@ def test_a_file_that_is_no_log(tmp_path):
 
 
 def test_learning_is_not_loaded_by_inference():
-    import subprocess
-
-    code = "import sys, schnet_ase; sys.exit(any(m.startswith(('schnet_ase.learn', 'schnet_ase.training')) for m in sys.modules))"
+    code = (
+        "import sys, schnet_ase; "
+        "sys.exit(any(m.startswith(('schnet_ase.learn', 'schnet_ase.training')) for m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

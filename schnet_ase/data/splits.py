@@ -24,7 +24,7 @@ class CrossValidationSplit(NamedTuple):
     calibration: Integers
     """Frames that no fold trains or validates on."""
     rule: str
-    """How frames were assigned, in words."""
+    """How frames were assigned, an adjective."""
 
 
 def split_training(n_frames: int, n_validation: int, seed: int) -> TrainingSplit:
@@ -61,4 +61,4 @@ def split_folds(n_frames: int, n_folds: int, n_calibration: int, seed: int) -> C
     folds = tuple(
         TrainingSplit(np.sort(np.concatenate([*parts[:k], *parts[k + 1 :]])), np.sort(parts[k])) for k in range(n_folds)
     )
-    return CrossValidationSplit(folds, np.sort(order[:n_calibration]), f"at random, seed {seed}")
+    return CrossValidationSplit(folds, np.sort(order[:n_calibration]), "random")

@@ -68,5 +68,5 @@ def split_labels(n_labels: int, folds: int, seed: int) -> CrossValidationSplit:
     return CrossValidationSplit(
         tuple(TrainingSplit(numbers[(fold_of != k) & (fold_of >= 0)], numbers[fold_of == k]) for k in range(folds)),
         numbers[fold_of < 0],
-        f"by the number of the label, seed {seed}",
+        "round-robin",
     )

@@ -164,8 +164,8 @@ def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: 
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
         split=(
-            f"{n_folds} folds over {len(dataset.frames) - n_calibration} frames, {n_calibration} kept for calibration, "
-            f"{split.rule}"
+            f"{n_folds} {split.rule} folds over {len(dataset.frames) - n_calibration} frames, "
+            f"{n_calibration} kept for calibration, seed {config.seed}"
         ),
     )
 
