@@ -112,5 +112,5 @@ def _check_folder(name: str, source: str) -> None:
 
 def _no_address(name: str, *, listed: bool) -> RegistryError:
     what = "no address of it is known" if listed else "it is in no index"
-    own = f"; the source repository of schnet_ase has it in models/{name}" if listed else ""
+    own = f" (one of schnet_ase's own is models/{name} in its source repository)" if listed else ""
     return RegistryError(f"{name}: {what}; give --from FOLDER_OR_HTTPS_ADDRESS{own}")

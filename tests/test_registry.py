@@ -207,6 +207,13 @@ def test_every_listed_name_loads(entry: Card, places: dict[str, Path]) -> None:
         assert locate(card.name).path.parent == card.path
 
 
+def test_a_link_is_an_entry_under_its_own_name(entry: Card, places: dict[str, Path]) -> None:
+    places["user"].mkdir(parents=True)
+    (places["user"] / "mine").symlink_to(entry.path)
+    assert [card.name for card in list_models()] == ["ethanol", "mine"]
+    assert get_card("mine").path == places["user"] / "mine"
+
+
 def test_folders_without_a_card_are_no_entries(places: dict[str, Path]) -> None:
     save_member(places["user"] / "unfinished" / "fold-0.safetensors", 1.0)
     (places["shipped"]).mkdir()
