@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,8 @@ CARD_FILE = "card.json"
 class Member:
     """One model of an ensemble."""
 
-    file: str
+    # A card may come from elsewhere: no name on it leads out of its folder.
+    file: Annotated[str, Field(pattern=r"^\w[\w.-]*\.safetensors$")]
     """Name within the entry's folder."""
     sha256: str
     validation: Errors
@@ -111,6 +113,11 @@ class Card:
             )
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files of the entry, the card first."""
+        return (CARD_FILE, *(member.file for member in self.members))
+
+    @property
     def best(self) -> Member:
         """The member with the smallest validation force error (energy error, if it has no forces)."""
 
@@ -145,6 +152,8 @@ def read_card(folder: Path) -> Card:
     except ValidationError as error:
         mistake = error.errors()[0]
         where = ".".join(str(part) for part in mistake["loc"]) or "card"
-        raise RegistryError(f"{file}: not a valid card ({where}: {mistake['msg']}); get the entry again") from error
+        raise RegistryError(
+            f"{file}: not a valid card ({where}: {mistake['msg']}); get the entry again, or a newer schnet_ase"
+        ) from error
     # An entry is found by its folder, so a copied folder is an entry of its own.
-    return replace(card, name=folder.resolve().name, path=folder)
+    return replace(card, name=Path(os.path.abspath(folder)).name, path=folder)

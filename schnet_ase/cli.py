@@ -80,15 +80,22 @@ def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @cli.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List the models that can be used by name."""
+    """List the models that can be used by name, and those that can be had."""
     if context.invoked_subcommand is not None:
         return
-    from schnet_ase.registry import list_models
+    from schnet_ase.registry import list_models, listings
 
-    for card in list_models():
+    installed = list_models()
+    for card in installed:
         test = card.metrics.test
         errors = "" if test is None else f"  test MAE {_mev(test.energy_mae)} meV, {_mev(test.force_mae)} meV/Å"
         print(f"{card.name:24s} {len(card.members)} members  {' '.join(card.elements):12s}{errors}")
+    others = [x for _, x in sorted(listings().items()) if x.name not in {card.name for card in installed}]
+    for x in others:
+        command = f"schnet-ase models get {x.name}{'' if x.address else ' --from FOLDER'}"
+        print(f"{x.name:24s} {x.size / 1e6:6.1f} MB  {' '.join(x.elements):12s}  not installed: {command}")
+    if any(x.address is None for x in others):
+        print("FOLDER: models/NAME in the source repository of schnet_ase, or any folder or https address of the entry")
 
 
 @models.command("show")
@@ -121,6 +128,29 @@ def models_show(name: str) -> None:
         if errors is not None:
             print(f"  {label:28s} {_mev(errors.energy_mae):>12s}   {_mev(errors.force_mae):>13s}")
     _print_calibration(card)
+
+
+@models.command("get")
+@click.argument("name")
+@click.option("--from", "source", help="Folder or https address of its files.  [default: that of the index]")
+@click.option("--sha256", help="Of its card.json.  [default: that of the index]")
+def models_get(name: str, source: str | None, sha256: str | None) -> None:
+    """Install the model NAME in your data folder, whole or not at all; the same command resumes."""
+    from schnet_ase.download import install_entry
+
+    card = install_entry(name, source, sha256=sha256)
+    print(f"{card.name}: {len(card.members)} members in {card.path}")
+
+
+@models.command("index")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--address", help="Where a copy of FOLDER can be got.  [default: what the index says]")
+def models_index(folder: Path, address: str | None) -> None:
+    """Write the index of the entries in FOLDER, so that others can list and get them."""
+    from schnet_ase.index import INDEX_FILE, write_index
+
+    listings = write_index(folder, address)
+    print(f"wrote {folder / INDEX_FILE}: {', '.join(x.name for x in listings)}")
 
 
 @cli.command()

@@ -13,6 +13,10 @@ class RegistryError(SchNetError):
     """A registry entry that does not exist, or whose files are not those of its card."""
 
 
+class DownloadError(SchNetError):
+    """A file that cannot be fetched: no network, no such address, or a connection that broke."""
+
+
 class StructureError(SchNetError):
     """Atoms a model cannot be evaluated on."""
 

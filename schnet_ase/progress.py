@@ -22,7 +22,7 @@ class Progress:
     description
         What is being done.
     unit
-        Name of a unit.
+        Name of a unit. ``"B"``, bytes, are shown as k and M.
     """
 
     def __init__(self, total: int, description: str, unit: str = "step") -> None:
@@ -30,7 +30,11 @@ class Progress:
         self.done = 0
         self._last_line, self._last_done = time.monotonic(), 0
         terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, desc=description, unit=unit, dynamic_ncols=True) if terminal else None
+        self._bar = (
+            tqdm(total=total, desc=description, unit=unit, unit_scale=unit == "B", dynamic_ncols=True)
+            if terminal
+            else None
+        )
 
     def update(self, n: int = 1, note: str = "") -> None:
         """`n` more units are done; `note` is shown beside the rate."""
@@ -45,7 +49,11 @@ class Progress:
             rate = (self.done - self._last_done) / (now - self._last_line)
             self._last_line, self._last_done = now, self.done
             left = tqdm.format_interval((self.total - self.done) / rate) if rate > 1.0 else "?"
-            line = f"{self.description}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left} left"
+            amount = f"{self.done}/{self.total} {self.unit}s, {rate:.1f}/s"
+            if self.unit == "B":
+                done, of, per_second = (tqdm.format_sizeof(n) for n in (self.done, self.total, rate))
+                amount = f"{done}B/{of}B, {per_second}B/s"
+            line = f"{self.description}: {amount}, {left} left"
             print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
     def print(self, line: str) -> None:

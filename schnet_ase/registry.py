@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,12 +13,13 @@ from schnet_ase.card import CARD_FILE, Card, read_card
 from schnet_ase.checkpoint import load_checkpoint
 from schnet_ase.errors import RegistryError
 from schnet_ase.files import sha256
+from schnet_ase.index import Listing, entries_in, read_index
 from schnet_ase.model import SchNet
 
 SEARCH_VARIABLE = "SCHNET_ASE_MODELS"
 PACKAGE = Path(__file__).parent
 # In a wheel the entries lie inside the package, in a source tree beside it.
-SHIPPED = (PACKAGE / "models", PACKAGE.parent / "models")
+SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "models"
 
 
 class Loaded(NamedTuple):
@@ -37,7 +37,7 @@ def user_models() -> Path:
 def search_path() -> list[Path]:
     """Folders of entries, first match wins: those of ``SCHNET_ASE_MODELS``, the user's own, the shipped ones."""
     named = [Path(p) for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
-    return [*named, user_models(), *SHIPPED]
+    return [*named, user_models(), SHIPPED]
 
 
 def list_models() -> list[Card]:
@@ -48,7 +48,31 @@ def list_models() -> list[Card]:
     RegistryError
         A card is not valid.
     """
-    return [read_card(folder) for _, folder in sorted(_folders().items())]
+    return [read_card(folder) for _, folder in sorted(entry_folders().items())]
+
+
+def entry_folders() -> dict[str, Path]:
+    """Every entry's folder by its name, the first of a name."""
+    folders: dict[str, Path] = {}
+    for place in search_path():
+        for folder in entries_in(place):
+            folders.setdefault(folder.name, folder)
+    return folders
+
+
+def listings() -> dict[str, Listing]:
+    """Every entry that an index on the search path names, the first of a name; it need not be installed.
+
+    Raises
+    ------
+    RegistryError
+        An index is not valid.
+    """
+    named: dict[str, Listing] = {}
+    for place in search_path():
+        for listing in read_index(place):
+            named.setdefault(listing.name, listing)
+    return named
 
 
 def get_card(name: str) -> Card:
@@ -57,9 +81,9 @@ def get_card(name: str) -> Card:
     Raises
     ------
     RegistryError
-        There is no such entry; the message lists near names.
+        There is no such entry; the message lists near names, or how to get it.
     """
-    folders = _folders()
+    folders = entry_folders()
     if name not in folders:
         raise _unknown(name)
     return read_card(folders[name])
@@ -76,7 +100,7 @@ def find_card(name: str | os.PathLike[str]) -> Card | None:
     folder = Path(name)
     if folder.is_dir():
         return read_card(folder) if (folder / CARD_FILE).is_file() else None
-    return get_card(name) if isinstance(name, str) and name in _folders() else None
+    return get_card(name) if isinstance(name, str) and name in entry_folders() else None
 
 
 def load_model(name: str | os.PathLike[str]) -> SchNet:
@@ -103,7 +127,7 @@ def locate(name: str | os.PathLike[str]) -> Loaded:
     if _is_file(name):
         return Loaded(load_checkpoint(name), Path(name))
     entry, _, member = str(name).partition("/")
-    if not entry or "/" in member or entry not in _folders():
+    if not entry or "/" in member or entry not in entry_folders():
         raise _unknown(str(name))
     card = get_card(entry)
     file = f"{member}.safetensors" if member else card.best.file
@@ -135,24 +159,14 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     return [_load_member(card, m.file) for m in card.members]
 
 
-def _folders() -> dict[str, Path]:
-    """Every entry's folder by its name, the first of a name."""
-    folders: dict[str, Path] = {}
-    for folder in _entries():
-        folders.setdefault(folder.name, folder)
-    return folders
-
-
 def _unknown(name: str) -> RegistryError:
-    folders = _folders()
-    near = difflib.get_close_matches(name.partition("/")[0], folders, n=3, cutoff=0.4) or sorted(folders)
+    entry, installed, named = name.partition("/")[0], entry_folders(), listings()
+    if entry in named and entry not in installed:
+        return RegistryError(f"{entry} is not installed; get it with: schnet-ase models get {entry}")
+    known = sorted({*installed, *named})
+    near = difflib.get_close_matches(entry, known, n=3, cutoff=0.4) or known
     hint = f"did you mean {' or '.join(near)}?" if near else f"no entries were found; set {SEARCH_VARIABLE}"
     return RegistryError(f"no model {name!r}: neither a registry entry nor a file; {hint}")
-
-
-def _entries() -> Iterator[Path]:
-    for folder in search_path():
-        yield from sorted(card.parent for card in folder.glob(f"*/{CARD_FILE}"))
 
 
 def _is_file(name: str | os.PathLike[str]) -> bool:

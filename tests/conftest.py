@@ -1,6 +1,8 @@
 """Small models with random weights, and atoms without symmetry: what most tests need."""
 
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
 
-from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
+from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator, registry
 
 ModelFactory = Callable[..., SchNet]
 CalculatorFactory = Callable[..., Calculator]
@@ -63,6 +65,19 @@ def make_calculator(request: pytest.FixtureRequest, make_model: ModelFactory) ->
         return SchNetEnsembleCalculator([make_model(seed, **(config or {})) for seed in range(3)], **arguments)
 
     return make
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Empty folders in place of the real search path, by their role."""
+    user_data = tmp_path / "data"
+    found = {role: tmp_path / role for role in ("first", "second", "shipped")}
+    found["user"] = user_data / "schnet_ase" / "models"
+    monkeypatch.setenv(registry.SEARCH_VARIABLE, os.pathsep.join([str(found["first"]), str(found["second"])]))
+    monkeypatch.setattr(registry, "user_data_path", lambda name: user_data / name)
+    monkeypatch.setattr(registry, "SHIPPED", found["shipped"])
+    monkeypatch.chdir(tmp_path)
+    return found
 
 
 @pytest.fixture

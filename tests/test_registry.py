@@ -13,78 +13,15 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from schnet_ase import SchNet, SchNetConfig, list_models, load_model, registry, save_model
-from schnet_ase.card import CARD_FILE, Card, Member, Metrics, Structure, TrainingData, read_card, write_card
+from schnet_ase import SchNet, list_models, load_model, registry
+from schnet_ase.card import CARD_FILE, Card, Structure, read_card, write_card
 from schnet_ase.checkpoint import read_provenance
 from schnet_ase.errors import CheckpointError, RegistryError
-from schnet_ase.files import sha256
 from schnet_ase.metrics import Errors
 from schnet_ase.registry import find_card, get_card, locate, locate_members
+from tests.entries import errors, make_entry, one_line, save_member
 
-CONFIG = SchNetConfig(n_features=4, n_interactions=1, n_rbf=4, cutoff=4.0, readout_features=4, max_z=10)
-
-
-def errors(force: float | None, energy: float | None = 0.1) -> Errors:
-    return Errors(5, energy, energy, energy, energy, force, force)
-
-
-def save_member(path: Path, scale: float) -> None:
-    """A model that `scale` tells from the others."""
-    model = SchNet(CONFIG)
-    model.elements = (1, 6, 8)
-    model.scale.fill_(scale)
-    save_model(model, path, scale=scale)
-
-
-def make_entry(
-    root: Path, name: str = "ethanol", validation: tuple[Errors, ...] = (errors(0.3), errors(0.1), errors(0.2))
-) -> Card:
-    """Write an entry ``root/name`` whose member k has the scale k + 1."""
-    folder = root / name
-    members = []
-    for k, member_errors in enumerate(validation):
-        file = folder / f"fold-{k}.safetensors"
-        save_member(file, k + 1.0)
-        members.append(Member(file.name, sha256(file), member_errors, errors(0.15), 60.0))
-    card = Card(
-        name=name,
-        elements=("H", "C", "O"),
-        data=TrainingData(
-            description="made by the tests",
-            file="ethanol.npz",
-            sha256="00" * 32,
-            test_file=None,
-            test_sha256=None,
-            units="Å, kcal/mol, kcal/mol/Å",
-            level_of_theory="none",
-            temperature="500 K",
-            licence="none",
-            n_frames=1000,
-            energy_min=-4210.0,
-            energy_max=-4209.0,
-            split="3 random folds",
-        ),
-        members=tuple(members),
-        metrics=Metrics(calibration=errors(0.05), test=None),
-        structure=Structure.from_atoms(molecule("CH3CH2OH")),
-        command="schnet-ase crossval ethanol.toml",
-        versions={"torch": "2"},
-    )
-    write_card(card, folder)
-    return replace(card, path=folder)
-
-
-@pytest.fixture(autouse=True)
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Empty folders in place of the real search path, by their role."""
-    user_data = tmp_path / "data"
-    found = {role: tmp_path / role for role in ("first", "second", "shipped")}
-    found["user"] = user_data / "schnet_ase" / "models"
-    monkeypatch.setenv(registry.SEARCH_VARIABLE, os.pathsep.join([str(found["first"]), str(found["second"])]))
-    monkeypatch.setattr(registry, "user_data_path", lambda name: user_data / name)
-    monkeypatch.setattr(registry, "SHIPPED", (found["shipped"],))
-    monkeypatch.chdir(tmp_path)
-    return found
+pytestmark = pytest.mark.usefixtures("places")
 
 
 @pytest.fixture
@@ -100,12 +37,6 @@ def edit_card(card: Card, **fields: object) -> None:
 
 def scale(model: SchNet) -> float:
     return float(model.scale)
-
-
-def one_line(caught: pytest.ExceptionInfo[BaseException]) -> str:
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 def test_search_order(places: dict[str, Path]) -> None:
@@ -274,6 +205,13 @@ def test_every_listed_name_loads(entry: Card, places: dict[str, Path]) -> None:
     assert len({card.name for card in cards}) == len(cards) == 2
     for card in cards:
         assert locate(card.name).path.parent == card.path
+
+
+def test_a_link_is_an_entry_under_its_own_name(entry: Card, places: dict[str, Path]) -> None:
+    places["user"].mkdir(parents=True)
+    (places["user"] / "mine").symlink_to(entry.path)
+    assert [card.name for card in list_models()] == ["ethanol", "mine"]
+    assert get_card("mine").path == places["user"] / "mine"
 
 
 def test_folders_without_a_card_are_no_entries(places: dict[str, Path]) -> None:
