@@ -31,14 +31,17 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join([line(header), line("---" for _ in header), *(line(row) for row in rows)])
 
 
-def conditions(schnetpack_python: str) -> str:
+def conditions(schnetpack_python: str | None = None) -> str:
     """Command, machine and versions, as a line of Markdown."""
-    query = "from importlib.metadata import version as v; print(v('schnetpack'), 'with PyTorch', v('torch'))"
-    theirs = subprocess.run([schnetpack_python, "-c", query], capture_output=True, text=True, check=True).stdout.strip()
+    theirs = ""
+    if schnetpack_python is not None:
+        query = "from importlib.metadata import version as v; print(v('schnetpack'), 'with PyTorch', v('torch'))"
+        found = subprocess.run([schnetpack_python, "-c", query], capture_output=True, text=True, check=True)
+        theirs = f"SchNetPack {found.stdout.strip()}, "
     command = shlex.join(["python", *sys.argv])
     return (
         f"`{command}`: {_processor()}, {os.cpu_count()} cores; schnet_ase {version('schnet_ase')} with PyTorch "
-        f"{version('torch')}, SchNetPack {theirs}, ASE {version('ase')}, Python {platform.python_version()}."
+        f"{version('torch')}, {theirs}ASE {version('ase')}, Python {platform.python_version()}."
     )
 
 

@@ -6,12 +6,14 @@ at random from xTB dynamics at 500 K, trained in the same way. Writes `05-learn-
 """
 
 import argparse
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
 
 matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 from ase import Atoms, units
 from ase.build import molecule
@@ -24,6 +26,9 @@ from tblite.ase import TBLite
 from schnet_ase import SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.learn import DynamicsConfig, FlagConfig, LearnConfig, ReferenceConfig, learn
 from schnet_ase.learn.audit import Generation, describe, read_audit
+from schnet_ase.learn.generation import train_generation
+from schnet_ase.learn.labels import LabelStore, split_labels
+from schnet_ase.learn.reference import Label
 from schnet_ase.training import TrainingConfig
 
 FOLDER = Path("05-learn-on-the-fly")
@@ -57,41 +62,61 @@ def force_mae(ensemble: Path, frames: list[Atoms]) -> float:
     return 1000.0 * float(np.mean(errors))
 
 
-def curve(folder: Path, name: str, frames: list[Atoms]) -> list[tuple[int, float]]:
-    """Labels and force MAE on `frames` of every generation in a folder."""
-    generations = [event for event in read_audit(folder / "audit.jsonl") if isinstance(event, Generation)]
-    return [(g.labels, force_mae(folder / f"generation-{g.generation:03d}" / name, frames)) for g in generations]
+def random_sampling(config: LearnConfig, sizes: list[int], frames: list[Atoms]) -> None:
+    """Ensembles of as many labels as the learned ones had, drawn without regard to what the ensemble knows."""
+    folder = FOLDER / "random"
+    if not folder.exists():
+        shutil.copytree(FOLDER / "flagged" / "generation-000", folder / "generation-000")
+    store = LabelStore(folder / "labels.extxyz")
+    for number, size in enumerate(sizes):
+        while len(store) < size:
+            frame = frames[len(store)]
+            store.append(frame, Label(frame.get_potential_energy(), frame.get_forces()), "")
+        split = split_labels(size, config.folds, config.seed)
+        train_generation(config, number, split, store.path, folder, None, lambda what, done, total: None)
+        print(f"random: {size} labels")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--labels", type=int, default=120, help="in all")
-    parser.add_argument("--steps", type=int, default=4000, help="of the first training")
+    parser.add_argument("--labels", type=int, default=125, help="in all")
+    parser.add_argument("--steps", type=int, default=3000, help="of the first training")
     arguments = parser.parse_args()
 
     FOLDER.mkdir(exist_ok=True)
-    start, random, test = FOLDER / "start.extxyz", FOLDER / "random.extxyz", FOLDER / "test.extxyz"
+    start, drawn, test = (FOLDER / f"{name}.extxyz" for name in ("start", "random", "test"))
     if not test.exists():
         print("GFN2-xTB dynamics for the first labels, the random ones and the test")
         write(start, xtb_dynamics(300, 50, 10, seed=0))
-        drawn = xtb_dynamics(500, arguments.labels - 50, 50, seed=1)
-        write(random, drawn)
+        write(drawn, xtb_dynamics(500, arguments.labels - 50, 50, seed=1))
         write(test, xtb_dynamics(500, 200, 50, seed=2))
 
     config = LearnConfig(
         name="ethanol-xtb",
         start=str(start),
         reference=ReferenceConfig("tblite.ase.TBLite", {"method": "GFN2-xTB", "verbosity": 0}, "GFN2-xTB"),
-        dynamics=DynamicsConfig(temperature=500, quiet=20),
-        flags=FlagConfig(threshold=0.15, labels=10),
+        dynamics=DynamicsConfig(temperature=500, quiet=10),
+        flags=FlagConfig(threshold=(0.2, 2.0), labels=15),
         model=replace(SchNetConfig.md(), n_features=64),
         training=TrainingConfig(steps=arguments.steps, validate_every=200, learning_rate=3e-3, clip=0.5),
         max_labels=arguments.labels,
     )
     result = learn(config, FOLDER / "flagged", report=lambda event: print(describe(event)))
-    print(result.end.reason)
+    print(f"over after {result.end.reason}")
+
+    generations = [event for event in read_audit(result.audit) if isinstance(event, Generation)]
+    sizes = [g.labels for g in generations]
+    random_sampling(config, sizes, [*read(start, ":"), *read(drawn, ":")])
+
     frames = read(test, ":")
-    print(curve(FOLDER / "flagged", config.name, frames))
+    figure, axes = plt.subplots(figsize=(5.5, 4), layout="constrained")
+    for kind, label, style in (("random", "at random", "s--"), ("flagged", "where the ensemble does not know", "o-")):
+        maes = [force_mae(FOLDER / kind / f"generation-{g:03d}" / config.name, frames) for g in range(len(sizes))]
+        axes.semilogy(sizes, maes, style, label=label)
+        print(f"labels {label}: " + ", ".join(f"{n}: {mae:.1f} meV/Å" for n, mae in zip(sizes, maes, strict=True)))
+    axes.set(xlabel="labels", ylabel="force MAE at 500 K (meV/Å)", title="ethanol, GFN2-xTB")
+    axes.legend(frameon=False)
+    figure.savefig("05-learn-on-the-fly.png", dpi=150)
 
 
 if __name__ == "__main__":
