@@ -81,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=int, default=125, help="in all")
     parser.add_argument("--steps", type=int, default=3000, help="of the first training")
+    parser.add_argument("--test", type=int, default=200, help="frames")
     arguments = parser.parse_args()
 
     FOLDER.mkdir(exist_ok=True)
@@ -89,7 +90,7 @@ def main() -> None:
         print("GFN2-xTB dynamics for the first labels, the random ones and the test")
         write(start, xtb_dynamics(300, 50, 10, seed=0))
         write(drawn, xtb_dynamics(500, arguments.labels - 50, 50, seed=1))
-        write(test, xtb_dynamics(500, 200, 50, seed=2))
+        write(test, xtb_dynamics(500, arguments.test, 50, seed=2))
 
     config = LearnConfig(
         name="ethanol-xtb",

@@ -485,7 +485,7 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
 
     from schnet_ase.calculator import SchNetCalculator
     from schnet_ase.ensemble import SchNetEnsembleCalculator
-    from schnet_ase.registry import get_card, locate_members
+    from schnet_ase.registry import find_card, get_card, locate_members
 
     members = locate_members(model)
     atoms: Atoms
@@ -497,7 +497,8 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     elif model.endswith(".safetensors"):
         raise StructureError(f"{model} is a file and has no molecule of its own; give a STRUCTURE")
     else:
-        atoms = get_card(Path(model).name if Path(model).is_dir() else model.partition("/")[0]).structure.atoms()
+        card = find_card(model) or get_card(model.partition("/")[0])
+        atoms = card.structure.atoms()
     if len(members) > 1:
         atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
     else:

@@ -115,6 +115,13 @@ def test_md_with_a_monitor(here, run, mistake):
     assert "add --monitor" in mistake("md", "ethanol-emt", "--stop", "--output", "new")
 
 
+def test_md_with_the_folder_of_an_entry(here, run, models):
+    shutil.copytree(models / "ethanol-emt", "mine")
+    status, out, _ = run("md", "mine", "--steps", 2)
+    assert status == 0
+    assert "C2H6O, 2 steps" in out
+
+
 def test_md_of_the_entrys_own_molecule(here, run):
     status, out, _ = run("md", "ethanol-emt", "--steps", 20, "--interval", 5)
     assert status == 0

@@ -16,6 +16,8 @@ SHORT = {
     "01-molecular-dynamics": ["--steps", "40"],
     "02-optimization": ["--fmax", "0.05"],
     "03-flag-during-md": ["--steps", "200"],
+    "04-train-your-own": ["--steps", "20"],
+    "05-learn-on-the-fly": ["--labels", "52", "--steps", "20", "--test", "5"],
 }
 
 
@@ -26,9 +28,9 @@ def test_example(example, tmp_path):
 
 
 def test_configurations(tmp_path):
-    for name in ("frames.extxyz", "rmd17_ethanol_train_01.npz", "rmd17_ethanol_test_01.npz"):
-        write_ethanol(tmp_path / name, 2)
     for file in (ROOT / "examples").glob("*.toml"):
+        for name in re.findall(r'^(?:file|test) = "(.*)"', file.read_text(), re.M):
+            write_ethanol(tmp_path / name, 2)
         assert load_config(file, tmp_path).folds == 5
 
 

@@ -1,0 +1,65 @@
+"""Energy conservation and endurance: a long run of velocity Verlet at constant energy.
+
+    python benchmarks/nve.py rmd17-ethanol --picoseconds 1000
+
+Prints the slope of the total energy, its scatter, and speed and memory in the first and the last tenth of the run.
+"""
+
+import argparse
+import resource
+import time
+
+import numpy as np
+from ase import units
+from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from schnet_ase import SchNetCalculator
+from schnet_ase.progress import Progress
+from schnet_ase.registry import get_card
+
+TENTHS = 10
+SAMPLES = 200  # of the energy, in each tenth
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("entry")
+    parser.add_argument("--picoseconds", type=float, default=1000.0)
+    parser.add_argument("--timestep", type=float, default=0.5, help="fs")
+    parser.add_argument("--temperature", type=float, default=300.0, help="K, of the run")
+    parser.add_argument("--dtype", default="float32")
+    arguments = parser.parse_args()
+
+    atoms = get_card(arguments.entry).structure.atoms()
+    atoms.calc = SchNetCalculator(arguments.entry, dtype=arguments.dtype)
+    # From the relaxed structure half of the kinetic energy goes into the bonds.
+    thermalize_momenta(atoms, temperature_K=2.0 * arguments.temperature, rng=np.random.default_rng(0))
+    Stationary(atoms)
+    ZeroRotation(atoms)
+    dynamics = VelocityVerlet(atoms, arguments.timestep * units.fs)
+    dynamics.run(2000)
+    steps = round(1000.0 * arguments.picoseconds / arguments.timestep / TENTHS / SAMPLES)
+    times, energies, temperatures, seconds, memory = [], [], [], [], []
+    with Progress(TENTHS * SAMPLES * steps, "nve") as progress:
+        for _ in range(TENTHS):
+            started = time.perf_counter()
+            for _ in range(SAMPLES):
+                dynamics.run(steps)
+                times.append(dynamics.get_time() / units.fs / 1000.0)
+                energies.append(1000.0 * atoms.get_total_energy() / len(atoms))
+                temperatures.append(atoms.get_temperature())
+                progress.update(steps)
+            seconds.append(time.perf_counter() - started)
+            memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
+    slope = np.polyfit(times, energies, 1)[0]
+    print(f"{arguments.entry}, {arguments.dtype}, {arguments.timestep:g} fs, {np.mean(temperatures):.0f} K on average")
+    print(f"{times[-1] - times[0]:.0f} ps, {TENTHS * SAMPLES * steps} steps")
+    print(f"slope {slope:+.6f} meV/atom/ps, scatter {np.std(energies):.4f} meV/atom")
+    for name, tenth in (("first", 0), ("last", -1)):
+        milliseconds = 1000.0 * seconds[tenth] / (SAMPLES * steps)
+        print(f"{name} tenth: {milliseconds:.3f} ms/step, {memory[tenth]:.0f} MB at most so far")
+
+
+if __name__ == "__main__":
+    main()
