@@ -31,11 +31,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
+from schnet_ase.card import Card
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
 from schnet_ase.files import atomic_write
 from schnet_ase.progress import Progress
-from schnet_ase.registry import get_card
+from schnet_ase.registry import find_card, get_card
 
 TIMESTEP = 0.5  # fs
 OFF = 0.5  # Å from its mean: a bond that is no more
@@ -95,7 +96,7 @@ def run(task: Task) -> Run:
     for suffix in ("csv", "extxyz"):
         (folder / f"{name}.{suffix}").unlink(missing_ok=True)  # of a run that was not finished
     rng = np.random.default_rng(task.seed)
-    atoms = get_card(task.entry).structure.atoms()
+    atoms = _card(task.entry).structure.atoms()
     atoms.calc = SchNetEnsembleCalculator(task.entry)
     thermalize_momenta(atoms, temperature_K=task.temperature, rng=rng)
     Stationary(atoms)
@@ -153,6 +154,10 @@ def run(task: Task) -> Run:
     return result
 
 
+def _card(entry: str) -> Card:
+    return find_card(entry) or get_card(entry)
+
+
 class Pull(NamedTuple):
     """Bonds of one kind pulled apart."""
 
@@ -166,7 +171,7 @@ def pull_bonds(entry: str, numbers: np.ndarray, frames: np.ndarray, training: Bo
     """Pull every bond apart from the relaxed structure and from `frames` (B, N, 3)."""
     calculator = SchNetEnsembleCalculator(entry)
     threshold = calculator.calibration.threshold()
-    starts = [get_card(entry).structure.atoms(), *(Atoms(numbers, positions) for positions in frames)]
+    starts = [_card(entry).structure.atoms(), *(Atoms(numbers, positions) for positions in frames)]
     found: dict[str, list[float]] = {}
     for bond, kind in enumerate(training.names(numbers)):
         for start in starts:
@@ -297,7 +302,7 @@ def main(
     trained = read_dataset(training).frames
     numbers = trained[0].geometry.numbers
     bonds = find_bonds(numbers, frames)
-    folder = runs or Path("runs") / f"stability-{entry}"
+    folder = runs or Path("runs") / f"stability-{Path(entry).name}"
     folder.mkdir(parents=True, exist_ok=True)
     reference = distance_counts(frames)
     threshold = SchNetEnsembleCalculator(entry).calibration.threshold()

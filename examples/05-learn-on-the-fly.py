@@ -80,7 +80,7 @@ def random_sampling(config: LearnConfig, sizes: list[int], frames: list[Atoms]) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--labels", type=int, default=125, help="in all")
-    parser.add_argument("--steps", type=int, default=3000, help="of the first training")
+    parser.add_argument("--steps", type=int, default=1500, help="of the first training")
     parser.add_argument("--test", type=int, default=200, help="frames")
     arguments = parser.parse_args()
 
@@ -92,6 +92,7 @@ def main() -> None:
         write(drawn, xtb_dynamics(500, arguments.labels - 50, 50, seed=1))
         write(test, xtb_dynamics(500, arguments.test, 50, seed=2))
 
+    rates = {"learning_rate": 3e-3, "clip": 0.5, "ema": 0.99}
     config = LearnConfig(
         name="ethanol-xtb",
         start=str(start),
@@ -99,7 +100,8 @@ def main() -> None:
         dynamics=DynamicsConfig(temperature=500, quiet=10),
         flags=FlagConfig(threshold=(0.2, 2.0), labels=15),
         model=replace(SchNetConfig.md(), n_features=64),
-        training=TrainingConfig(steps=arguments.steps, validate_every=200, learning_rate=3e-3, clip=0.5),
+        training=TrainingConfig(steps=arguments.steps, validate_every=100, **rates),
+        retraining=TrainingConfig(steps=max(1, arguments.steps // 3), validate_every=100, warmup=100, **rates),
         max_labels=arguments.labels,
     )
     result = learn(config, FOLDER / "flagged", report=lambda event: print(describe(event)))
