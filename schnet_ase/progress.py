@@ -18,14 +18,14 @@ class Progress:
     Parameters
     ----------
     total
-        Units of work in all.
+        Units of work in all; None: not known.
     description
         What is being done.
     unit
         Name of a unit.
     """
 
-    def __init__(self, total: int, description: str, unit: str = "step") -> None:
+    def __init__(self, total: int | None, description: str, unit: str = "step") -> None:
         self.total, self.description, self.unit = total, description, unit
         self.done = 0
         self._last_line, self._last_done = time.monotonic(), 0
@@ -44,8 +44,10 @@ class Progress:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             rate = (self.done - self._last_done) / (now - self._last_line)
             self._last_line, self._last_done = now, self.done
-            left = tqdm.format_interval((self.total - self.done) / rate) if rate > 1.0 else "?"
-            line = f"{self.description}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left} left"
+            line = f"{self.description}: {self.done} {self.unit}s, {rate:.1f}/s"
+            if self.total is not None:
+                left = tqdm.format_interval((self.total - self.done) / rate) if rate > 1.0 else "?"
+                line = f"{self.description}: {self.done}/{self.total} {self.unit}s, {rate:.1f}/s, {left} left"
             print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 
     def print(self, line: str) -> None:

@@ -17,12 +17,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from schnet_ase.checkpoint import load_checkpoint, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
+from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
 from schnet_ase.files import sha256
-from schnet_ase.forces import Prediction
 from schnet_ase.model import SchNet
-from schnet_ase.training.batches import batch_indices, batch_to, collate, make_example, same_shape
+from schnet_ase.training.batches import batch_indices, batch_to, collate, make_examples, same_shape
 from schnet_ase.training.config import RunConfig, TrainingConfig
 from schnet_ase.training.evaluate import evaluate
 from schnet_ase.training.history import Row, draw_history, write_metrics
@@ -32,7 +32,7 @@ from schnet_ase.training.loss import (
     compiled_or_eager_step,
     compiled_step,
     eager_step,
-    energy_force_loss,
+    evaluation_loss,
 )
 from schnet_ase.training.normalization import fit_normalization
 
@@ -142,11 +142,12 @@ class _Trainer:
             "initial_sha256": None if initial is None else sha256(initial),
         }
         cutoff = config.model.pair_cutoff
-        self.examples = [make_example(dataset.frames[i], cutoff) for i in split.training]
-        self.validation = [make_example(dataset.frames[i], cutoff) for i in split.validation]
+        self.examples = make_examples(dataset.frames, self.identity["training_frames"], cutoff)
+        self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff)
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
-        fit_normalization(self.model, [dataset.frames[i] for i in split.training])
+        training_frames = split.training
+        fit_normalization(self.model, Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames)))
         if initial is not None:
             self._start_from(initial)
         self.model.to(self.device)
@@ -216,11 +217,7 @@ class _Trainer:
 
     def _validate(self, training_loss: float) -> Row:
         result = evaluate(self.average, self.validation, device=str(self.device))
-        labels = collate(self.validation)
-        prediction = Prediction(
-            torch.from_numpy(result.energy), torch.empty(0), torch.from_numpy(result.forces), virial=None
-        )
-        loss = energy_force_loss(prediction, labels, self.training.energy_weight, self.training.force_weight).item()
+        loss = evaluation_loss(result, self.training.energy_weight, self.training.force_weight)
         if not math.isfinite(loss):
             raise TrainingError(
                 f"validation loss is {loss} at step {self.step}; lower training.learning_rate or set training.clip; "
