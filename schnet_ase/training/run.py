@@ -8,6 +8,7 @@ from pathlib import Path
 from schnet_ase.data import Dataset, read_dataset, split_training, stored_dataset
 from schnet_ase.data.frames import check_frames
 from schnet_ase.training.config import RunConfig
+from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.trainer import Report, TrainingResult, train
 
 STREAM_ABOVE = 256e6
@@ -33,16 +34,23 @@ def load_frames(file: str, config: RunConfig) -> Dataset:
 
 
 def train_from_config(
-    config: RunConfig, folder: Path, *, device: str = "cpu", report: Report = lambda step, row: None
+    config: RunConfig,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    processes: Processes = ALONE,
+    report: Report = lambda step, row: None,
 ) -> TrainingResult:
     """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise.
+
+    The other parameters are those of `train`.
 
     Raises
     ------
     DataError, TrainingError
         As `load_frames` and `train`.
     """
-    dataset = load_frames(config.data.file, config)
+    dataset = processes.agree(lambda: load_frames(config.data.file, config))
     n_frames = len(dataset.frames)
     split = split_training(n_frames, config.data.validation or max(1, n_frames // 10), config.seed)
-    return train(config, dataset, split, folder, device=device, report=report)
+    return train(config, dataset, split, folder, device=device, processes=processes, report=report)
