@@ -384,19 +384,27 @@ def calibrate(
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
 def train(config: Path, output: Path | None, data_root: Path | None, device: str) -> None:
-    """Train one model from the TOML file CONFIG; the same command resumes an interrupted training."""
+    """Train one model from the TOML file CONFIG; the same command resumes an interrupted training.
+
+    Started by torchrun, its processes train the model together.
+    """
     from schnet_ase.progress import Progress
     from schnet_ase.training import load_config, train_from_config
     from schnet_ase.training.history import Row, describe
+    from schnet_ase.training.processes import torchrun_processes
 
-    run = load_config(config, data_root)
-    folder = output or Path("runs") / run.name
-    with Progress(run.training.steps, run.name) as progress:
+    with torchrun_processes(device) as processes:
+        run = processes.agree(lambda: load_config(config, data_root))
+        folder = output or Path("runs") / run.name
+        if processes.rank:
+            train_from_config(run, folder, device=device, processes=processes)
+            return
+        with Progress(run.training.steps, run.name) as progress:
 
-        def report(step: int, row: Row | None) -> None:
-            progress.update(step - progress.done, "" if row is None else describe(row))
+            def report(step: int, row: Row | None) -> None:
+                progress.update(step - progress.done, "" if row is None else describe(row))
 
-        result = train_from_config(run, folder, device=device, report=report)
+            result = train_from_config(run, folder, device=device, processes=processes, report=report)
     _print_errors(f"validation of the best weights, step {result.best.step}", result.best.errors)
     print(f"wrote {result.path}, {folder}/metrics.csv, {folder}/learning_curve.png")
 
@@ -424,7 +432,11 @@ def crossval(
     from schnet_ase.training import FoldProgress, load_config
     from schnet_ase.training import crossval as run_crossval
     from schnet_ase.training.history import describe
+    from schnet_ase.training.processes import torchrun_processes
 
+    with torchrun_processes("cpu") as processes:
+        if processes.size > 1:
+            raise click.UsageError("crossval trains its folds side by side by itself; start it without torchrun")
     run = load_config(config, data_root)
     folder = output or Path("runs") / run.name
     done = [0] * run.folds

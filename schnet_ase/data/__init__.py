@@ -3,13 +3,16 @@
 from schnet_ase.data.frames import Dataset, Frame
 from schnet_ase.data.readers import read_dataset
 from schnet_ase.data.splits import CrossValidationSplit, TrainingSplit, split_folds, split_training
+from schnet_ase.data.store import StoredFrames, stored_dataset
 
 __all__ = [
     "CrossValidationSplit",
     "Dataset",
     "Frame",
+    "StoredFrames",
     "TrainingSplit",
     "read_dataset",
     "split_folds",
     "split_training",
+    "stored_dataset",
 ]

@@ -10,7 +10,7 @@ import sqlite3
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import ase.db
 import ase.io
@@ -24,7 +24,18 @@ from schnet_ase.files import sha256
 from schnet_ase.neighbors import Geometry
 
 EnergyUnit = Literal["eV", "kcal/mol", "Hartree"]
+FRAMES_AT_ONCE = 1000
+"""That are asked of an ASE database, which holds all that it is asked for in memory."""
 IN_EV: Mapping[EnergyUnit, float] = {"eV": 1.0, "kcal/mol": units.kcal / units.mol, "Hartree": units.Hartree}
+
+
+class OpenedFrames(NamedTuple):
+    """A file that is being read, frame by frame; the rest is as in `Dataset`."""
+
+    frames: Iterator[Frame]
+    source: str
+    sha256: str
+    units: str
 
 
 def read_dataset(
@@ -56,6 +67,18 @@ def read_dataset(
     DataError
         The file is missing or not of its format.
     """
+    opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
+    return Dataset(list(opened.frames), *opened[1:])
+
+
+def open_frames(
+    path: str | os.PathLike[str],
+    *,
+    energy_unit: EnergyUnit | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+) -> OpenedFrames:
+    """Begin to read a file; parameters and errors of `read_dataset`, some of the errors when a frame is asked for."""
     file = Path(path)
     if not file.is_file():
         raise DataError(f"{file}: no such file; expected reference data (.npz, .db, .extxyz, ...)")
@@ -64,15 +87,24 @@ def read_dataset(
     reader, default_unit, convention = _reader(file)
     unit = energy_unit or default_unit
     try:
-        frames = [_in_ev(frame, IN_EV[unit]) for frame in reader(file, energy_key, forces_key)]
-    except DataError:
-        raise
-    except Exception as error:  # ase.io's readers raise whatever their parser met
-        raise DataError(f"{file}: cannot be read as {convention} ({type(error).__name__}: {error})") from error
-    if not frames:
-        raise DataError(f"{file}: no frames; expected at least one")
+        digest = sha256(file)
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
     assumed = "as given" if energy_unit else f"assumed, as {convention} files have it"
-    return Dataset(frames, file.name, sha256(file), f"Å, {unit}, {unit}/Å ({assumed})")
+
+    def frames() -> Iterator[Frame]:
+        frame = None
+        try:
+            for frame in reader(file, energy_key, forces_key):
+                yield _in_ev(frame, IN_EV[unit])
+        except DataError:
+            raise
+        except Exception as error:  # ase.io's readers raise whatever their parser met
+            raise DataError(f"{file}: cannot be read as {convention} ({type(error).__name__}: {error})") from error
+        if frame is None:
+            raise DataError(f"{file}: no frames; expected at least one")
+
+    return OpenedFrames(frames(), file.name, digest, f"Å, {unit}, {unit}/Å ({assumed})")
 
 
 Reader = Callable[[Path, str | None, str | None], Iterator[Frame]]
@@ -120,13 +152,20 @@ def _read_db(file: Path, energy_key: str | None, forces_key: str | None) -> Iter
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
             raise DataError(f"{file}: not an ASE database (no table of systems)")
     with ase.db.connect(file) as database:
-        for index, row in enumerate(database.select()):
+        for index, row in enumerate(_rows(database)):
             # ISO17 keeps its labels as `total_energy` and `atomic_forces`, outside ASE's own columns.
             labels = {**row.key_value_pairs, **row.data}
             energy = labels.get(energy_key or "total_energy", row.get(energy_key or "energy"))
             forces = labels.get(forces_key or "atomic_forces", row.get(forces_key or "forces"))
             geometry = Geometry(row.numbers.astype(np.int64), row.positions, np.asarray(row.cell, float), row.pbc)
             yield Frame(geometry, _scalar(energy, file, index), None if forces is None else np.asarray(forces, float))
+
+
+def _rows(database: Any) -> Iterator[Any]:
+    last = 0
+    while rows := list(database.select(f"id>{last}", sort="id", limit=FRAMES_AT_ONCE)):
+        yield from rows
+        last = rows[-1].id
 
 
 def _read_ase(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:

@@ -38,6 +38,9 @@ class DataConfig:
     """Unit of the energies in the files; unset: the format's own (kcal/mol for .npz, eV else)."""
     energy_key: str | None = None
     forces_key: str | None = None
+    stream: bool | None = None
+    """Whether frames are read from disk when they are needed, for data larger than memory; the numbers are the same.
+    Unset: where the file is larger than 256 MB."""
     validation: int | None = Field(default=None, ge=1)
     """`train`: how many frames are for validation; unset: a tenth."""
     calibration: int = Field(default=50, ge=0)

@@ -24,7 +24,7 @@ from schnet_ase.forces import predict
 from schnet_ase.graph import build_graph, geometry
 from schnet_ase.metrics import Errors
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.training.batches import make_example
+from schnet_ase.training.batches import make_examples
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate
 from schnet_ase.training.trainer import TrainingResult, library_versions
@@ -139,12 +139,11 @@ def write_entry(
 def _evaluate(ensemble: StackedSchNet, dataset: Dataset, indices: list[int]) -> Evaluation | None:
     if not indices:
         return None
-    return evaluate(ensemble, [make_example(dataset.frames[i], ensemble.config.pair_cutoff) for i in indices])
+    return evaluate(ensemble, make_examples(dataset.frames, indices, ensemble.config.pair_cutoff))
 
 
 def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors:
-    examples = [make_example(dataset.frames[i], model.config.pair_cutoff) for i in indices]
-    return evaluate(model, examples).errors()
+    return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
 
 
 def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: CrossValidationSplit) -> TrainingData:
