@@ -60,6 +60,7 @@ def _calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _label_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
+        click.option("--exclude", type=click.Path(path_type=Path), help="List of molecules of QM9 to leave out."),
         click.option("--forces-key", help="Name of the forces, where it is not the format's own."),
         click.option("--energy-key", help="Name of the energies, where it is not the format's own."),
         click.option("--energy-unit", type=click.Choice(["eV", "kcal/mol", "Hartree"]), help="Default: the format's."),
@@ -312,6 +313,7 @@ def evaluate(
     energy_unit: Any,
     energy_key: str | None,
     forces_key: str | None,
+    exclude: Path | None,
     output: Path | None,
     device: str,
 ) -> None:
@@ -322,7 +324,7 @@ def evaluate(
     from schnet_ase.reliability import reliability
     from schnet_ase.training.evaluate import evaluate_dataset
 
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
+    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     members = locate_members(model)
     result = evaluate_dataset([m.model for m in members], dataset, device=device)
@@ -332,8 +334,8 @@ def evaluate(
     if len(names) > 1:
         _print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
     mean = result.mean()
-    picture = output or Path(f"{_stem(model)}-{data.name.split('.')[0]}.png")
-    title = f"{model} on {data.name}"
+    picture = output or Path(f"{_stem(model)}-{dataset.source.split('.')[0]}.png")
+    title = f"{model} on {dataset.source}"
     labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
     if len(names) > 1:
         card = find_card(model)
@@ -358,6 +360,7 @@ def calibrate(
     energy_unit: Any,
     energy_key: str | None,
     forces_key: str | None,
+    exclude: Path | None,
     device: str,
 ) -> None:
     """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
@@ -369,7 +372,7 @@ def calibrate(
     card = find_card(entry)
     if card is None:
         raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
+    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
@@ -406,6 +409,8 @@ def train(config: Path, output: Path | None, data_root: Path | None, device: str
 
             result = train_from_config(run, folder, device=device, processes=processes, report=report)
     _print_errors(f"validation of the best weights, step {result.best.step}", result.best.errors)
+    if result.test is not None:
+        _print_errors("test", result.test)
     print(f"wrote {result.path}, {folder}/metrics.csv, {folder}/learning_curve.png")
 
 
@@ -489,6 +494,28 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
     print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
     print(f"wrote {result.labels}, {result.audit}, {folder / 'learning.png'}")
     print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def data(context: click.Context) -> None:
+    """List the data sets that can be fetched by name."""
+    if context.invoked_subcommand is not None:
+        return
+    from schnet_ase.data.download import DATA_SETS
+
+    for name, data_set in DATA_SETS.items():
+        print(f"{name:20s} {data_set.description}; licence: {data_set.licence}")
+
+
+@data.command("get")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
+def data_get(name: str, folder: Path) -> None:
+    """Fetch the data set NAME and check it; the same command goes on with what is missing."""
+    from schnet_ase.data.download import get
+
+    print("\n".join(f"  {file}" for file in get(name, folder)))
 
 
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:

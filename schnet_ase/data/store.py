@@ -106,12 +106,13 @@ def stored_dataset(
     energy_unit: EnergyUnit | None = None,
     energy_key: str | None = None,
     forces_key: str | None = None,
+    exclude: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """What `read_dataset` reads, kept on disk: made at the first call for a file, found there later.
 
     Parameters
     ----------
-    path, energy_unit, energy_key, forces_key
+    path, energy_unit, energy_key, forces_key, exclude
         As `read_dataset`. All but ``.npz`` and gzipped files are read frame by frame.
     cutoff
         Of the pairs, Å; None: every pair.
@@ -132,7 +133,7 @@ def stored_dataset(
     OSError
         The disk is full or the folder not writable; no part of a store is left behind.
     """
-    opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
+    opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     cache = cache or cache_folder()
     # Everything that the arrays depend on.
     made_from = [FORMAT, opened.sha256, Path(path).suffixes, opened.units, energy_key, forces_key, cutoff]

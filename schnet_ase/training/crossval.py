@@ -22,7 +22,7 @@ from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed, write_entry
 from schnet_ase.training.history import Row
-from schnet_ase.training.run import load_frames
+from schnet_ase.training.run import load_frames, load_test, n_test
 from schnet_ase.training.trainer import BEST, Report, TrainingResult, train
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -99,8 +99,15 @@ def crossval(
         except CalibrationError as error:
             raise CalibrationError(f"{error}; or set data.calibration = 0 for an ensemble without one") from error
     dataset = load_frames(config.data.file, config)
-    test = None if config.data.test is None else load_frames(config.data.test, config)
-    split = split_folds(len(dataset.frames), config.folds, config.data.calibration, config.seed)
+    test = load_test(config, dataset)
+    split = split_folds(
+        len(dataset.frames),
+        config.folds,
+        config.data.calibration,
+        config.seed,
+        n_training=config.data.training,
+        n_test=n_test(config),
+    )
     if initial is not None:
         for k, fold in enumerate(split.folds):
             _check_initial(initial / fold_name(k) / BEST, dataset, fold)

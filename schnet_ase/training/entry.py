@@ -149,6 +149,7 @@ def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors
 def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: CrossValidationSplit) -> TrainingData:
     energies = [f.energy for f in dataset.frames if f.energy is not None]
     n_folds, n_calibration = len(split.folds), len(split.calibration)
+    n_folded = sum(len(fold.validation) for fold in split.folds)
     return TrainingData(
         description=config.data.description,
         file=dataset.source,
@@ -163,7 +164,7 @@ def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: 
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
         split=(
-            f"{n_folds} {split.rule} folds over {len(dataset.frames) - n_calibration} frames, "
+            f"{n_folds} {split.rule} folds over {n_folded} frames, "
             f"{n_calibration} kept for calibration, seed {config.seed}"
         ),
     )

@@ -23,6 +23,7 @@ from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
 from schnet_ase.files import sha256
+from schnet_ase.metrics import Errors
 from schnet_ase.model import SchNet
 from schnet_ase.training.batches import batch_indices, batch_to, collate, make_examples, same_shape
 from schnet_ase.training.config import RunConfig, TrainingConfig
@@ -58,6 +59,8 @@ class TrainingResult(NamedTuple):
     best: Row
     """Its validation."""
     history: list[Row]
+    test: Errors | None = None
+    """On frames that were for tests."""
 
 
 def train(
