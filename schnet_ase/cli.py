@@ -397,6 +397,7 @@ def crossval(
     workers: int | None,
 ) -> None:
     """Train an ensemble by cross-validation from CONFIG and register it; the same command resumes."""
+    from schnet_ase.errors import TrainingError
     from schnet_ase.progress import Progress
     from schnet_ase.registry import user_models
     from schnet_ase.training import FoldProgress, load_config
@@ -406,7 +407,7 @@ def crossval(
 
     with torchrun_processes("cpu") as processes:
         if processes.size > 1:
-            raise click.UsageError("crossval trains its folds side by side by itself; start it without torchrun")
+            raise TrainingError("crossval trains its folds side by side by itself; start it without torchrun")
     run = load_config(config, data_root)
     folder = output or Path("runs") / run.name
     done = [0] * run.folds

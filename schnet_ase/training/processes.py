@@ -20,7 +20,8 @@ from schnet_ase.errors import SchNetError, TrainingError
 from schnet_ase.neighbors import Integers
 
 T = TypeVar("T")
-_SECONDS_TO_SPEAK = 10.0  # that the first process gets to say what went wrong before the others leave
+_TO_SPEAK = timedelta(seconds=10)  # that the first process has to say what went wrong before the others leave
+_PATIENCE = timedelta(days=7)  # one may be storing its data while another waits; one that dies is noticed at once
 
 
 class Processes(NamedTuple):
@@ -141,16 +142,20 @@ def torchrun_processes(device: str) -> Iterator[Processes]:
         return
     # Gradients by what suits their device, all else, errors too, between CPUs.
     dist.init_process_group()
-    processes = Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
+    processes = Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
     try:
         processes.agree(lambda: _take_gpu(device))
         yield processes
-    except (SchNetError, OSError, KeyboardInterrupt) as error:
+    except KeyboardInterrupt as error:
+        if processes.rank == 0:
+            raise
+        raise SystemExit(130) from error
+    except (SchNetError, OSError) as error:
         if processes.rank == 0:
             raise
         with suppress(RuntimeError):  # the first is gone: it has spoken
-            dist.monitored_barrier(processes.control, timedelta(seconds=_SECONDS_TO_SPEAK))
-        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from error
+            dist.barrier(processes.control, async_op=True).wait(_TO_SPEAK)
+        raise SystemExit(2) from error
     dist.destroy_process_group()
 
 
