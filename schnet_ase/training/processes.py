@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -54,6 +54,10 @@ class Processes(NamedTuple):
         if self.size == 1:
             return [make()]
         return self._exchange(*_attempt(make))  # type: ignore[return-value]
+
+    def of_first(self, make: Callable[[], T]) -> T:
+        """The first process's ``make()``, which the others do not call; errors as `agree`."""
+        return self.gather(lambda: cast("T", make() if self.rank == 0 else None))[0]
 
     def share(self, items: Sequence[T] | Integers) -> slice:
         """Which of some items are this process's: the shares differ by one at most and keep the order."""

@@ -9,7 +9,8 @@ from schnet_ase.data import Dataset, read_dataset, split_training, stored_datase
 from schnet_ase.data.frames import check_frames
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.processes import ALONE, Processes
-from schnet_ase.training.trainer import Report, TrainingResult, train
+from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.trainer import Report, train
 
 STREAM_ABOVE = 256e6
 """Bytes of a file whose frames are not held in memory unless the configuration says so."""
