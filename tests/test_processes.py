@@ -26,7 +26,12 @@ TRAIN = TOML.replace("steps = 60", "steps = 30").replace('test = "test.extxyz"\n
 def torchrun(n, *arguments, **variables):
     """Start `n` processes on this machine."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **variables}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "benchmarks")]),
+        **variables,
+    }
     pipe = subprocess.PIPE
     return subprocess.Popen([str(a) for a in command], cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -81,7 +86,7 @@ def small_model(dtype):
 
 def labelled(n, kind):
     """Molecules of several sizes: a mean over force components is not one over the shares' means of them."""
-    from tests.frames import molecules
+    from _systems import molecules
 
     rng = np.random.default_rng(2)
     for frame in molecules(n, seed=3):

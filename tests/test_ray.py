@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,7 +95,7 @@ def fake(monkeypatch):
     return ray
 
 
-@pytest.mark.parametrize(("address", "where"), [(None, "on this machine"), ("10.0.0.1:6379", "at 10.0.0.1:6379")])
+@pytest.mark.parametrize(("address", "where"), [(None, "on this machine"), ("auto", "at auto")])
 def test_no_cluster(tmp_path, fake, address, where):
     def refuse(*arguments, **options):
         raise ConnectionError("Could not find any running Ray instance.\nMore of it.")
@@ -105,6 +106,16 @@ def test_no_cluster(tmp_path, fake, address, where):
     with pytest.raises(TrainingError, match=f"no Ray cluster {where} .*start one or correct --ray-address") as caught:
         ray_folds.train_on_ray([task], 1, 1, address, print)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_nobody_at_the_address(tmp_path, fake, scheme):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    fake.init = lambda *a, **k: pytest.fail("Ray would wait for it without end")
+    task = FoldTask(load_config(write_run(tmp_path, SMALL)), 0, None, tmp_path / "run", None, "cpu")
+    with pytest.raises(TrainingError, match=f"no Ray cluster at {scheme}127.0.0.1:{port} .*refused"):
+        ray_folds.train_on_ray([task], 1, 1, f"{scheme}127.0.0.1:{port}", print)
 
 
 def test_a_folder_that_the_machines_do_not_share(tmp_path, fake, monkeypatch):

@@ -40,7 +40,7 @@ class DataConfig:
     forces_key: str | None = None
     stream: bool | None = None
     """Whether frames are read from disk when they are needed, for data larger than memory; the numbers are the same.
-    Unset: where the file is larger than 256 MB."""
+    Unset: where the file is larger than 50 MB."""
     validation: int | None = Field(default=None, ge=1)
     """`train`: how many frames are for validation; unset: a tenth."""
     calibration: int = Field(default=50, ge=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ import torch
 from schnet_ase.errors import CheckpointError, TrainingError
 from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
 from schnet_ase.training.state import TrainingResult, read_result
+
+_SECONDS_TO_ANSWER = 10.0
 
 
 def train_on_ray(
@@ -107,10 +110,18 @@ def _connect(ray: Any, address: str | None, workers: int) -> None:
         if address is None:
             ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         else:
+            _knock(address)
             ray.init(address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
         where = "on this machine" if address is None else f"at {address}"
         raise TrainingError(f"no Ray cluster {where} ({_line(error)}); start one or correct --ray-address") from error
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError if nobody listens at ``host:port``, which Ray itself would wait for without end."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()
 
 
 def _line(error: BaseException) -> str:
