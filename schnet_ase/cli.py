@@ -422,6 +422,10 @@ def train(config: Path, output: Path | None, data_root: Path | None, device: str
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--initial", type=click.Path(path_type=Path), help="Run whose folds' weights to start from.")
 @click.option("--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core]")
+@click.option(
+    "--executor", default="processes", show_default=True, type=click.Choice(["processes", "ray"]), help="Of the folds."
+)
+@click.option("--ray-address", help="Ray cluster to train on.  [default: one on this machine]")
 def crossval(
     config: Path,
     output: Path | None,
@@ -430,8 +434,11 @@ def crossval(
     device: str,
     initial: Path | None,
     workers: int | None,
+    executor: Any,
+    ray_address: str | None,
 ) -> None:
     """Train an ensemble by cross-validation from CONFIG and register it; the same command resumes."""
+    from schnet_ase.errors import TrainingError
     from schnet_ase.progress import Progress
     from schnet_ase.registry import user_models
     from schnet_ase.training import FoldProgress, load_config
@@ -441,7 +448,7 @@ def crossval(
 
     with torchrun_processes("cpu") as processes:
         if processes.size > 1:
-            raise click.UsageError("crossval trains its folds side by side by itself; start it without torchrun")
+            raise TrainingError("crossval trains its folds side by side by itself; start it without torchrun")
     run = load_config(config, data_root)
     folder = output or Path("runs") / run.name
     done = [0] * run.folds
@@ -459,6 +466,8 @@ def crossval(
             initial=initial,
             device=device,
             workers=workers,
+            executor=executor,
+            ray_address=ray_address,
             command=shlex.join(["schnet-ase", *sys.argv[1:]]),
             report=report,
         )

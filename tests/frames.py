@@ -1,6 +1,5 @@
 """Small labelled data that the tests make themselves: rattled ethanol with EMT energies and forces."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,6 @@ from ase.build import molecule
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
-
-from schnet_ase.data import Frame
-from schnet_ase.neighbors import Geometry
 
 
 def labelled_ethanol(n_frames: int, seed: int = 0) -> list[Atoms]:
@@ -61,15 +57,3 @@ def write_run(folder: Path, toml: str = TOML) -> Path:
     config = folder / "run.toml"
     config.write_text(toml)
     return config
-
-
-def molecules(n_frames: int, seed: int = 0) -> Iterator[Frame]:
-    """Frames of the size of QM9's molecules, 9 to 27 atoms of four elements at random places; energies alone."""
-    rng = np.random.default_rng(seed)
-    for _ in range(n_frames):
-        n_atoms = int(rng.integers(9, 28))
-        numbers = rng.choice([1, 6, 7, 8], n_atoms, p=[0.5, 0.35, 0.05, 0.1])
-        sites = rng.choice(64, n_atoms, replace=False)  # of a grid, so that no two atoms meet
-        positions = 1.5 * np.stack(np.unravel_index(sites, (4, 4, 4)), axis=1) + rng.normal(0.0, 0.1, (n_atoms, 3))
-        energy = -13.6 * numbers.sum() + 0.1 * float(np.cos(positions).sum())
-        yield Frame(Geometry(numbers, positions, np.zeros((3, 3)), np.zeros(3, dtype=bool)), energy, None)

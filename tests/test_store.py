@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import ase.db
 import numpy as np
 import pytest
 import torch
+from _systems import molecules
 from ase import Atoms
 from ase.io import write
 
@@ -21,7 +23,7 @@ from schnet_ase.errors import DataError, StructureError
 from schnet_ase.neighbors import half, neighbor_list
 from schnet_ase.training import crossval, load_config, run, train_from_config
 from schnet_ase.training.batches import make_examples
-from tests.frames import labelled_ethanol, molecules, write_ethanol, write_run
+from tests.frames import labelled_ethanol, write_ethanol, write_run
 
 CUTOFF = 4.0
 
@@ -256,7 +258,7 @@ import numpy as np
 from schnet_ase.data import Dataset, StoredFrames, split_training
 from schnet_ase.data.store import write_store
 from schnet_ase.training import load_config, train
-from tests.frames import molecules
+from _systems import molecules
 
 folder = Path(sys.argv[1])
 config = load_config(folder / "run.toml")
@@ -292,6 +294,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path)],
         cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": "benchmarks"},
         capture_output=True,
         text=True,
         check=True,

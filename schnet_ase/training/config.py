@@ -44,7 +44,7 @@ class DataConfig:
     forces_key: str | None = None
     stream: bool | None = None
     """Whether frames are read from disk when they are needed, for data larger than memory; the numbers are the same.
-    Unset: where the file is larger than 256 MB."""
+    Unset: where the file is larger than 50 MB."""
     training: int | None = Field(default=None, ge=1)
     """How many frames to train on (`crossval`: shared by the folds); unset: all that are left."""
     validation: int | None = Field(default=None, ge=1)

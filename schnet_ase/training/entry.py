@@ -27,7 +27,7 @@ from schnet_ase.model import SchNet, StackedSchNet
 from schnet_ase.training.batches import make_examples
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate
-from schnet_ase.training.trainer import TrainingResult, library_versions
+from schnet_ase.training.state import TrainingResult, library_versions
 
 
 def fold_seed(config: RunConfig, k: int) -> int:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -20,7 +20,8 @@ from schnet_ase.errors import SchNetError, TrainingError
 from schnet_ase.neighbors import Integers
 
 T = TypeVar("T")
-_SECONDS_TO_SPEAK = 10.0  # that the first process gets to say what went wrong before the others leave
+_TO_SPEAK = timedelta(seconds=10)  # that the first process has to say what went wrong before the others leave
+_PATIENCE = timedelta(days=7)  # one may be storing its data while another waits; one that dies is noticed at once
 
 
 class Processes(NamedTuple):
@@ -53,6 +54,10 @@ class Processes(NamedTuple):
         if self.size == 1:
             return [make()]
         return self._exchange(*_attempt(make))  # type: ignore[return-value]
+
+    def of_first(self, make: Callable[[], T]) -> T:
+        """The first process's ``make()``, which the others do not call; errors as `agree`."""
+        return self.gather(lambda: cast("T", make() if self.rank == 0 else None))[0]
 
     def share(self, items: Sequence[T] | Integers) -> slice:
         """Which of some items are this process's: the shares differ by one at most and keep the order."""
@@ -141,16 +146,20 @@ def torchrun_processes(device: str) -> Iterator[Processes]:
         return
     # Gradients by what suits their device, all else, errors too, between CPUs.
     dist.init_process_group()
-    processes = Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
+    processes = Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
     try:
         processes.agree(lambda: _take_gpu(device))
         yield processes
-    except (SchNetError, OSError, KeyboardInterrupt) as error:
+    except KeyboardInterrupt as error:
+        if processes.rank == 0:
+            raise
+        raise SystemExit(130) from error
+    except (SchNetError, OSError) as error:
         if processes.rank == 0:
             raise
         with suppress(RuntimeError):  # the first is gone: it has spoken
-            dist.monitored_barrier(processes.control, timedelta(seconds=_SECONDS_TO_SPEAK))
-        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from error
+            dist.barrier(processes.control, async_op=True).wait(_TO_SPEAK)
+        raise SystemExit(2) from error
     dist.destroy_process_group()
 
 

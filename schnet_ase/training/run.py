@@ -11,9 +11,10 @@ from schnet_ase.data.readers import files_of
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import evaluate_dataset
 from schnet_ase.training.processes import ALONE, Processes
-from schnet_ase.training.trainer import Report, TrainingResult, train
+from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.trainer import Report, train
 
-STREAM_ABOVE = 256e6
+STREAM_ABOVE = 50e6
 """Bytes of a file whose frames are not held in memory unless the configuration says so."""
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from schnet_ase.checkpoint import Tensors, load_checkpoint, read_tensors, save_model, write_tensors
@@ -23,7 +21,6 @@ from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
 from schnet_ase.files import sha256
-from schnet_ase.metrics import Errors
 from schnet_ase.model import SchNet
 from schnet_ase.training.batches import batch_indices, batch_to, collate, make_examples, same_shape
 from schnet_ase.training.config import RunConfig, TrainingConfig
@@ -39,28 +36,22 @@ from schnet_ase.training.loss import (
 )
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.processes import ALONE, Processes
-from schnet_ase.training.state import differences, pack, unpack
+from schnet_ase.training.state import (
+    BEST,
+    STATE,
+    TrainingResult,
+    differences,
+    library_versions,
+    only_here,
+    pack,
+    read_result,
+    unpack,
+)
 
-BEST, STATE = "best.safetensors", "state.safetensors"
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute, a step saves about ten milliseconds
 SECONDS_BETWEEN_PICTURES = 30.0
-T = TypeVar("T")
 Report = Callable[[int, Row | None], None]
 """Told the steps done and, after a validation, its row."""
-
-
-class TrainingResult(NamedTuple):
-    """A finished training."""
-
-    model: SchNet
-    """The best model by validation loss."""
-    path: Path
-    """Its file."""
-    best: Row
-    """Its validation."""
-    history: list[Row]
-    test: Errors | None = None
-    """On frames that were for tests."""
 
 
 def train(
@@ -116,7 +107,7 @@ def train(
 
         def start() -> _Trainer:
             if processes.rank == 0:
-                stack.enter_context(_only_here(folder))
+                stack.enter_context(only_here(folder))
             return _Trainer(
                 config, dataset, split, folder, config.seed if seed is None else seed, initial, device, processes
             )
@@ -130,16 +121,6 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
         return config.learning_rate * 0.96 ** (step // 100_000)
     warmup = min(1.0, (step + 1) / (config.warmup + 1))
     return config.learning_rate * warmup * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
-
-
-@contextmanager
-def _only_here(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock").acquire(timeout=0):
-            yield
-    except Timeout as error:
-        raise TrainingError(f"{folder}: another process trains here; wait for it or choose another folder") from error
 
 
 class _Trainer:
@@ -209,7 +190,7 @@ class _Trainer:
                 losses.clear()
                 self._keep(row)
             report(self.step, row)
-        return self._of_first(self._result)
+        return self.processes.of_first(self._result)
 
     def _take(self, gradient_step: GradientStep) -> float:
         indices = batch_indices(self.step, len(self.examples), self.batch_size, self.seed)
@@ -291,8 +272,7 @@ class _Trainer:
 
     def _result(self) -> TrainingResult:
         draw_history(self.history, self.folder)
-        best = min(self.history, key=lambda r: r.validation_loss)
-        return TrainingResult(load_checkpoint(self.folder / BEST), self.folder / BEST, best, self.history)
+        return read_result(self.folder)
 
     def _state(self) -> Tensors:
         header = {"identity": self.identity, "step": self.step, "history": [r.to_json() for r in self.history]}
@@ -315,13 +295,8 @@ class _Trainer:
                     f"process {rank} of {self.processes.size} has other {', '.join(changed)}; "
                     "give all the same configuration and the same data"
                 )
-        self._restore(self._of_first(self._state))
+        self._restore(self.processes.of_first(self._state))
         self._reseed()
-
-    def _of_first(self, make: Callable[[], T]) -> T:
-        value = self.processes.gather(lambda: make() if self.processes.rank == 0 else None)[0]
-        assert value is not None
-        return value
 
     def _reseed(self) -> None:
         """Random numbers of its own for every process but the first, whose are stored: dropout differs between them."""
@@ -350,8 +325,3 @@ class _Trainer:
             return False
         losses = [r.validation_loss for r in self.history]
         return len(losses) - 1 - losses.index(min(losses)) >= self.training.patience
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what made a model, for its provenance."""
-    return {name: version(name) for name in ("schnet_ase", "torch", "ase", "numpy")}
