@@ -1,5 +1,6 @@
 """Folds on a Ray cluster: the entry that processes of this machine make, and every mistake in one line."""
 
+import dataclasses
 import importlib.util
 import json
 import socket
@@ -116,6 +117,18 @@ def test_nobody_at_the_address(tmp_path, fake, scheme):
     task = FoldTask(load_config(write_run(tmp_path, SMALL)), 0, None, tmp_path / "run", None, "cpu")
     with pytest.raises(TrainingError, match=f"no Ray cluster at {scheme}127.0.0.1:{port} .*refused"):
         ray_folds.train_on_ray([task], 1, 1, f"{scheme}127.0.0.1:{port}", print)
+
+
+def test_paths_are_absolute_where_tasks_run(tmp_path, monkeypatch):
+    config = load_config(write_run(tmp_path, SMALL))
+    monkeypatch.chdir(tmp_path)
+    for file, expected in (("ethanol.extxyz", str(tmp_path / "ethanol.extxyz")), ("qm9pack:", "qm9pack:")):
+        data = dataclasses.replace(config.data, file=file, exclude="excluded.txt")
+        task = FoldTask(dataclasses.replace(config, data=data), 0, None, Path("run"), Path("earlier"), "cpu")
+        task = ray_folds._everywhere(task)
+        assert task.config.data.file == expected
+        assert task.config.data.exclude == str(tmp_path / "excluded.txt")
+        assert (task.run, task.initial) == (tmp_path / "run", tmp_path / "earlier")
 
 
 def test_a_folder_that_the_machines_do_not_share(tmp_path, fake, monkeypatch):

@@ -98,7 +98,7 @@ def test_examples_are_those_in_memory(mixed, cutoff):
 
 def test_many_frames_of_an_ase_database(tmp_path, monkeypatch):
     """More than are asked for at once, and ids that were deleted."""
-    monkeypatch.setattr("schnet_ase.data.readers.FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr("schnet_ase.data.ase_files.FRAMES_AT_ONCE", 7)
     monkeypatch.setattr(store, "_CHUNK", 4)
     with ase.db.connect(tmp_path / "a.db") as database:
         for atoms in labelled_ethanol(23):

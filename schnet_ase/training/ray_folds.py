@@ -85,7 +85,11 @@ def check_ray() -> tuple[Any, Any]:
 
 def _everywhere(task: FoldTask) -> FoldTask:
     """The same with absolute paths: a task runs in another folder."""
-    data = replace(task.config.data, file=str(Path(task.config.data.file).resolve()))
+    data = task.config.data
+    if Path(data.file).exists():  # and is no package, which has a name and no path
+        data = replace(data, file=str(Path(data.file).resolve()))
+    if data.exclude is not None:
+        data = replace(data, exclude=str(Path(data.exclude).resolve()))
     initial = None if task.initial is None else task.initial.resolve()
     return task._replace(config=replace(task.config, data=data), run=task.run.resolve(), initial=initial)
 
