@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
+
+from schnet_ase.data import Frame
+from schnet_ase.neighbors import Geometry
 
 WATER_DENSITY = 0.997  # g/cm³, at 298 K and 1 bar
 SIDE = 4  # molecules along an edge of the smallest box
@@ -78,3 +83,15 @@ def labelled_frames(name: str, n_frames: int) -> list[Atoms]:
         energy, forces = rng.normal(), rng.normal(size=(len(atoms), 3))
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
     return frames
+
+
+def molecules(n_frames: int, seed: int = 0) -> Iterator[Frame]:
+    """Frames of the size of QM9's molecules, 9 to 27 atoms of four elements at random places; energies alone."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n_frames):
+        n_atoms = int(rng.integers(9, 28))
+        numbers = rng.choice([1, 6, 7, 8], n_atoms, p=[0.5, 0.35, 0.05, 0.1])
+        sites = rng.choice(64, n_atoms, replace=False)  # of a grid, so that no two atoms meet
+        positions = 1.5 * np.stack(np.unravel_index(sites, (4, 4, 4)), axis=1) + rng.normal(0.0, 0.1, (n_atoms, 3))
+        energy = -13.6 * float(numbers.sum()) + 0.1 * float(np.cos(positions).sum())
+        yield Frame(Geometry(numbers, positions, np.zeros((3, 3)), np.zeros(3, dtype=bool)), energy, None)

@@ -91,7 +91,7 @@ def main() -> None:
     left.axline((0, 0), slope=1, color="0.5", lw=0.8)
     left.set(xlabel="force, reference (eV/Å)", ylabel="force, ensemble (eV/Å)", title=f"MAE {mae:.1f} meV/Å")
     right.loglog(half_width, error, ".", ms=3, color="tab:purple")
-    right.axline((0.01, 0.01), slope=1, color="0.5", lw=0.8)
+    right.plot([half_width.min(), half_width.max()], [half_width.min(), half_width.max()], color="0.5", lw=0.8)
     right.set(
         xlabel="forces_uncertainty (eV/Å)", ylabel="error (eV/Å)", title=f"{coverage:.0%} below the line, 90 % promised"
     )

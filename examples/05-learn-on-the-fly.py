@@ -98,7 +98,7 @@ def main() -> None:
         start=str(start),
         reference=ReferenceConfig("tblite.ase.TBLite", {"method": "GFN2-xTB", "verbosity": 0}, "GFN2-xTB"),
         dynamics=DynamicsConfig(temperature=500, quiet=10),
-        flags=FlagConfig(threshold=(0.2, 2.0), labels=15),
+        flags=FlagConfig(threshold=(0.2, 2.0), labels=15, explore=2000),
         model=replace(SchNetConfig.md(), n_features=64),
         training=TrainingConfig(steps=arguments.steps, validate_every=100, **rates),
         retraining=TrainingConfig(steps=max(1, arguments.steps // 3), validate_every=100, warmup=100, **rates),

@@ -60,6 +60,7 @@ def _calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _label_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
+        click.option("--exclude", type=click.Path(path_type=Path), help="List of molecules of QM9 to leave out."),
         click.option("--forces-key", help="Name of the forces, where it is not the format's own."),
         click.option("--energy-key", help="Name of the energies, where it is not the format's own."),
         click.option("--energy-unit", type=click.Choice(["eV", "kcal/mol", "Hartree"]), help="Default: the format's."),
@@ -312,6 +313,7 @@ def evaluate(
     energy_unit: Any,
     energy_key: str | None,
     forces_key: str | None,
+    exclude: Path | None,
     output: Path | None,
     device: str,
 ) -> None:
@@ -322,7 +324,7 @@ def evaluate(
     from schnet_ase.reliability import reliability
     from schnet_ase.training.evaluate import evaluate_dataset
 
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
+    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     members = locate_members(model)
     result = evaluate_dataset([m.model for m in members], dataset, device=device)
@@ -332,8 +334,8 @@ def evaluate(
     if len(names) > 1:
         _print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
     mean = result.mean()
-    picture = output or Path(f"{_stem(model)}-{data.name.split('.')[0]}.png")
-    title = f"{model} on {data.name}"
+    picture = output or Path(f"{_stem(model)}-{dataset.source.split('.')[0]}.png")
+    title = f"{model} on {dataset.source}"
     labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
     if len(names) > 1:
         card = find_card(model)
@@ -358,6 +360,7 @@ def calibrate(
     energy_unit: Any,
     energy_key: str | None,
     forces_key: str | None,
+    exclude: Path | None,
     device: str,
 ) -> None:
     """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
@@ -369,7 +372,7 @@ def calibrate(
     card = find_card(entry)
     if card is None:
         raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key)
+    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
@@ -384,20 +387,30 @@ def calibrate(
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
 def train(config: Path, output: Path | None, data_root: Path | None, device: str) -> None:
-    """Train one model from the TOML file CONFIG; the same command resumes an interrupted training."""
+    """Train one model from the TOML file CONFIG; the same command resumes an interrupted training.
+
+    Started by torchrun, its processes train the model together.
+    """
     from schnet_ase.progress import Progress
     from schnet_ase.training import load_config, train_from_config
     from schnet_ase.training.history import Row, describe
+    from schnet_ase.training.processes import torchrun_processes
 
-    run = load_config(config, data_root)
-    folder = output or Path("runs") / run.name
-    with Progress(run.training.steps, run.name) as progress:
+    with torchrun_processes(device) as processes:
+        run = processes.agree(lambda: load_config(config, data_root))
+        folder = output or Path("runs") / run.name
+        if processes.rank:
+            train_from_config(run, folder, device=device, processes=processes)
+            return
+        with Progress(run.training.steps, run.name) as progress:
 
-        def report(step: int, row: Row | None) -> None:
-            progress.update(step - progress.done, "" if row is None else describe(row))
+            def report(step: int, row: Row | None) -> None:
+                progress.update(step - progress.done, "" if row is None else describe(row))
 
-        result = train_from_config(run, folder, device=device, report=report)
+            result = train_from_config(run, folder, device=device, processes=processes, report=report)
     _print_errors(f"validation of the best weights, step {result.best.step}", result.best.errors)
+    if result.test is not None:
+        _print_errors("test", result.test)
     print(f"wrote {result.path}, {folder}/metrics.csv, {folder}/learning_curve.png")
 
 
@@ -409,6 +422,10 @@ def train(config: Path, output: Path | None, data_root: Path | None, device: str
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--initial", type=click.Path(path_type=Path), help="Run whose folds' weights to start from.")
 @click.option("--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core]")
+@click.option(
+    "--executor", default="processes", show_default=True, type=click.Choice(["processes", "ray"]), help="Of the folds."
+)
+@click.option("--ray-address", help="Ray cluster to train on.  [default: one on this machine]")
 def crossval(
     config: Path,
     output: Path | None,
@@ -417,14 +434,21 @@ def crossval(
     device: str,
     initial: Path | None,
     workers: int | None,
+    executor: Any,
+    ray_address: str | None,
 ) -> None:
     """Train an ensemble by cross-validation from CONFIG and register it; the same command resumes."""
+    from schnet_ase.errors import TrainingError
     from schnet_ase.progress import Progress
     from schnet_ase.registry import user_models
     from schnet_ase.training import FoldProgress, load_config
     from schnet_ase.training import crossval as run_crossval
     from schnet_ase.training.history import describe
+    from schnet_ase.training.processes import torchrun_processes
 
+    with torchrun_processes("cpu") as processes:
+        if processes.size > 1:
+            raise TrainingError("crossval trains its folds side by side by itself; start it without torchrun")
     run = load_config(config, data_root)
     folder = output or Path("runs") / run.name
     done = [0] * run.folds
@@ -442,6 +466,8 @@ def crossval(
             initial=initial,
             device=device,
             workers=workers,
+            executor=executor,
+            ray_address=ray_address,
             command=shlex.join(["schnet-ase", *sys.argv[1:]]),
             report=report,
         )
@@ -477,6 +503,28 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
     print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
     print(f"wrote {result.labels}, {result.audit}, {folder / 'learning.png'}")
     print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def data(context: click.Context) -> None:
+    """List the data sets that can be fetched by name."""
+    if context.invoked_subcommand is not None:
+        return
+    from schnet_ase.data.download import DATA_SETS
+
+    for name, data_set in DATA_SETS.items():
+        print(f"{name:20s} {data_set.description}; licence: {data_set.licence}")
+
+
+@data.command("get")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
+def data_get(name: str, folder: Path) -> None:
+    """Fetch the data set NAME and check it; the same command goes on with what is missing."""
+    from schnet_ase.data.download import get
+
+    print("\n".join(f"  {file}" for file in get(name, folder)))
 
 
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:

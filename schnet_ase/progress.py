@@ -18,14 +18,14 @@ class Progress:
     Parameters
     ----------
     total
-        Units of work in all.
+        Units of work in all; None: not known.
     description
         What is being done.
     unit
         Name of a unit. ``"B"``, bytes, are shown as k and M.
     """
 
-    def __init__(self, total: int, description: str, unit: str = "step") -> None:
+    def __init__(self, total: int | None, description: str, unit: str = "step") -> None:
         self.total, self.description, self.unit = total, description, unit
         self.done = 0
         self._last_line, self._last_done = time.monotonic(), 0
@@ -48,13 +48,18 @@ class Progress:
         if now - self._last_line >= SECONDS_BETWEEN_LINES:
             rate = (self.done - self._last_done) / (now - self._last_line)
             self._last_line, self._last_done = now, self.done
-            left = tqdm.format_interval((self.total - self.done) / rate) if rate > 1.0 else "?"
-            amount = f"{self.done}/{self.total} {self.unit}s, {rate:.1f}/s"
-            if self.unit == "B":
-                done, of, per_second = (tqdm.format_sizeof(n) for n in (self.done, self.total, rate))
-                amount = f"{done}B/{of}B, {per_second}B/s"
-            line = f"{self.description}: {amount}, {left} left"
+            show = self._show
+            amount = show(self.done) if self.total is None else f"{show(self.done)}/{show(self.total)}"
+            line = f"{self.description}: {amount}{'' if self.unit == 'B' else f' {self.unit}s'}, {show(rate)}/s"
+            if self.total is not None:
+                left = tqdm.format_interval((self.total - self.done) / rate) if rate > 1.0 else "?"
+                line = f"{line}, {left} left"
             print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
+
+    def _show(self, amount: float) -> str:
+        if self.unit == "B":
+            return f"{tqdm.format_sizeof(amount)}B"
+        return str(amount) if isinstance(amount, int) else f"{amount:.1f}"
 
     def print(self, line: str) -> None:
         """A line on standard output, above the bar where there is one."""

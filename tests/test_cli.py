@@ -302,8 +302,27 @@ def test_train_and_its_model(here, run):
     config = write_run(here)
     status, out, _ = run("train", config)
     assert status == 0
+    assert "test (8 frames)" in out
     assert "runs/ethanol-emt/best.safetensors" in out
     assert run("md", "runs/ethanol-emt/best.safetensors", "ethanol.extxyz", "--steps", 2)[0] == 0
+
+
+def test_evaluate_without_molecules_of_qm9(here, run, mistake):
+    (here / "raw").mkdir()
+    for number in (1, 3, 4):
+        atoms = molecule("CH3CH2OH")
+        lines = [
+            f"{s}\t{x:.6f}\t{y:.6f}\t{z:.6f}\t0." for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
+        ]
+        scalars = "\t".join(["0."] * 10 + ["-1.5"] * 4 + ["0."])
+        text = "\n".join([str(len(lines)), f"gdb {number}\t{scalars}\t", *lines, "1.\t2.", "C\tC\t", "I\tI"]) + "\n"
+        (here / "raw" / f"dsgdb9nsd_{number:06d}.xyz").write_text(text)
+    (here / "uncharacterized.txt").write_text("3\n")
+    assert "3 frames; Å, Hartree" in run("evaluate", "ethanol-emt", "raw")[1]
+    assert "2 frames" in run("evaluate", "ethanol-emt", "raw", "--exclude", "uncharacterized.txt")[1]
+    assert (here / "ethanol-emt-raw.png").exists()
+    write_ethanol(here / "test.extxyz", 4)
+    assert "QM9" in mistake("evaluate", "ethanol-emt", "test.extxyz", "--exclude", "uncharacterized.txt")
 
 
 def test_crossval(here, run):
@@ -411,3 +430,10 @@ def test_learn_without_its_reference(here, mistake):
     write_ethanol(here / "start.extxyz", 45)
     (here / "learn.toml").write_text(LEARN.replace("ase.calculators.emt.EMT", "no_such_code.DFT"))
     assert "reference.calculator is 'no_such_code.DFT', which cannot be imported" in mistake("learn", "learn.toml")
+
+
+def test_data(run, mistake, tmp_path):
+    status, out, _ = run("data")
+    assert status == 0
+    assert "iso17" in out
+    assert "md18 is not a data set" in mistake("data", "get", "md18", "--folder", tmp_path)

@@ -65,12 +65,30 @@ def test_data_root(tmp_path):
         ('file = "ethanol.extxyz"', "", "data.file is missing"),
         ('"test.extxyz"', '"nowhere.extxyz"', "data.test is 'nowhere.extxyz'"),
         ("[model]", "energy_unit = 'Rydberg'\n[model]", "data.energy_unit is 'Rydberg'"),
+        ('test = "test.extxyz"', "test = 0", "data.test"),
+        ('test = "test.extxyz"', "test = 2.5", "data.test"),
+        ("[model]", "training = 0\n[model]", "data.training is 0"),
+        ("[model]", "exclude = 'uncharacterized.txt'\n[model]", "data.exclude is 'uncharacterized.txt'"),
         ("seed = 3", "seed = 2026-11-23", "seed is"),
     ],
 )
 def test_mistakes_name_the_key(tmp_path, old, new, key):
     assert old in TOML
     assert key in refused(tmp_path, TOML.replace(old, new))
+
+
+def test_qm9(tmp_path):
+    (tmp_path / "uncharacterized.txt").write_text("58\n")
+    toml = TOML.replace('"ethanol.extxyz"', '"qm9pack:"\nexclude = "uncharacterized.txt"\ntraining = 50_000')
+    data = load_config(write_run(tmp_path, toml.replace('"test.extxyz"', "10_000"))).data
+    assert (data.file, data.training, data.test) == ("qm9pack:", 50_000, 10_000)
+    assert data.exclude == str(tmp_path / "uncharacterized.txt")
+
+
+def test_folder_of_raw_files(tmp_path):
+    (tmp_path / "dsgdb9nsd").mkdir()
+    config = load_config(write_run(tmp_path, TOML.replace("ethanol.extxyz", "dsgdb9nsd")))
+    assert config.data.file == str(tmp_path / "dsgdb9nsd")
 
 
 def test_nothing_to_fit(tmp_path):

@@ -10,11 +10,12 @@ import torch
 from schnet_ase import SchNetEnsembleCalculator, list_models, load_model
 from schnet_ase.card import read_card
 from schnet_ase.checkpoint import read_provenance
+from schnet_ase.data import held_out
 from schnet_ase.errors import CalibrationError, RegistryError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.training import crossval, load_config
 from schnet_ase.training.entry import relax
-from tests.frames import labelled_ethanol, write_run
+from tests.frames import TOML, labelled_ethanol, write_run
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,20 @@ def test_frames_of_the_folds(finished):
         assert training | own | calibration == set(range(40))
         validation += p["validation_frames"]
     assert sorted(validation) == sorted(set(range(40)) - calibration), "every frame is validated on once"
+
+
+def test_frames_of_the_same_file_for_tests(tmp_path):
+    toml = TOML.replace('test = "test.extxyz"', "test = 7\ntraining = 15").replace("steps = 60", "steps = 10")
+    config = load_config(write_run(tmp_path, toml))
+    card = crossval(config, tmp_path / "run", tmp_path / "models", workers=1)
+    assert card.metrics.test.n_frames == 7
+    assert "4 random folds over 15 frames, 10 kept for calibration" in card.data.split
+    tested, validated = set(held_out(40, 7, config.seed).tolist()), []
+    for member in card.members:
+        p = read_provenance(card.path / member.file)
+        assert not tested & {*p["training_frames"], *p["validation_frames"], *p["calibration_frames"]}
+        validated += p["validation_frames"]
+    assert len(set(validated)) == len(validated) == 15
 
 
 def test_card(finished):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import hashlib
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import ase.db
 import ase.io
+import ase.io.jsonio
 import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db.core import bytes_to_object
 
 from schnet_ase.data import Dataset, read_dataset
 from schnet_ase.data.frames import check_frames
@@ -79,6 +82,16 @@ def save_iso17(file: Path, arrays: dict[str, np.ndarray]) -> Path:
     return file
 
 
+def as_written_in_2017(file: Path) -> Path:
+    """A database as ASE wrote it when ISO17 was published: `data` as JSON, not yet binary."""
+    with contextlib.closing(sqlite3.connect(file)) as connection, connection:
+        rows = connection.execute("SELECT id, data FROM systems").fetchall()
+        encoded = [(ase.io.jsonio.encode(bytes_to_object(data)), number) for number, data in rows]
+        connection.executemany("UPDATE systems SET data = ? WHERE id = ?", encoded)
+        connection.execute("UPDATE information SET value = '6' WHERE name = 'version'")
+    return file
+
+
 def labels(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     assert all(type(f.energy) is float for f in dataset.frames)
     assert all(f.forces is not None and f.forces.dtype == np.float64 for f in dataset.frames)
@@ -135,6 +148,13 @@ def test_npz(tmp_path: Path, arrays: dict[str, np.ndarray], layout: Callable[...
 
 def test_md17_energies_without_a_second_axis(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     assert_read(read_dataset(save_md17(tmp_path / "a.npz", arrays, E=arrays["E"])), arrays, KCAL_PER_MOL)
+
+
+def test_md17_as_published(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    # What quantum-machine.org's files hold beside the numbers: text, as bytes or str, of no dimension.
+    words = {"type": "d", "name": "ethanol", "theory": np.bytes_("PBE+vdW-TS"), "md5": "8b0b1b2fd9eb2d1b3"}
+    small = {"z": NUMBERS.astype(np.uint8), **{key: np.array(word) for key, word in words.items()}}
+    assert_read(read_dataset(save_md17(tmp_path / "md17_ethanol.npz", arrays, **small)), arrays, KCAL_PER_MOL)
 
 
 def test_npz_dtypes_of_the_published_files(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -233,6 +253,45 @@ def test_db_with_ases_own_labels(tmp_path: Path, arrays: dict[str, np.ndarray], 
 
 def test_db_with_iso17_labels(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     assert_read(read_dataset(save_iso17(tmp_path / "iso17.db", arrays)), arrays, 1.0)
+
+
+@pytest.mark.parametrize("name", ["reference", "reference_eq", "test_within", "test_other", "test_eq"])
+def test_iso17_as_published(tmp_path: Path, arrays: dict[str, np.ndarray], name: str) -> None:
+    file = as_written_in_2017(save_iso17(tmp_path / f"{name}.db", arrays))
+    before = file.read_bytes()
+    assert b"atomic_forces" in before
+    assert_read(read_dataset(file), arrays, 1.0)
+    assert file.read_bytes() == before
+
+
+def test_db_of_more_frames_than_are_asked_for_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("schnet_ase.data.ase_files.FRAMES_AT_ONCE", 3)
+    rng = np.random.default_rng(0)
+    energies = rng.normal(size=10)
+    with ase.db.connect(tmp_path / "a.db") as database:
+        for energy in energies:
+            database.write(Atoms("H"), total_energy=energy)
+        database.delete([2, 3, 4, 5, 9])
+    dataset = read_dataset(tmp_path / "a.db")
+    assert [f.energy for f in dataset.frames] == energies[[0, 5, 6, 7, 9]].tolist()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", ["extxyz", "db", "npz", "traj"])
+def test_arrays_may_become_tensors(
+    tmp_path: Path, arrays: dict[str, np.ndarray], frames: list[Atoms], suffix: str
+) -> None:
+    file = tmp_path / f"a.{suffix}"
+    if suffix == "npz":
+        save_rmd17(file, arrays)
+    elif suffix == "db":
+        save_iso17(file, arrays)
+    else:
+        ase.io.write(file, frames)
+    for frame in read_dataset(file).frames:
+        assert frame.forces is not None
+        for array in (frame.geometry.numbers, frame.geometry.positions, frame.geometry.cell, frame.forces):
+            assert array.flags.writeable
 
 
 def test_db_with_both_labels_as_data(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schnet_ase.data import split_folds, split_training
+from schnet_ase.data import held_out, split_folds, split_training
 from schnet_ase.errors import DataError
 
 SEEDS = st.integers(0, 2**32)
@@ -53,6 +53,52 @@ def test_folds(data: st.DataObject, n_frames: int, seed: int) -> None:
     assert sorted(validated) == sorted(rest), "a frame is validated on by no fold, or by two"
     sizes = [len(fold.validation) for fold in split.folds]
     assert max(sizes) - min(sizes) <= 1
+
+
+@QUICK
+@given(data=st.data(), n_frames=st.integers(6, 300), seed=SEEDS)
+def test_frames_for_tests_are_in_no_other_set(data: st.DataObject, n_frames: int, seed: int) -> None:
+    n_test = data.draw(st.integers(0, n_frames - 4))
+    n_validation = data.draw(st.integers(1, n_frames - n_test - 2))
+    n_training = data.draw(st.none() | st.integers(2, n_frames - n_test - n_validation))
+    split = split_training(n_frames, n_validation, seed, n_training=n_training, n_test=n_test)
+    test, training, validation = as_sets(held_out(n_frames, n_test, seed), *split)
+    assert not test & training
+    assert not test & validation
+    assert not training & validation
+    sizes = (n_test, n_training or n_frames - n_test - n_validation, n_validation)
+    assert (len(test), len(training), len(validation)) == sizes
+    folds = split_folds(n_frames, 2, n_validation, seed, n_training=n_training, n_test=n_test)
+    (calibration,) = as_sets(folds.calibration)
+    folded = set(folds.folds[0].validation) | set(folds.folds[1].validation)
+    assert not test & (calibration | folded)
+    assert (len(calibration), len(folded)) == (n_validation, sizes[1])
+
+
+def test_frames_for_tests_are_drawn_from_all() -> None:
+    counts = np.zeros(20)
+    for seed in range(2000):
+        counts[held_out(20, 5, seed)] += 1
+    # Binomial, 2000 draws of probability 1/4: a standard deviation of 19.
+    assert np.abs(counts - 500).max() < 5 * 19.4
+
+
+@pytest.mark.parametrize(("n_training", "n_test"), [(9, 0), (5, 4), (None, 9), (None, 8)])
+def test_more_frames_than_there_are(n_training: int | None, n_test: int) -> None:
+    with pytest.raises(DataError, match="validation = 2 of 10 frames.*; expected"):
+        split_training(10, 2, 0, n_training=n_training, n_test=n_test)
+
+
+@pytest.mark.parametrize(("n_training", "n_test"), [(9, 0), (5, 4), (1, 0), (None, 8)])
+def test_folds_of_more_frames_than_there_are(n_training: int | None, n_test: int) -> None:
+    with pytest.raises(DataError, match="10 frames"):
+        split_folds(10, 2, 2, 0, n_training=n_training, n_test=n_test)
+
+
+@pytest.mark.parametrize("n_test", [-1, 10])
+def test_nothing_left_but_tests(n_test: int) -> None:
+    with pytest.raises(DataError, match=f"test = {n_test} of 10 frames"):
+        held_out(10, n_test, 0)
 
 
 @QUICK

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from schnet_ase import SchNet, SchNetConfig, load_model
+from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, load_model
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import Frame, split_training
+from schnet_ase.data import Frame, held_out, split_training
 from schnet_ase.errors import DataError, TrainingError
 from schnet_ase.graph import geometry
 from schnet_ase.neighbors import Geometry
@@ -63,6 +63,32 @@ def test_it_learns(tmp_path, energy_weight, force_weight, steps):
     config = configured(tmp_path, steps=steps, energy_weight=energy_weight, force_weight=force_weight)
     result = train_from_config(config, tmp_path / "run")
     assert result.history[-1].training_loss < 0.25 * result.history[0].training_loss
+
+
+def test_frames_of_the_same_file_for_tests(tmp_path):
+    config = configured(tmp_path, steps=20)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, training=20, validation=6, test=9))
+    result = train_from_config(config, tmp_path / "run")
+    provenance = read_provenance(result.path)
+    training, validation = set(provenance["training_frames"]), set(provenance["validation_frames"])
+    assert (len(training), len(validation)) == (20, 6)
+    tested = set(held_out(40, 9, config.seed).tolist())
+    assert not tested & (training | validation)
+    # The errors are those of the calculator on just these frames.
+    labelled = labelled_ethanol(40)
+    differences = []
+    for k in sorted(tested):
+        atoms = labelled[k].copy()
+        atoms.calc = SchNetCalculator(result.model, dtype="float64", engine="autograd")
+        differences.append(atoms.get_potential_energy() - labelled[k].get_potential_energy())
+    assert result.test.n_frames == 9
+    assert result.test.energy_mae == pytest.approx(np.abs(differences).mean(), rel=1e-4)
+
+
+def test_no_frames_for_tests(tmp_path):
+    config = configured(tmp_path, steps=10)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, test=None))
+    assert train_from_config(config, tmp_path / "run").test is None
 
 
 def test_files_of_a_run(tmp_path):

@@ -2,14 +2,18 @@
 
 from schnet_ase.data.frames import Dataset, Frame
 from schnet_ase.data.readers import read_dataset
-from schnet_ase.data.splits import CrossValidationSplit, TrainingSplit, split_folds, split_training
+from schnet_ase.data.splits import CrossValidationSplit, TrainingSplit, held_out, split_folds, split_training
+from schnet_ase.data.store import StoredFrames, stored_dataset
 
 __all__ = [
     "CrossValidationSplit",
     "Dataset",
     "Frame",
+    "StoredFrames",
     "TrainingSplit",
+    "held_out",
     "read_dataset",
     "split_folds",
     "split_training",
+    "stored_dataset",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,8 @@ class Frame(NamedTuple):
 class Dataset(NamedTuple):
     """Frames of one file."""
 
-    frames: list[Frame]
+    frames: Sequence[Frame]
+    """A list, or read from disk when asked for: see `read_dataset` and `stored_dataset`."""
     source: str
     """The file's name."""
     sha256: str
@@ -41,10 +42,18 @@ class Dataset(NamedTuple):
     @property
     def elements(self) -> tuple[int, ...]:
         """The atomic numbers that occur, ascending."""
-        return tuple(int(z) for z in np.unique(np.concatenate([f.geometry.numbers for f in self.frames])))
+        return elements_of(self.frames)
 
 
-def check_frames(frames: Sequence[Frame], source: str, *, energies: bool, forces: bool) -> None:
+def elements_of(frames: Iterable[Frame]) -> tuple[int, ...]:
+    """The atomic numbers that occur in some frames, ascending."""
+    found: set[int] = set()
+    for frame in frames:
+        found.update(frame.geometry.numbers.tolist())
+    return tuple(sorted(found))
+
+
+def check_frames(frames: Iterable[Frame], source: str, *, energies: bool, forces: bool) -> None:
     """Refuse labels nothing should be fitted to.
 
     Parameters
@@ -62,9 +71,15 @@ def check_frames(frames: Sequence[Frame], source: str, *, energies: bool, forces
         No frames; no atoms; positions or labels that are missing, NaN or of the wrong shape; forces of several atoms
         that are all zero, or energies that are zero in every frame. The message names the frame, counted from 0.
     """
-    if not frames:
-        raise DataError(f"{source}: no frames; expected at least one")
+    for _ in checked_frames(frames, source, energies=energies, forces=forces):
+        pass
+
+
+def checked_frames(frames: Iterable[Frame], source: str, *, energies: bool, forces: bool) -> Iterator[Frame]:
+    """The same frames, each checked as it passes; parameters and errors of `check_frames`."""
+    n_frames, any_energy = 0, False
     for index, frame in enumerate(frames):
+        n_frames, any_energy = index + 1, any_energy or bool(frame.energy)
         n_atoms = len(frame.geometry.numbers)
         where = f"{source}: frame {index}"
         if n_atoms == 0:
@@ -87,5 +102,8 @@ def check_frames(frames: Sequence[Frame], source: str, *, energies: bool, forces
                 raise DataError(f"{where} has NaN or infinite forces; remove it")
             if n_atoms > 1 and not frame.forces.any():
                 raise DataError(f"{where} has forces that are all zero: labels were not written; remove the frame")
-    if energies and not any(frame.energy for frame in frames):
+        yield frame
+    if not n_frames:
+        raise DataError(f"{source}: no frames; expected at least one")
+    if energies and not any_energy:
         raise DataError(f"{source}: frame 0 and all others have energy zero: labels were not written")

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import io
 import os
-import sqlite3
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import ase.db
-import ase.io
-import numpy as np
-from ase import Atoms, units
-from numpy.typing import NDArray
+from ase import units
 
+from schnet_ase.data import qm9
+from schnet_ase.data.ase_files import read_ase, read_db
 from schnet_ase.data.frames import Dataset, Frame
+from schnet_ase.data.npz import read_npz
 from schnet_ase.errors import DataError
 from schnet_ase.files import sha256
-from schnet_ase.neighbors import Geometry
 
 EnergyUnit = Literal["eV", "kcal/mol", "Hartree"]
 IN_EV: Mapping[EnergyUnit, float] = {"eV": 1.0, "kcal/mol": units.kcal / units.mol, "Hartree": units.Hartree}
+
+
+class OpenedFrames(NamedTuple):
+    """Data that are being read, frame by frame; the rest is as in `Dataset`."""
+
+    frames: Iterator[Frame]
+    source: str
+    sha256: str
+    units: str
 
 
 def read_dataset(
@@ -33,18 +35,26 @@ def read_dataset(
     energy_unit: EnergyUnit | None = None,
     energy_key: str | None = None,
     forces_key: str | None = None,
+    exclude: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Read labelled frames from a file.
+    """Read labelled frames.
 
     Parameters
     ----------
     path
-        ``.npz`` in the MD17 or rMD17 layout, ``.db`` of ASE (ISO17's keys included), or anything else that
-        `ase.io` reads (extxyz, also gzipped).
+        A file: ``.npz`` in the MD17 or rMD17 layout, ``.db`` of ASE (ISO17's keys included), or anything else that
+        `ase.io` reads (extxyz, also gzipped). Or QM9: ``"qm9pack:"`` for the molecules of the installed package
+        `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a folder or a tar archive of them.
     energy_unit
-        Unit of the energies; forces are in this per Å. None assumes the format's own: kcal/mol for ``.npz``, eV else.
+        Unit of the energies; forces are in this per Å. None assumes the format's own: kcal/mol for ``.npz``, Hartree
+        for QM9, eV else.
     energy_key, forces_key
-        Where the labels are, for files that do not use the format's own names.
+        Where the labels are, for files that do not use the format's own names: ``"old_energies"`` and
+        ``"old_forces"`` are the labels of the original MD17 in files of rMD17. Of QM9 the energy is ``"U0"``, or the
+        ``"U"``, ``"H"`` or ``"G"`` named here.
+    exclude
+        For QM9: file that lists molecules to leave out, the data set's own ``uncharacterized.txt`` or one with a
+        number a line. `qm9pack` has left those out already.
 
     Returns
     -------
@@ -56,115 +66,96 @@ def read_dataset(
     DataError
         The file is missing or not of its format.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise DataError(f"{file}: no such file; expected reference data (.npz, .db, .extxyz, ...)")
+    opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    return Dataset(list(opened.frames), *opened[1:])
+
+
+def open_frames(
+    path: str | os.PathLike[str],
+    *,
+    energy_unit: EnergyUnit | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    exclude: str | os.PathLike[str] | None = None,
+) -> OpenedFrames:
+    """Begin to read; parameters and errors of `read_dataset`, some of the errors when a frame is asked for."""
+    file, files = Path(path), files_of(path)
     if energy_unit is not None and energy_unit not in IN_EV:
         raise DataError(f"{file}: energy_unit is {energy_unit!r}; expected one of {', '.join(IN_EV)}")
-    reader, default_unit, convention = _reader(file)
-    unit = energy_unit or default_unit
+    of_qm9 = str(path) == qm9.PACKAGE or qm9.is_raw(file)
+    if exclude is not None and not of_qm9:
+        raise DataError(f"{file}: exclude is {str(exclude)!r}, but only molecules of QM9 have numbers; leave it out")
+    excluded = frozenset[int]() if exclude is None else qm9.read_excluded(Path(exclude))
+    form = _format(path, files, energy_key, forces_key, excluded)
+    unit = energy_unit or form.unit
     try:
-        frames = [_in_ev(frame, IN_EV[unit]) for frame in reader(file, energy_key, forces_key)]
-    except DataError:
-        raise
-    except Exception as error:  # ase.io's readers raise whatever their parser met
-        raise DataError(f"{file}: cannot be read as {convention} ({type(error).__name__}: {error})") from error
-    if not frames:
-        raise DataError(f"{file}: no frames; expected at least one")
-    assumed = "as given" if energy_unit else f"assumed, as {convention} files have it"
-    return Dataset(frames, file.name, sha256(file), f"Å, {unit}, {unit}/Å ({assumed})")
+        digest = sha256(*files, *(() if exclude is None else (exclude,)))
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
+    assumed = "as given" if energy_unit else f"assumed, as {form.name} files have it"
 
-
-Reader = Callable[[Path, str | None, str | None], Iterator[Frame]]
-
-
-def _reader(file: Path) -> tuple[Reader, EnergyUnit, str]:
-    if file.suffix == ".npz":
-        return _read_npz, "kcal/mol", "MD17 .npz"
-    if file.suffix == ".db":
-        return _read_db, "eV", "ASE .db"
-    return _read_ase, "eV", "ASE"
-
-
-def _read_npz(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
-    with open(file, "rb") as stream:  # np.load leaves a damaged file open
+    def frames() -> Iterator[Frame]:
+        frame = None
         try:
-            archive = np.load(stream)
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
-            raise DataError(f"{file}: truncated or not an .npz file ({error})") from error
-        z_name, r_name = _first(archive, file, "nuclear_charges", "z"), _first(archive, file, "coords", "R")
-        e_name = energy_key or ("energies" if "energies" in archive else "E")
-        f_name = forces_key or ("forces" if "forces" in archive else "F")
-        numbers, coords = archive[z_name].astype(np.int64), archive[r_name].astype(float)
-        energies = archive[e_name].astype(float) if e_name in archive else None
-        forces = archive[f_name].astype(float) if f_name in archive else None
-    if numbers.ndim != 1:
-        raise DataError(f"{file}: {z_name} has shape {numbers.shape}; expected (atoms,)")
-    if coords.ndim != 3 or coords.shape[1:] != (len(numbers), 3):
-        raise DataError(f"{file}: {r_name} has shape {coords.shape}; expected (frames, {len(numbers)}, 3)")
-    for name, labels in ((e_name, energies), (f_name, forces)):
-        if labels is not None and len(labels) != len(coords):
-            raise DataError(
-                f"{file}: {name} has {len(labels)} frames and {r_name} {len(coords)}; "
-                f"frame {min(len(labels), len(coords))} is the first without its partner"
-            )
-    cell, pbc = np.zeros((3, 3)), np.zeros(3, dtype=bool)
-    for index, positions in enumerate(coords):
-        energy = None if energies is None else _scalar(energies[index], file, index)
-        yield Frame(Geometry(numbers, positions, cell, pbc), energy, None if forces is None else forces[index])
+            for frame in form.frames:
+                yield _in_ev(frame, IN_EV[unit])
+        except DataError:
+            raise
+        except Exception as error:  # ase.io's readers raise whatever their parser met
+            raise DataError(f"{file}: cannot be read as {form.name} ({type(error).__name__}: {error})") from error
+        if frame is None:
+            raise DataError(f"{file}: no frames; expected at least one")
+
+    return OpenedFrames(frames(), file.name.removesuffix(":"), digest, f"Å, {unit}, {unit}/Å ({assumed})")
 
 
-def _read_db(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
-    # ASE would make a database of any file it is given; this looks without writing.
-    with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
-            raise DataError(f"{file}: not an ASE database (no table of systems)")
-    with ase.db.connect(file) as database:
-        for index, row in enumerate(database.select()):
-            # ISO17 keeps its labels as `total_energy` and `atomic_forces`, outside ASE's own columns.
-            labels = {**row.key_value_pairs, **row.data}
-            energy = labels.get(energy_key or "total_energy", row.get(energy_key or "energy"))
-            forces = labels.get(forces_key or "atomic_forces", row.get(forces_key or "forces"))
-            geometry = Geometry(row.numbers.astype(np.int64), row.positions, np.asarray(row.cell, float), row.pbc)
-            yield Frame(geometry, _scalar(energy, file, index), None if forces is None else np.asarray(forces, float))
+def files_of(path: str | os.PathLike[str]) -> list[Path]:
+    """The files that `read_dataset` reads for a path: one, but for QM9 in the package or in a folder.
 
-
-def _read_ase(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
-    if file.name.endswith((".xyz.gz", ".extxyz.gz")):
-        # ASE seeks in the file, and a gzipped one is unpacked from its start every time.
-        frames = ase.io.iread(io.StringIO(gzip.decompress(file.read_bytes()).decode()), ":", format="extxyz")
-    else:
-        frames = ase.io.iread(file, ":")
-    for index, atoms in enumerate(frames):
-        results = {} if atoms.calc is None else atoms.calc.results
-        # ASE moves labels of its own names from the file into a calculator.
-        energy = atoms.info.get(energy_key or "energy", results.get(energy_key or "energy"))
-        forces = atoms.arrays.get(forces_key or "forces", results.get(forces_key or "forces"))
-        yield Frame(
-            _geometry(atoms), _scalar(energy, file, index), None if forces is None else np.asarray(forces, float)
+    Raises
+    ------
+    DataError
+        They are not there.
+    """
+    file = Path(path)
+    if str(path) == qm9.PACKAGE:
+        return qm9.package_files()
+    if file.is_dir():
+        return qm9.raw_files(file)
+    if not file.is_file():
+        raise DataError(
+            f"{file}: no such file; expected reference data (.npz, .db, .extxyz, ..., a folder of dsgdb9nsd_*.xyz, "
+            f"or {qm9.PACKAGE!r} for the package)"
         )
+    return [file]
 
 
-def _geometry(atoms: Atoms) -> Geometry:
-    return Geometry(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc)
+class _Format(NamedTuple):
+    frames: Iterator[Frame]
+    """Nothing is read before the first is asked for."""
+    unit: EnergyUnit
+    name: str
 
 
-def _scalar(energy: object, file: Path, index: int) -> float | None:
-    if energy is None:
-        return None
-    value: NDArray[np.float64] = np.asarray(energy, dtype=float)
-    if value.size != 1:
-        raise DataError(f"{file}: frame {index} has an energy of shape {value.shape}; expected one number")
-    return float(value.reshape(()))
+def _format(
+    path: str | os.PathLike[str],
+    files: list[Path],
+    energy_key: str | None,
+    forces_key: str | None,
+    excluded: frozenset[int],
+) -> _Format:
+    file = Path(path)
+    if str(path) == qm9.PACKAGE:
+        return _Format(qm9.read_package(files, energy_key, excluded), "Hartree", "qm9pack")
+    if qm9.is_raw(file):
+        return _Format(qm9.read_raw(file, energy_key, excluded), "Hartree", "raw QM9")
+    if file.suffix == ".npz":
+        return _Format(read_npz(file, energy_key, forces_key), "kcal/mol", "MD17 .npz")
+    if file.suffix == ".db":
+        return _Format(read_db(file, energy_key, forces_key), "eV", "ASE .db")
+    return _Format(read_ase(file, energy_key, forces_key), "eV", "ASE")
 
 
 def _in_ev(frame: Frame, unit: float) -> Frame:
     energy = None if frame.energy is None else frame.energy * unit
     return Frame(frame.geometry, energy, None if frame.forces is None else frame.forces * unit)
-
-
-def _first(archive: Mapping[str, object], file: Path, *names: str) -> str:
-    for name in names:
-        if name in archive:
-            return name
-    raise DataError(f"{file}: holds {', '.join(archive)}; expected {' or '.join(names)}, as MD17 and rMD17 files do")

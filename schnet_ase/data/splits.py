@@ -27,38 +27,94 @@ class CrossValidationSplit(NamedTuple):
     """How frames were assigned, an adjective."""
 
 
-def split_training(n_frames: int, n_validation: int, seed: int) -> TrainingSplit:
+def held_out(n_frames: int, n_test: int, seed: int) -> Integers:
+    """Random frames for tests, which no other split of the same three numbers has.
+
+    Raises
+    ------
+    DataError
+        There are not so many.
+    """
+    if not 0 <= n_test < n_frames:
+        raise DataError(f"test = {n_test} of {n_frames} frames; expected fewer than there are")
+    return np.sort(np.random.default_rng(seed).permutation(n_frames)[n_frames - n_test :])
+
+
+def split_training(
+    n_frames: int, n_validation: int, seed: int, *, n_training: int | None = None, n_test: int = 0
+) -> TrainingSplit:
     """A random training and validation set.
 
+    Parameters
+    ----------
+    n_frames, n_validation, seed
+        What to draw from, how many for validation, and the seed.
+    n_training
+        How many for training; None: all that are left.
+    n_test
+        How many to leave to `held_out`.
+
     Raises
     ------
     DataError
-        Fewer than one frame is left for training or validation.
+        Fewer than one frame is left for training or validation, or fewer than `n_training`.
     """
-    if not 1 <= n_validation < n_frames:
-        raise DataError(f"validation = {n_validation} of {n_frames} frames; expected between 1 and {n_frames - 1}")
-    order = np.random.default_rng(seed).permutation(n_frames)
-    return TrainingSplit(np.sort(order[n_validation:]), np.sort(order[:n_validation]))
+    most = n_frames - n_test - (n_training or 1)
+    if not 1 <= n_validation <= most:
+        training = "" if n_training is None else f"training = {n_training}, "
+        raise DataError(f"{training}validation = {n_validation} of {_available(n_frames, n_test)}; {_between(most)}")
+    order = _order(n_frames, n_test, seed)
+    return TrainingSplit(np.sort(order[n_validation:][:n_training]), np.sort(order[:n_validation]))
 
 
-def split_folds(n_frames: int, n_folds: int, n_calibration: int, seed: int) -> CrossValidationSplit:
+def split_folds(
+    n_frames: int, n_folds: int, n_calibration: int, seed: int, *, n_training: int | None = None, n_test: int = 0
+) -> CrossValidationSplit:
     """Random folds and a calibration set that none of them touches.
 
+    Parameters
+    ----------
+    n_frames, n_folds, n_calibration, seed
+        What to draw from, into how many folds, how many for calibration, and the seed.
+    n_training
+        How many the folds share; None: all that are left.
+    n_test
+        How many to leave to `held_out`.
+
     Raises
     ------
     DataError
-        Not enough frames for a frame in every fold.
+        Not enough frames for a frame in every fold, or fewer than `n_training`.
     """
     if n_folds < 2:
         raise DataError(f"folds = {n_folds}; expected at least 2")
-    if n_calibration < 0 or n_frames - n_calibration < n_folds:
+    left = n_frames - n_test - n_calibration
+    if n_calibration < 0 or min(left, n_training or left) < n_folds:
         raise DataError(
-            f"{n_frames} frames less {n_calibration} for calibration do not fill {n_folds} folds; "
+            f"{_available(n_frames, n_test)} less {n_calibration} for calibration do not fill {n_folds} folds; "
             "expected at least one frame a fold"
         )
-    order = np.random.default_rng(seed).permutation(n_frames)
-    parts = np.array_split(order[n_calibration:], n_folds)
+    if n_training is not None and n_training > left:
+        raise DataError(
+            f"training = {n_training} of {_available(n_frames, n_test)} less {n_calibration} for calibration; "
+            f"expected at most {left}"
+        )
+    order = _order(n_frames, n_test, seed)
+    parts = np.array_split(order[n_calibration:][:n_training], n_folds)
     folds = tuple(
         TrainingSplit(np.sort(np.concatenate([*parts[:k], *parts[k + 1 :]])), np.sort(parts[k])) for k in range(n_folds)
     )
     return CrossValidationSplit(folds, np.sort(order[:n_calibration]), "random")
+
+
+def _order(n_frames: int, n_test: int, seed: int) -> Integers:
+    """All frames but those `held_out`, in random order."""
+    return np.random.default_rng(seed).permutation(n_frames)[: n_frames - n_test]
+
+
+def _available(n_frames: int, n_test: int) -> str:
+    return f"{n_frames} frames less {n_test} for tests" if n_test else f"{n_frames} frames"
+
+
+def _between(most: int) -> str:
+    return f"expected between 1 and {most}" if most > 0 else "expected more frames"

@@ -15,9 +15,10 @@ from schnet_ase.files import atomic_write
 from schnet_ase.learn.config import FAILED_ABOVE, LearnConfig
 from schnet_ase.registry import locate_members
 from schnet_ase.training.config import DataConfig, RunConfig
-from schnet_ase.training.crossval import FoldProgress, train_folds
+from schnet_ase.training.crossval import train_folds
 from schnet_ase.training.entry import write_entry
 from schnet_ase.training.evaluate import evaluate_dataset
+from schnet_ase.training.folds import FoldProgress
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it is."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from schnet_ase.data import Frame
-from schnet_ase.graph import Graph, batch_graphs, build_graph
+from schnet_ase.data import Frame, StoredFrames
+from schnet_ase.data.lazy import Lazy
+from schnet_ase.graph import Graph, batch_graphs, build_graph, make_graph
 from schnet_ase.neighbors import Integers
 
 
@@ -28,8 +30,24 @@ class Batch(NamedTuple):
 
 def make_example(frame: Frame, cutoff: float | None) -> Batch:
     """One frame as a batch of one."""
+    return _labelled(build_graph(frame.geometry, cutoff), frame)
+
+
+def make_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float | None) -> Sequence[Batch]:
+    """The frames of some indices, each as a batch of one: a list, or from a store as they are asked for."""
+    if not isinstance(frames, StoredFrames) or frames.cutoff != cutoff:
+        return [make_example(frames[i], cutoff) for i in indices]
+
+    def make(k: int) -> Batch:
+        frame = frames[indices[k]]
+        return _labelled(make_graph(frame.geometry, frames.neighbors(indices[k])), frame)
+
+    return Lazy(make, len(indices))
+
+
+def _labelled(graph: Graph, frame: Frame) -> Batch:
     return Batch(
-        build_graph(frame.geometry, cutoff),
+        graph,
         torch.tensor([float(len(frame.geometry.numbers))], dtype=torch.float64),
         None if frame.energy is None else torch.tensor([frame.energy], dtype=torch.float64),
         None if frame.forces is None else torch.as_tensor(frame.forces, dtype=torch.float64),
@@ -60,8 +78,12 @@ def batch_to(batch: Batch, device: torch.device) -> Batch:
 
 def same_shape(examples: Sequence[Batch]) -> bool:
     """Whether all frames have as many atoms and pairs as the first, so that one compiled function serves them all."""
-    shapes = {(len(e.graph.numbers), len(e.graph.pairs.first), e.graph.shifts is None) for e in examples}
-    return len(shapes) == 1
+
+    def shape(e: Batch) -> tuple[int, int, bool]:
+        return len(e.graph.numbers), len(e.graph.pairs.first), e.graph.shifts is None
+
+    first = shape(examples[0])
+    return all(shape(e) == first for e in examples)
 
 
 def batch_indices(step: int, n_examples: int, batch_size: int, seed: int) -> Integers:
@@ -71,5 +93,9 @@ def batch_indices(step: int, n_examples: int, batch_size: int, seed: int) -> Int
     """
     size = min(batch_size, n_examples)
     epoch, position = divmod(step, n_examples // size)
-    order = np.random.default_rng([seed, epoch]).permutation(n_examples)
-    return order[position * size : (position + 1) * size]
+    return _permutation(n_examples, seed, epoch)[position * size : (position + 1) * size].copy()
+
+
+@lru_cache(maxsize=1)  # of many examples it takes longer than a step
+def _permutation(n_examples: int, seed: int, epoch: int) -> Integers:
+    return np.random.default_rng([seed, epoch]).permutation(n_examples)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.data.readers import EnergyUnit
 from schnet_ase.errors import ConfigError
 from schnet_ase.model import SchNetConfig
@@ -31,13 +32,21 @@ class DataConfig:
     """Table ``[data]``: where the labelled frames are. Relative paths start from the folder of the TOML file."""
 
     file: str
-    """Frames to train on (and to validate and calibrate on, see `validation` and `calibration`)."""
-    test: str | None = None
-    """Frames that are only ever evaluated."""
+    """Frames to train on (and to validate and calibrate on, see `validation` and `calibration`): whatever
+    `read_dataset` reads, ``"qm9pack:"`` too."""
+    test: str | Annotated[int, Field(ge=1)] | None = None
+    """Frames that are only ever evaluated: another file, or so many of `file`, drawn at random."""
+    exclude: str | None = None
+    """Molecules of QM9 to leave out of `file`: a list like its ``uncharacterized.txt``."""
     energy_unit: EnergyUnit | None = None
-    """Unit of the energies in the files; unset: the format's own (kcal/mol for .npz, eV else)."""
+    """Unit of the energies in the files; unset: the format's own (kcal/mol for .npz, Hartree for QM9, eV else)."""
     energy_key: str | None = None
     forces_key: str | None = None
+    stream: bool | None = None
+    """Whether frames are read from disk when they are needed, for data larger than memory; the numbers are the same.
+    Unset: where the file is larger than 50 MB."""
+    training: int | None = Field(default=None, ge=1)
+    """How many frames to train on (`crossval`: shared by the folds); unset: all that are left."""
     validation: int | None = Field(default=None, ge=1)
     """`train`: how many frames are for validation; unset: a tenth."""
     calibration: int = Field(default=50, ge=0)
@@ -113,10 +122,12 @@ def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] 
     if not config.training.energy_weight and not config.training.force_weight:
         raise ConfigError(f"{file}: training.energy_weight and training.force_weight are both 0; nothing to fit")
     root = file.parent if data_root is None else Path(data_root)
+    data, test = config.data, config.data.test
     data = replace(
-        config.data,
-        file=existing(root, config.data.file, file, "data.file"),
-        test=None if config.data.test is None else existing(root, config.data.test, file, "data.test"),
+        data,
+        file=existing(root, data.file, file, "data.file"),
+        test=existing(root, test, file, "data.test") if isinstance(test, str) else test,
+        exclude=None if data.exclude is None else existing(root, data.exclude, file, "data.exclude"),
     )
     return replace(config, data=data)
 
@@ -192,7 +203,9 @@ def existing(root: Path, name: str, config: Path, key: str) -> str:
     ConfigError
         It is not there.
     """
+    if name == QM9_PACKAGE:
+        return name
     path = root / name
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"{config}: {key} is {name!r}, but there is no file {path}; correct it or give --data-root")
     return str(path)

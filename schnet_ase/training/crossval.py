@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event
-from typing import NamedTuple
+from typing import Literal
 
 import torch
 
@@ -20,22 +19,14 @@ from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import Dataset, TrainingSplit, split_folds
 from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.entry import fold_name, fold_seed, write_entry
-from schnet_ase.training.history import Row
-from schnet_ase.training.run import load_frames
-from schnet_ase.training.trainer import BEST, Report, TrainingResult, train
+from schnet_ase.training.entry import fold_name, write_entry
+from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
+from schnet_ase.training.ray_folds import check_ray, train_on_ray
+from schnet_ase.training.run import load_frames, load_test, n_test
+from schnet_ase.training.state import BEST, TrainingResult
+from schnet_ase.training.trainer import Report
 
-SECONDS_BETWEEN_REPORTS = 0.5
-
-
-class FoldProgress(NamedTuple):
-    """A fold's state, as it is reported."""
-
-    fold: int
-    """Counted from 1."""
-    step: int
-    row: Row | None
-    """The newest validation, once after it was made."""
+Executor = Literal["processes", "ray"]
 
 
 class _Interrupted(Exception):
@@ -50,6 +41,8 @@ def crossval(
     initial: Path | None = None,
     device: str = "cpu",
     workers: int | None = None,
+    executor: Executor = "processes",
+    ray_address: str | None = None,
     command: str = "schnet_ase.training.crossval",
     report: Callable[[FoldProgress], None] = lambda progress: None,
 ) -> Card:
@@ -71,6 +64,11 @@ def crossval(
     workers
         Folds trained at the same time. One: in this process; more: each in a process of its own, and a script that
         calls this needs ``if __name__ == "__main__":``. None: one a core (cpu), one (cuda).
+    executor
+        ``"processes"``: of this machine. ``"ray"``: tasks of a Ray cluster, see `train_on_ray`.
+    ray_address
+        Of the cluster, which then decides how many folds are trained at the same time; None: one on this machine that
+        begins and ends with the run.
     command
         What to write into the card as the command that made the entry.
     report
@@ -84,7 +82,7 @@ def crossval(
     Raises
     ------
     TrainingError
-        There is an entry of this name already, or a fold cannot go on.
+        There is an entry of this name already, or a fold cannot go on; or Ray is not there.
     CalibrationError
         Too few folds or calibration frames, and not none of them.
     DataError
@@ -98,13 +96,36 @@ def crossval(
             check_sizes(config.folds, config.data.calibration)
         except CalibrationError as error:
             raise CalibrationError(f"{error}; or set data.calibration = 0 for an ensemble without one") from error
+    if ray_address is not None and (executor != "ray" or workers is not None):
+        raise TrainingError(
+            "a Ray address is for executor = 'ray' alone, and without a number of workers: leave one out"
+        )
+    if executor == "ray":
+        check_ray()
     dataset = load_frames(config.data.file, config)
-    test = None if config.data.test is None else load_frames(config.data.test, config)
-    split = split_folds(len(dataset.frames), config.folds, config.data.calibration, config.seed)
+    test = load_test(config, dataset)
+    split = split_folds(
+        len(dataset.frames),
+        config.folds,
+        config.data.calibration,
+        config.seed,
+        n_training=config.data.training,
+        n_test=n_test(config),
+    )
     if initial is not None:
         for k, fold in enumerate(split.folds):
             _check_initial(initial / fold_name(k) / BEST, dataset, fold)
-    results = train_folds(config, split.folds, folder, initial=initial, device=device, workers=workers, report=report)
+    results = train_folds(
+        config,
+        split.folds,
+        folder,
+        initial=initial,
+        device=device,
+        workers=workers,
+        executor=executor,
+        ray_address=ray_address,
+        report=report,
+    )
     return write_entry(config, dataset, test, split, results, entry, command)
 
 
@@ -116,6 +137,8 @@ def train_folds(
     initial: Path | None = None,
     device: str = "cpu",
     workers: int | None = None,
+    executor: Executor = "processes",
+    ray_address: str | None = None,
     report: Callable[[FoldProgress], None] = lambda progress: None,
 ) -> list[TrainingResult]:
     """Train one model a fold on the frames of `config.data.file`, or go on with it; see `crossval`.
@@ -124,19 +147,21 @@ def train_folds(
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     workers = min(len(folds), workers or (cores if device == "cpu" else 1))
+    threads = max(1, cores // workers)
+    tasks = [FoldTask(config, k, split, folder, initial, device) for k, split in enumerate(folds)]
+    if executor == "ray":
+        return train_on_ray(tasks, workers, threads, ray_address, report)
     if workers == 1:
 
         def report_of(k: int) -> Report:
             return lambda step, row: report(FoldProgress(k + 1, step, row))
 
-        return [_train_fold(config, k, fold, folder, initial, device, report_of(k)) for k, fold in enumerate(folds)]
-    threads = max(1, cores // workers)
+        return [train_fold(task, report_of(task.k)) for task in tasks]
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
         queue, stop = manager.Queue(), manager.Event()
         futures: list[Future[TrainingResult]] = [
-            pool.submit(_train_in_process, config, k, fold, folder, initial, device, threads, queue, stop, os.getpid())
-            for k, fold in enumerate(folds)
+            pool.submit(_train_in_process, task, threads, queue, stop, os.getpid()) for task in tasks
         ]
         try:
             while wait(futures, timeout=SECONDS_BETWEEN_REPORTS, return_when=FIRST_EXCEPTION).not_done:
@@ -170,50 +195,15 @@ def _check_initial(initial: Path, dataset: Dataset, fold: TrainingSplit) -> None
             raise TrainingError(f"{initial}: was trained with other {key}; give a run of the same data and split")
 
 
-def _train_fold(
-    config: RunConfig,
-    k: int,
-    fold: TrainingSplit,
-    folder: Path,
-    initial: Path | None,
-    device: str,
-    report: Report,
-) -> TrainingResult:
-    return train(
-        config,
-        load_frames(config.data.file, config),
-        fold,
-        folder / fold_name(k),
-        seed=fold_seed(config, k),
-        initial=None if initial is None else initial / fold_name(k) / BEST,
-        device=device,
-        report=report,
-    )
-
-
 def _train_in_process(
-    config: RunConfig,
-    k: int,
-    fold: TrainingSplit,
-    folder: Path,
-    initial: Path | None,
-    device: str,
-    threads: int,
-    queue: Queue[FoldProgress],
-    stop: Event,
-    parent: int,
+    task: FoldTask, threads: int, queue: Queue[FoldProgress], stop: Event, parent: int
 ) -> TrainingResult:
     torch.set_num_threads(threads)
-    last = time.monotonic()
 
-    def report(step: int, row: Row | None) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if row is not None or now - last >= SECONDS_BETWEEN_REPORTS:
-            last = now
-            # A parent that was killed cannot tell; its folds must not train on beside those of the next start.
-            if os.getppid() != parent or stop.is_set():
-                raise _Interrupted
-            queue.put(FoldProgress(k + 1, step, row))
+    def send(progress: FoldProgress) -> None:
+        # A parent that was killed cannot tell; its folds must not train on beside those of the next start.
+        if os.getppid() != parent or stop.is_set():
+            raise _Interrupted
+        queue.put(progress)
 
-    return _train_fold(config, k, fold, folder, initial, device, report)
+    return train_fold(task, now_and_then(task, send))

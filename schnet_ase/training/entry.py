@@ -24,10 +24,10 @@ from schnet_ase.forces import predict
 from schnet_ase.graph import build_graph, geometry
 from schnet_ase.metrics import Errors
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.training.batches import make_example
+from schnet_ase.training.batches import make_examples
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate
-from schnet_ase.training.trainer import TrainingResult, library_versions
+from schnet_ase.training.state import TrainingResult, library_versions
 
 
 def fold_seed(config: RunConfig, k: int) -> int:
@@ -139,17 +139,17 @@ def write_entry(
 def _evaluate(ensemble: StackedSchNet, dataset: Dataset, indices: list[int]) -> Evaluation | None:
     if not indices:
         return None
-    return evaluate(ensemble, [make_example(dataset.frames[i], ensemble.config.pair_cutoff) for i in indices])
+    return evaluate(ensemble, make_examples(dataset.frames, indices, ensemble.config.pair_cutoff))
 
 
 def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors:
-    examples = [make_example(dataset.frames[i], model.config.pair_cutoff) for i in indices]
-    return evaluate(model, examples).errors()
+    return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
 
 
 def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: CrossValidationSplit) -> TrainingData:
     energies = [f.energy for f in dataset.frames if f.energy is not None]
     n_folds, n_calibration = len(split.folds), len(split.calibration)
+    n_folded = sum(len(fold.validation) for fold in split.folds)
     return TrainingData(
         description=config.data.description,
         file=dataset.source,
@@ -164,7 +164,7 @@ def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: 
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
         split=(
-            f"{n_folds} {split.rule} folds over {len(dataset.frames) - n_calibration} frames, "
+            f"{n_folds} {split.rule} folds over {n_folded} frames, "
             f"{n_calibration} kept for calibration, seed {config.seed}"
         ),
     )

@@ -17,7 +17,7 @@ from schnet_ase.forces import EnergyModel, predict
 from schnet_ase.metrics import Errors, compute_errors
 from schnet_ase.model import SchNet, StackedSchNet
 from schnet_ase.neighbors import Floats, Integers
-from schnet_ase.training.batches import Batch, batch_to, collate, make_example
+from schnet_ase.training.batches import Batch, batch_to, collate, make_examples
 
 
 class Evaluation(NamedTuple):
@@ -70,7 +70,7 @@ def evaluate_dataset(models: Sequence[SchNet], dataset: Dataset, *, device: str 
     if strange:
         symbols = ", ".join(chemical_symbols[z] for z in sorted(strange))
         raise StructureError(f"{dataset.source}: the model was not trained on {symbols}; use another model")
-    examples = [make_example(frame, ensemble.config.pair_cutoff) for frame in frames]
+    examples = make_examples(frames, range(len(frames)), ensemble.config.pair_cutoff)
     return evaluate(ensemble, examples, device=device)
 
 
@@ -88,18 +88,34 @@ def evaluate(model: EnergyModel, examples: Sequence[Batch], batch_size: int = 32
     device
         Where the model is.
     """
-    energies, forces = [], []
+    parts = []
     for start in range(0, len(examples), batch_size):
-        batch = batch_to(collate(examples[start : start + batch_size]), resolve_device(device))
-        prediction = predict(model, batch.graph)
+        batch = collate(examples[start : start + batch_size])
+        prediction = predict(model, batch_to(batch, resolve_device(device)).graph)
         assert prediction.forces is not None
-        energies.append(prediction.energy.cpu().numpy())
-        forces.append(prediction.forces.cpu().numpy())
-    labels = collate(examples)
+        parts.append(
+            Evaluation(
+                batch.n_atoms.numpy().astype(np.int64),
+                prediction.energy.cpu().numpy(),
+                prediction.forces.cpu().numpy(),
+                None if batch.energy is None else batch.energy.numpy(),
+                None if batch.forces is None else batch.forces.numpy(),
+            )
+        )
+    return join(parts)
+
+
+def join(parts: Sequence[Evaluation]) -> Evaluation:
+    """Evaluations of frames that follow one another as one; a label that is not in all of them is in none."""
     return Evaluation(
-        labels.n_atoms.numpy().astype(np.int64),
-        np.concatenate(energies, axis=-1),
-        np.concatenate(forces, axis=-2),
-        None if labels.energy is None else labels.energy.numpy(),
-        None if labels.forces is None else labels.forces.numpy(),
+        np.concatenate([p.n_atoms for p in parts]),
+        np.concatenate([p.energy for p in parts], axis=-1),
+        np.concatenate([p.forces for p in parts], axis=-2),
+        _joined([p.reference_energy for p in parts]),
+        _joined([p.reference_forces for p in parts]),
     )
+
+
+def _joined(labels: Sequence[Floats | None]) -> Floats | None:
+    there = [a for a in labels if a is not None]
+    return np.concatenate(there) if len(there) == len(labels) else None

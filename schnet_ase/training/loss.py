@@ -6,6 +6,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -13,6 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from schnet_ase.forces import Prediction, predict
 from schnet_ase.model import Pairs, SchNet
 from schnet_ase.training.batches import Batch
+from schnet_ase.training.evaluate import Evaluation
 
 GradientStep = Callable[[Batch], Tensor]
 """A batch to its loss; the gradient is left in the parameters' ``.grad``."""
@@ -45,14 +47,37 @@ def energy_force_loss(prediction: Prediction, batch: Batch, energy_weight: float
     loss = batch.n_atoms.new_zeros(())
     if energy_weight:
         assert batch.energy is not None
-        loss = loss + energy_weight * ((prediction.energy - batch.energy) ** 2).mean()
+        loss = loss + energy_weight * _energy_term(prediction.energy - batch.energy)
     if force_weight:
         assert batch.forces is not None
         assert prediction.forces is not None
-        squared = ((prediction.forces - batch.forces) ** 2).sum(dim=1)
-        per_system = torch.zeros_like(batch.n_atoms).index_add(0, batch.graph.system, squared) / batch.n_atoms
-        loss = loss + force_weight * per_system.mean()
+        difference = prediction.forces - batch.forces
+        loss = loss + force_weight * _force_term(difference, batch.graph.system, batch.n_atoms)
     return loss
+
+
+def evaluation_loss(evaluation: Evaluation, energy_weight: float, force_weight: float) -> float:
+    """`energy_force_loss` of predictions for many frames, (eV/Å)²."""
+    e = evaluation
+    loss = 0.0
+    if energy_weight:
+        assert e.reference_energy is not None
+        loss += energy_weight * _energy_term(torch.from_numpy(e.energy - e.reference_energy)).item()
+    if force_weight:
+        assert e.reference_forces is not None
+        system = torch.from_numpy(np.repeat(np.arange(len(e.n_atoms)), e.n_atoms))
+        difference = torch.from_numpy(e.forces - e.reference_forces)
+        loss += force_weight * _force_term(difference, system, torch.from_numpy(e.n_atoms.astype(float))).item()
+    return loss
+
+
+def _energy_term(difference: Tensor) -> Tensor:
+    return (difference**2).mean()
+
+
+def _force_term(difference: Tensor, system: Tensor, n_atoms: Tensor) -> Tensor:
+    squared = (difference**2).sum(dim=1)
+    return (torch.zeros_like(n_atoms).index_add(0, system, squared) / n_atoms).mean()
 
 
 def eager_step(model: SchNet, energy_weight: float, force_weight: float) -> GradientStep:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from schnet_ase.data import Frame
+from schnet_ase.data.frames import elements_of
 from schnet_ase.model import SchNet
 
 
@@ -19,13 +20,13 @@ def fit_normalization(model: SchNet, frames: Sequence[Frame]) -> None:
     over frames of what is left, per square root of the number of atoms: the spread of one atom's energy if atoms were
     independent. Without energies, it is the root mean square of the force components times 0.1 Å.
     """
-    elements = np.unique(np.concatenate([f.geometry.numbers for f in frames]))
-    model.elements = tuple(int(z) for z in elements)
+    model.elements = elements_of(frames)
+    elements = np.array(model.elements)
     energies = np.array([np.nan if f.energy is None else f.energy for f in frames])
     reference = np.zeros(model.config.max_z)
     if np.isnan(energies).any():
-        squares = np.concatenate([np.square(f.forces).ravel() for f in frames if f.forces is not None])
-        scale = 0.1 * np.sqrt(squares.mean())
+        sums = np.array([(np.square(f.forces).sum(), f.forces.size) for f in frames if f.forces is not None])
+        scale = 0.1 * np.sqrt(sums[:, 0].sum() / sums[:, 1].sum())
     else:
         counts = np.array([[(f.geometry.numbers == z).sum() for z in elements] for f in frames], dtype=float)
         if (counts == counts[0]).all():

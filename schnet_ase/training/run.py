@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from schnet_ase.data import Dataset, read_dataset, split_training
+from schnet_ase.data import Dataset, held_out, read_dataset, split_training, stored_dataset
 from schnet_ase.data.frames import check_frames
+from schnet_ase.data.readers import files_of
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.trainer import Report, TrainingResult, train
+from schnet_ase.training.evaluate import evaluate_dataset
+from schnet_ase.training.processes import ALONE, Processes
+from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.trainer import Report, train
+
+STREAM_ABOVE = 50e6
+"""Bytes of a file whose frames are not held in memory unless the configuration says so."""
 
 
 def load_frames(file: str, config: RunConfig) -> Dataset:
@@ -19,23 +27,69 @@ def load_frames(file: str, config: RunConfig) -> Dataset:
         As `read_dataset` and `check_frames`.
     """
     data = config.data
-    dataset = read_dataset(file, energy_unit=data.energy_unit, energy_key=data.energy_key, forces_key=data.forces_key)
+    large = sum(part.stat().st_size for part in files_of(file)) > STREAM_ABOVE
+    stream = large if data.stream is None else data.stream
+    read = partial(stored_dataset, cutoff=config.model.pair_cutoff) if stream else read_dataset
+    dataset = read(
+        file,
+        energy_unit=data.energy_unit,
+        energy_key=data.energy_key,
+        forces_key=data.forces_key,
+        exclude=data.exclude if file == data.file else None,
+    )
     training = config.training
     check_frames(dataset.frames, dataset.source, energies=training.energy_weight > 0, forces=training.force_weight > 0)
     return dataset
 
 
+def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:
+    """The frames for tests of a configuration, from their own file or out of `dataset`, that of its `file`.
+
+    Raises
+    ------
+    DataError
+        As `load_frames` and `held_out`.
+    """
+    test = config.data.test
+    if isinstance(test, int):
+        return dataset._replace(frames=[dataset.frames[i] for i in held_out(len(dataset.frames), test, config.seed)])
+    return None if test is None else load_frames(test, config)
+
+
+def n_test(config: RunConfig) -> int:
+    """How many frames of `file` are for tests."""
+    return config.data.test if isinstance(config.data.test, int) else 0
+
+
 def train_from_config(
-    config: RunConfig, folder: Path, *, device: str = "cpu", report: Report = lambda step, row: None
+    config: RunConfig,
+    folder: Path,
+    *,
+    device: str = "cpu",
+    processes: Processes = ALONE,
+    report: Report = lambda step, row: None,
 ) -> TrainingResult:
-    """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise.
+    """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise, and test it.
+
+    The other parameters are those of `train`.
 
     Raises
     ------
     DataError, TrainingError
         As `load_frames` and `train`.
     """
-    dataset = load_frames(config.data.file, config)
+    dataset = processes.agree(lambda: load_frames(config.data.file, config))
     n_frames = len(dataset.frames)
-    split = split_training(n_frames, config.data.validation or max(1, n_frames // 10), config.seed)
-    return train(config, dataset, split, folder, device=device, report=report)
+    split = split_training(
+        n_frames,
+        config.data.validation or max(1, n_frames // 10),
+        config.seed,
+        n_training=config.data.training,
+        n_test=n_test(config),
+    )
+    # First: what is wrong with it should not be found out after hours.
+    test = processes.agree(lambda: load_test(config, dataset))
+    result = train(config, dataset, split, folder, device=device, processes=processes, report=report)
+    if test is None:
+        return result
+    return result._replace(test=evaluate_dataset([result.model], test, device=device).member(0).errors())

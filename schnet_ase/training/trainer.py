@@ -1,4 +1,4 @@
-"""One model's training: a loop that can be killed at any moment and goes on with the same numbers."""
+"""One model's training, by one process or several: it can be killed at any moment and goes on with the same numbers."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.checkpoint import load_checkpoint, read_tensors, save_model, write_tensors
+from schnet_ase.checkpoint import Tensors, load_checkpoint, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
+from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
 from schnet_ase.files import sha256
-from schnet_ase.forces import Prediction
 from schnet_ase.model import SchNet
-from schnet_ase.training.batches import batch_indices, batch_to, collate, make_example, same_shape
+from schnet_ase.training.batches import batch_indices, batch_to, collate, make_examples, same_shape
 from schnet_ase.training.config import RunConfig, TrainingConfig
-from schnet_ase.training.evaluate import evaluate
+from schnet_ase.training.evaluate import Evaluation, evaluate, join
 from schnet_ase.training.history import Row, draw_history, write_metrics
 from schnet_ase.training.loss import (
     GradientStep,
@@ -32,27 +32,26 @@ from schnet_ase.training.loss import (
     compiled_or_eager_step,
     compiled_step,
     eager_step,
-    energy_force_loss,
+    evaluation_loss,
 )
 from schnet_ase.training.normalization import fit_normalization
+from schnet_ase.training.processes import ALONE, Processes
+from schnet_ase.training.state import (
+    BEST,
+    STATE,
+    TrainingResult,
+    differences,
+    library_versions,
+    only_here,
+    pack,
+    read_result,
+    unpack,
+)
 
-BEST, STATE = "best.safetensors", "state.safetensors"
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute, a step saves about ten milliseconds
 SECONDS_BETWEEN_PICTURES = 30.0
 Report = Callable[[int, Row | None], None]
 """Told the steps done and, after a validation, its row."""
-
-
-class TrainingResult(NamedTuple):
-    """A finished training."""
-
-    model: SchNet
-    """The best model by validation loss."""
-    path: Path
-    """Its file."""
-    best: Row
-    """Its validation."""
-    history: list[Row]
 
 
 def train(
@@ -64,6 +63,7 @@ def train(
     seed: int | None = None,
     initial: Path | None = None,
     device: str = "cpu",
+    processes: Processes = ALONE,
     report: Report = lambda step, row: None,
 ) -> TrainingResult:
     """Train one model, or go on with a training that was interrupted.
@@ -86,27 +86,33 @@ def train(
         caller's to see to.
     device
         ``"cpu"`` or ``"cuda"``.
+    processes
+        That train together, each calling this with the same arguments; the folder matters to the first alone. How many
+        they are changes the numbers by rounding, and may change when a training is gone on with.
     report
         Called after every step, for progress.
 
     Returns
     -------
     TrainingResult
+        In every process the same.
 
     Raises
     ------
     TrainingError
         The loss became NaN or infinite; the folder holds another training; or another process trains in it. The last
-        good checkpoint is kept.
+        good checkpoint is kept. Or a process failed or is gone, or they were given different things.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        with lock.acquire(timeout=0), torch.random.fork_rng():
-            trainer = _Trainer(config, dataset, split, folder, config.seed if seed is None else seed, initial, device)
-            return trainer.run(report)
-    except Timeout as error:
-        raise TrainingError(f"{folder}: another process trains here; wait for it or choose another folder") from error
+    with ExitStack() as stack, torch.random.fork_rng():
+
+        def start() -> _Trainer:
+            if processes.rank == 0:
+                stack.enter_context(only_here(folder))
+            return _Trainer(
+                config, dataset, split, folder, config.seed if seed is None else seed, initial, device, processes
+            )
+
+        return processes.agree(start).run(report)
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:
@@ -127,8 +133,10 @@ class _Trainer:
         seed: int,
         initial: Path | None,
         device: str,
+        processes: Processes,
     ) -> None:
         self.config, self.training, self.folder, self.seed = config, config.training, folder, seed
+        self.processes = processes
         self.device = resolve_device(device)
         # What makes it this training: a state of another one is not gone on with.
         self.identity: dict[str, Any] = {
@@ -142,11 +150,12 @@ class _Trainer:
             "initial_sha256": None if initial is None else sha256(initial),
         }
         cutoff = config.model.pair_cutoff
-        self.examples = [make_example(dataset.frames[i], cutoff) for i in split.training]
-        self.validation = [make_example(dataset.frames[i], cutoff) for i in split.validation]
+        self.examples = make_examples(dataset.frames, self.identity["training_frames"], cutoff)
+        self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff)
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
-        fit_normalization(self.model, [dataset.frames[i] for i in split.training])
+        training_frames = split.training
+        fit_normalization(self.model, Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames)))
         if initial is not None:
             self._start_from(initial)
         self.model.to(self.device)
@@ -158,10 +167,14 @@ class _Trainer:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=self.training.weight_decay, fused=True)
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.drawn = time.monotonic()
-        if (folder / STATE).exists():
+        self.batch_size = min(self.training.batch_size, len(self.examples))
+        if self.batch_size < processes.size:
+            raise TrainingError(f"a batch of {self.batch_size} frames for {processes.size} processes; start fewer")
+        if processes.rank == 0 and (folder / STATE).exists():
             self._resume()
 
     def run(self, report: Report) -> TrainingResult:
+        self._synchronize()
         if self.step:
             report(self.step, self.history[-1])
         gradient_step = self._gradient_step()
@@ -177,17 +190,19 @@ class _Trainer:
                 losses.clear()
                 self._keep(row)
             report(self.step, row)
-        draw_history(self.history, self.folder)
-        best = min(self.history, key=lambda r: r.validation_loss)
-        return TrainingResult(load_checkpoint(self.folder / BEST), self.folder / BEST, best, self.history)
+        return self.processes.of_first(self._result)
 
     def _take(self, gradient_step: GradientStep) -> float:
-        indices = batch_indices(self.step, len(self.examples), self.training.batch_size, self.seed)
-        batch = batch_to(collate([self.examples[i] for i in indices]), self.device)
+        indices = batch_indices(self.step, len(self.examples), self.batch_size, self.seed)
+        own = indices[self.processes.share(indices)]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.training)
         self.model.train()
-        loss = gradient_step(batch).item()
+
+        def step() -> torch.Tensor:
+            return gradient_step(batch_to(collate([self.examples[i] for i in own]), self.device))
+
+        loss = self.processes.mean_gradient(step, len(own) / len(indices), self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip or math.inf).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
             frames = [self.identity["training_frames"][i] for i in indices]
@@ -215,21 +230,16 @@ class _Trainer:
         return eager_step(self.model, t.energy_weight, t.force_weight)
 
     def _validate(self, training_loss: float) -> Row:
-        result = evaluate(self.average, self.validation, device=str(self.device))
-        labels = collate(self.validation)
-        prediction = Prediction(
-            torch.from_numpy(result.energy), torch.empty(0), torch.from_numpy(result.forces), virial=None
-        )
-        loss = energy_force_loss(prediction, labels, self.training.energy_weight, self.training.force_weight).item()
+        result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
+        loss = evaluation_loss(result, self.training.energy_weight, self.training.force_weight)
         if not math.isfinite(loss):
             raise TrainingError(
                 f"validation loss is {loss} at step {self.step}; lower training.learning_rate or set training.clip; "
                 f"the last good checkpoint is in {self.folder}"
             )
-        size = min(self.training.batch_size, len(self.examples))
         return Row(
             self.step,
-            self.step / (len(self.examples) // size),
+            self.step / (len(self.examples) // self.batch_size),
             learning_rate(self.step - 1, self.training),
             training_loss,
             loss,
@@ -237,28 +247,62 @@ class _Trainer:
             self.seconds,
         )
 
+    def _evaluate_share(self) -> Evaluation | None:
+        own = self.validation[self.processes.share(self.validation)]
+        return evaluate(self.average, own, device=str(self.device)) if own else None
+
     def _keep(self, row: Row) -> None:
+        self.history.append(row)
+        self.processes.agree(lambda: self._write(row) if self.processes.rank == 0 else None)
+        self._reseed()
+
+    def _write(self, row: Row) -> None:
         """Write the model if it is the best, then the state: a kill between the two repeats work and loses none."""
-        if all(row.validation_loss < r.validation_loss for r in self.history):
+        if all(row.validation_loss < r.validation_loss for r in self.history[:-1]):
             save_model(
                 self.average, self.folder / BEST, **self.identity, validation=row.to_json(), versions=library_versions()
             )
-        self.history.append(row)
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
-        tensors |= {
-            f"optimizer.{index}.{key}": value
-            for index, entry in self.optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-        }
-        tensors["rng"] = torch.get_rng_state()
-        header = {"identity": self.identity, "step": self.step, "history": [r.to_json() for r in self.history]}
-        write_tensors(self.folder / STATE, tensors, "training state", header)
+        state = self._state()
+        write_tensors(self.folder / STATE, state.tensors, "training state", state.header)
         write_metrics(self.history, self.folder)
         now = time.monotonic()
         if now - self.drawn >= SECONDS_BETWEEN_PICTURES:
             self.drawn = now
             draw_history(self.history, self.folder)
+
+    def _result(self) -> TrainingResult:
+        draw_history(self.history, self.folder)
+        return read_result(self.folder)
+
+    def _state(self) -> Tensors:
+        header = {"identity": self.identity, "step": self.step, "history": [r.to_json() for r in self.history]}
+        return Tensors(pack(self.model, self.average, self.optimizer), header)
+
+    def _restore(self, state: Tensors) -> None:
+        unpack(state.tensors, self.model, self.average, self.optimizer)
+        self.step = state.header["step"]
+        self.history = [Row.from_json(table) for table in state.header["history"]]
+        self.seconds = self.history[-1].seconds if self.history else 0.0
+
+    def _synchronize(self) -> None:
+        """Go on from where the first process stands, which has read the folder."""
+        if self.processes.size == 1:
+            return
+        first, *others = self.processes.gather(lambda: self.identity)
+        for rank, other in enumerate(others, start=1):
+            if changed := differences(first, other):
+                raise TrainingError(
+                    f"process {rank} of {self.processes.size} has other {', '.join(changed)}; "
+                    "give all the same configuration and the same data"
+                )
+        self._restore(self.processes.of_first(self._state))
+        self._reseed()
+
+    def _reseed(self) -> None:
+        """Random numbers of its own for every process but the first, whose are stored: dropout differs between them."""
+        if self.processes.rank:
+            seeds = np.random.SeedSequence([self.seed, self.step, self.processes.rank])
+            torch.manual_seed(int(seeds.generate_state(1)[0]))
 
     def _start_from(self, initial: Path) -> None:
         model = load_checkpoint(initial)
@@ -267,47 +311,17 @@ class _Trainer:
         self.model.load_state_dict(model.state_dict())
 
     def _resume(self) -> None:
-        tensors, header = read_tensors(self.folder / STATE, "training state")
-        changed = _differences(header["identity"], self.identity)
+        state = read_tensors(self.folder / STATE, "training state")
+        changed = differences(state.header["identity"], self.identity)
         if changed:
             raise TrainingError(
                 f"{self.folder}: holds a training with other {', '.join(changed)}; "
                 "choose another folder, remove this one, or go back to the old values"
             )
-        self.model.load_state_dict(_under("model.", tensors))
-        self.average.load_state_dict(_under("average.", tensors))
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in _under("optimizer.", tensors).items():
-            index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
-        torch.set_rng_state(tensors["rng"])
-        self.step = header["step"]
-        self.history = [Row.from_json(table) for table in header["history"]]
-        self.seconds = self.history[-1].seconds
+        self._restore(state)
 
     def _out_of_patience(self) -> bool:
         if self.training.patience is None or not self.history:
             return False
         losses = [r.validation_loss for r in self.history]
         return len(losses) - 1 - losses.index(min(losses)) >= self.training.patience
-
-
-def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    found = []
-    for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            found.append(prefix + key)
-    return found
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what made a model, for its provenance."""
-    return {name: version(name) for name in ("schnet_ase", "torch", "ase", "numpy")}

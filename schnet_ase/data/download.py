@@ -1,0 +1,205 @@
+"""Data sets that are fetched by name, checked, and laid out as `read_dataset` reads them.
+
+Addresses are those that the sets' own pages or SchNetPack give. A checksum is the beginning of the SHA-256 that the
+package `load-atoms` (0.3.10) keeps for the same file; where nobody has published one, the file's is printed, to be
+compared with a colleague's.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from schnet_ase.errors import DataError, DownloadError
+from schnet_ase.files import sha256
+from schnet_ase.progress import Progress
+
+
+class Remote(NamedTuple):
+    """One file to fetch."""
+
+    url: str
+    name: str
+    sha256: str | None = None
+    """How it begins; None: not known."""
+    unpack: str | None = None
+    """Of a tar archive, the members to unpack beside it, as a pattern; None: the file is read as it is."""
+
+
+class DataSet(NamedTuple):
+    """What a name stands for."""
+
+    description: str
+    licence: str
+    files: tuple[Remote, ...]
+
+
+def _md17(molecule: str, file: str | None = None) -> DataSet:
+    url = f"http://www.quantum-machine.org/gdml/data/npz/md17_{file or molecule}.npz"
+    description = f"MD17: {molecule}, original labels, kcal/mol; doi 10.1126/sciadv.1603015"
+    return DataSet(description, "not stated", (Remote(url, f"md17_{file or molecule}.npz"),))
+
+
+DATA_SETS: Mapping[str, DataSet] = {
+    "rmd17": DataSet(
+        "revised MD17: ten molecules, 100,000 frames each, the original labels too; doi 10.6084/m9.figshare.12672038",
+        "CC0",
+        (
+            Remote(
+                "https://figshare.com/ndownloader/files/23950376",
+                "rmd17.tar.bz2",
+                "cddeea2ec2c4",
+                "rmd17/npz_data/*.npz",
+            ),
+        ),
+    ),
+    "qm9": DataSet(
+        "QM9: 133,885 molecules as raw files, and which are uncharacterized; doi 10.1038/sdata.2014.22",
+        "CC0",
+        (
+            Remote("https://figshare.com/ndownloader/files/3195389", "dsgdb9nsd.xyz.tar.bz2", "3a63848ac806"),
+            Remote("https://figshare.com/ndownloader/files/3195404", "uncharacterized.txt"),
+        ),
+    ),
+    "iso17": DataSet(
+        "ISO17: 129 isomers of C7O2H10, 5,000 frames each, PBE+TS; arXiv 1706.08566",
+        "not stated",
+        (Remote("http://quantum-machine.org/datasets/iso17.tar.gz", "iso17.tar.gz", unpack="iso17/*.db"),),
+    ),
+    **{f"md17-{m}": _md17(m) for m in ("aspirin", "ethanol", "malonaldehyde", "naphthalene")},
+    **{f"md17-{m}": _md17(m) for m in ("salicylic", "toluene", "uracil")},
+    "md17-benzene": _md17("benzene", "benzene2017"),
+}
+
+
+def get(name: str, folder: Path, report: Callable[[str], None] = print) -> list[Path]:
+    """Fetch a data set, or what of it is not there yet.
+
+    Parameters
+    ----------
+    name
+        One of `DATA_SETS`.
+    folder
+        Where to put it.
+    report
+        Told in a line about each file.
+
+    Returns
+    -------
+    list of Path
+        What `read_dataset` reads, and QM9's list of uncharacterized molecules.
+
+    Raises
+    ------
+    DataError
+        No such data set, pooch is not installed, or a file is not what it should be.
+    DownloadError
+        A file cannot be fetched.
+    OSError
+        The folder cannot be written.
+    """
+    if name not in DATA_SETS:
+        raise DataError(f"{name} is not a data set that can be fetched; expected one of {', '.join(DATA_SETS)}")
+    found: list[Path] = []
+    for remote in DATA_SETS[name].files:
+        file = folder / remote.name
+        if not file.exists():
+            report(f"{remote.url} to {file}")
+            _fetch(remote, folder)
+        digest = sha256(file)
+        if remote.sha256 is not None and not digest.startswith(remote.sha256):
+            raise DataError(
+                f"{file}: its SHA-256 is {digest} and should begin with {remote.sha256}; remove the file and try again"
+            )
+        checked = "as it should be" if remote.sha256 else "compare it with another's: none has been published"
+        report(f"{file}: SHA-256 {digest}, {checked}")
+        found += [file] if remote.unpack is None else _unpack(file, remote.unpack)
+    return found
+
+
+def _fetch(remote: Remote, folder: Path) -> None:
+    try:
+        import pooch
+        from requests import RequestException
+    except ImportError as error:
+        raise DataError(
+            f"fetching needs the package {error.name}; pip install 'schnet_ase[data]', or put {remote.url} into "
+            f"{folder} as {remote.name} by other means"
+        ) from error
+    pooch.get_logger().setLevel("ERROR")
+    with _Bar(remote.name) as bar:
+        try:
+            # It writes to a temporary file and renames. The checksum is looked at in `get`, of older files too.
+            pooch.retrieve(
+                remote.url,
+                known_hash=None,
+                fname=remote.name,
+                path=folder,
+                downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16),
+            )
+        except RequestException as error:
+            raise DownloadError(
+                f"{remote.url} cannot be fetched ({type(error).__name__}); look to the network, or put the file into "
+                f"{folder} as {remote.name} by other means and give the command again"
+            ) from error
+
+
+def _unpack(archive: Path, pattern: str) -> list[Path]:
+    """The members of an archive that match, in its folder: whole, or none of them."""
+    target = archive.with_name(archive.name.partition(".")[0])
+    if not target.is_dir():
+        building = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{target.name}."))
+        try:
+            with tarfile.open(archive) as content:
+                for member in content:
+                    if member.isfile() and Path(member.name).match(pattern):
+                        member.name = Path(member.name).name
+                        content.extract(member, building, filter="data")
+                while content.fileobj is not None and content.fileobj.read(1 << 20):
+                    pass  # gzip's own checksum comes last
+            building.chmod(0o755)
+            os.rename(building, target)
+        except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+            raise DataError(
+                f"{archive}: not a whole tar archive ({str(error).partition(chr(10))[0]}); remove it and try again"
+            ) from error
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    files = sorted(target.iterdir())
+    if not files:
+        raise DataError(f"{archive}: nothing in it is {pattern}; remove it and {target}, and try again")
+    return files
+
+
+class _Bar:
+    """Progress as pooch wants to be told about it: it says how many bytes there are when the first come."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.total = name, 0
+        self._progress: Progress | None = None
+
+    def update(self, n: int) -> None:
+        if self._progress is None:
+            self._progress = Progress(self.total, self.name, "byte")
+        self._progress.update(min(n, self.total - self._progress.done))  # pooch counts its last chunk as a whole one
+
+    def reset(self) -> None:
+        """Nothing: what pooch counts again after it is over `total`."""
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,37 @@
+"""A sequence that holds nothing: its items are made when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar, overload
+
+T = TypeVar("T")
+
+
+class Lazy(Sequence[T], Generic[T]):
+    """Items made one at a time.
+
+    Parameters
+    ----------
+    make
+        From an index, counted from 0, to the item.
+    length
+        How many there are.
+    """
+
+    def __init__(self, make: Callable[[int], T], length: int) -> None:
+        self._make = make
+        self._indices = range(length)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Lazy[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Lazy[T]:
+        if isinstance(index, slice):
+            chosen = self._indices[index]
+            return Lazy(lambda i: self._make(chosen[i]), len(chosen))
+        return self._make(self._indices[index])  # IndexError beyond the end, and counted from there below 0

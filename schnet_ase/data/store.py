@@ -1,0 +1,251 @@
+"""Frames and their pairs on disk, made once, for data that do not fit into memory.
+
+A store is a folder of plain arrays, one file each, that are mapped into memory: what is read of them is the operating
+system's to keep or to drop, and processes on one machine share it. Frames follow one another in every array.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from platformdirs import user_cache_path
+
+from schnet_ase.data.frames import Dataset, Frame, checked_frames
+from schnet_ase.data.lazy import Lazy
+from schnet_ase.data.readers import EnergyUnit, open_frames
+from schnet_ase.errors import DataError
+from schnet_ase.neighbors import Geometry, HalfNeighbors, half, neighbor_list
+from schnet_ase.progress import Progress
+
+CACHE_VARIABLE = "SCHNET_ASE_CACHE"
+FORMAT = 1
+"""Of a store; another number makes new ones."""
+_CHUNK = 1000  # frames that are held in memory while a store is made
+
+
+class _Array(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...] = ()
+    """Of a row."""
+
+
+_ARRAYS: Mapping[str, _Array] = {
+    # A row per frame. `atoms` and `pairs` are how many there are up to its end.
+    "atoms": _Array("<i8"),
+    "pairs": _Array("<i8"),
+    "cell": _Array("<f8", (3, 3)),
+    "pbc": _Array("?", (3,)),
+    "energy": _Array("<f8"),
+    "has_energy": _Array("?"),
+    "has_forces": _Array("?"),
+    # A row per atom.
+    "numbers": _Array("u1"),
+    "positions": _Array("<f8", (3,)),
+    "forces": _Array("<f8", (3,)),
+    # A row per pair.
+    "first": _Array("<i4"),
+    "second": _Array("<i4"),
+    "shifts": _Array("<i4", (3,)),
+}
+
+
+class StoredFrames(Lazy[Frame]):
+    """The frames of a store, in the order of their file; numbers as they were read.
+
+    Parameters
+    ----------
+    folder
+        Written by `write_store`.
+    cutoff
+        That of its pairs, Å; None: every pair.
+    """
+
+    def __init__(self, folder: Path, cutoff: float | None) -> None:
+        self.cutoff = cutoff
+        self._arrays = {name: _mapped(folder / name, array) for name, array in _ARRAYS.items()}
+        super().__init__(self._frame, len(self._arrays["atoms"]))
+
+    def neighbors(self, index: int) -> HalfNeighbors:
+        """The pairs of a frame."""
+        rows = self._rows("pairs", index)
+        first, second, shifts = (self._arrays[name][rows].astype(np.int64) for name in ("first", "second", "shifts"))
+        return HalfNeighbors(first, second, shifts)
+
+    def _frame(self, index: int) -> Frame:
+        a, rows = self._arrays, self._rows("atoms", index)
+        geometry = Geometry(
+            a["numbers"][rows].astype(np.int64), a["positions"][rows], a["cell"][index], a["pbc"][index]
+        )
+        return Frame(
+            geometry,
+            float(a["energy"][index]) if a["has_energy"][index] else None,
+            a["forces"][rows] if a["has_forces"][index] else None,
+        )
+
+    def _rows(self, counted: str, index: int) -> slice:
+        ends = self._arrays[counted]
+        return slice(int(ends[index - 1]) if index else 0, int(ends[index]))
+
+
+def stored_dataset(
+    path: str | os.PathLike[str],
+    cutoff: float | None,
+    *,
+    cache: Path | None = None,
+    energy_unit: EnergyUnit | None = None,
+    energy_key: str | None = None,
+    forces_key: str | None = None,
+    exclude: str | os.PathLike[str] | None = None,
+) -> Dataset:
+    """What `read_dataset` reads, kept on disk: made at the first call for a file, found there later.
+
+    Parameters
+    ----------
+    path, energy_unit, energy_key, forces_key, exclude
+        As `read_dataset`. All but ``.npz`` and gzipped files are read frame by frame.
+    cutoff
+        Of the pairs, Å; None: every pair.
+    cache
+        Folder of the stores; None: that of ``SCHNET_ASE_CACHE``, else ``frames`` in the user's cache folder.
+
+    Returns
+    -------
+    Dataset
+        Its frames are `StoredFrames`. They stay valid for as long as the store is not removed.
+
+    Raises
+    ------
+    DataError
+        As `read_dataset`; or a frame that has no atoms, or positions or forces of a wrong shape.
+    StructureError
+        A periodic frame without a cutoff.
+    OSError
+        The disk is full or the folder not writable; no part of a store is left behind.
+    """
+    opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    cache = cache or cache_folder()
+    # Everything that the arrays depend on.
+    made_from = [FORMAT, opened.sha256, Path(path).suffixes, opened.units, energy_key, forces_key, cutoff]
+    folder = cache / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
+    if not folder.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):  # the folds of a run begin together
+            if not folder.exists():
+                _write_with_progress(opened.frames, opened.source, folder, cutoff)
+    return Dataset(StoredFrames(folder, cutoff), opened.source, opened.sha256, opened.units)
+
+
+def cache_folder() -> Path:
+    """Where stores are kept: the folder in ``SCHNET_ASE_CACHE``, else the user's cache folder."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named else user_cache_path("schnet_ase") / "frames"
+
+
+def write_store(frames: Iterable[Frame], source: str, folder: Path, cutoff: float | None) -> None:
+    """Write frames and their pairs to `folder`, whole or not at all.
+
+    Parameters
+    ----------
+    frames
+        Read once, a thousand at a time.
+    source
+        The file's name, for messages.
+    folder
+        Must not exist. One process at a time may write it.
+    cutoff
+        Of the pairs, Å; None: every pair.
+
+    Raises
+    ------
+    DataError, StructureError, OSError
+        As `stored_dataset`.
+    """
+    building = folder.with_suffix(".part")
+    shutil.rmtree(building, ignore_errors=True)  # of a process that was killed
+    building.mkdir(parents=True)
+    try:
+        with ExitStack() as stack:
+            files = {name: stack.enter_context(open(building / name, "wb")) for name in _ARRAYS}
+            n_atoms = n_pairs = 0
+            checked = _with_whole_forces(checked_frames(frames, source, energies=False, forces=False), source)
+            while chunk := list(islice(checked, _CHUNK)):
+                n_atoms, n_pairs = _append(files, chunk, cutoff, n_atoms, n_pairs)
+            for file in files.values():
+                file.truncate(file.tell())
+                file.flush()
+                os.fsync(file.fileno())
+        building.rename(folder)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _append(
+    files: Mapping[str, BinaryIO], frames: list[Frame], cutoff: float | None, n_atoms: int, n_pairs: int
+) -> tuple[int, int]:
+    geometries = [frame.geometry for frame in frames]
+    pairs = [half(neighbor_list(g.positions, g.cell, g.pbc, cutoff)) for g in geometries]
+    atoms_end = n_atoms + np.cumsum([len(g.numbers) for g in geometries])
+    pairs_end = n_pairs + np.cumsum([len(p.first) for p in pairs])
+    rows = {
+        "atoms": atoms_end,
+        "pairs": pairs_end,
+        "cell": np.stack([g.cell for g in geometries]),
+        "pbc": np.stack([g.pbc for g in geometries]),
+        "energy": np.array([0.0 if frame.energy is None else frame.energy for frame in frames]),
+        "has_energy": np.array([frame.energy is not None for frame in frames]),
+        "has_forces": np.array([frame.forces is not None for frame in frames]),
+        "numbers": np.concatenate([g.numbers for g in geometries]),
+        "positions": np.concatenate([g.positions for g in geometries]),
+        "forces": np.concatenate(
+            [np.zeros_like(f.geometry.positions) if f.forces is None else f.forces for f in frames]
+        ),
+        "first": np.concatenate([p.first for p in pairs]),
+        "second": np.concatenate([p.second for p in pairs]),
+        "shifts": np.concatenate([p.shifts for p in pairs]),
+    }
+    for name, array in rows.items():
+        stored = array.astype(_ARRAYS[name].dtype)
+        if stored.any():
+            files[name].write(stored.tobytes())
+        else:  # a hole in the file reads as zeros and takes no room: molecules have no cell and no shifts
+            files[name].seek(stored.nbytes, os.SEEK_CUR)
+    return int(atoms_end[-1]), int(pairs_end[-1])
+
+
+def _with_whole_forces(frames: Iterable[Frame], source: str) -> Iterator[Frame]:
+    for index, frame in enumerate(frames):
+        shape = frame.geometry.positions.shape
+        if frame.forces is not None and frame.forces.shape != shape:
+            raise DataError(f"{source}: frame {index} has forces of shape {frame.forces.shape}; expected {shape}")
+        yield frame
+
+
+def _write_with_progress(frames: Iterator[Frame], source: str, folder: Path, cutoff: float | None) -> None:
+    first = next(frames)  # a file that cannot be read says so without a bar
+    with Progress(None, f"{source} to {folder.parent}", "frame") as progress:
+
+        def counted() -> Iterator[Frame]:
+            for frame in chain([first], frames):
+                yield frame
+                progress.update()
+
+        write_store(counted(), source, folder, cutoff)
+
+
+def _mapped(file: Path, array: _Array) -> NDArray[Any]:
+    if not file.stat().st_size:  # which cannot be mapped
+        return np.empty((0, *array.shape), array.dtype)
+    # Copy on write, and not read-only, of which torch makes tensors with a warning.
+    return np.asarray(np.memmap(file, array.dtype, mode="c")).reshape(-1, *array.shape)

@@ -1,0 +1,194 @@
+"""Several processes that train one model, started by torchrun on one machine or several.
+
+Every process takes its share of each batch, the gradients are summed, and each takes the same step. What one process
+alone does (reading a file, writing a checkpoint) may fail there: the others learn of it and end too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import NamedTuple, TypeVar, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from schnet_ase.errors import SchNetError, TrainingError
+from schnet_ase.neighbors import Integers
+
+T = TypeVar("T")
+_TO_SPEAK = timedelta(seconds=10)  # that the first process has to say what went wrong before the others leave
+_PATIENCE = timedelta(days=7)  # one may be storing its data while another waits; one that dies is noticed at once
+
+
+class Processes(NamedTuple):
+    """This process among those that train together.
+
+    Only the first, of rank 0, reads and writes the folder of the run.
+    """
+
+    rank: int = 0
+    size: int = 1
+    control: dist.ProcessGroup | None = None
+    """Group that agrees on everything but gradients; None for one process alone."""
+
+    def agree(self, make: Callable[[], T]) -> T:
+        """This process's ``make()``; where it fails in one process, all raise.
+
+        Raises
+        ------
+        TrainingError
+            It failed in another process, which the message names, or that process is gone.
+        """
+        if self.size == 1:
+            return make()
+        value, error = _attempt(make)
+        self._exchange(None, error)
+        return value  # type: ignore[return-value]  # without an error there is a value
+
+    def gather(self, make: Callable[[], T]) -> list[T]:
+        """``make()`` of every process, in the order of their ranks; errors as `agree`."""
+        if self.size == 1:
+            return [make()]
+        return self._exchange(*_attempt(make))  # type: ignore[return-value]
+
+    def of_first(self, make: Callable[[], T]) -> T:
+        """The first process's ``make()``, which the others do not call; errors as `agree`."""
+        return self.gather(lambda: cast("T", make() if self.rank == 0 else None))[0]
+
+    def share(self, items: Sequence[T] | Integers) -> slice:
+        """Which of some items are this process's: the shares differ by one at most and keep the order."""
+        n, rest = divmod(len(items), self.size)
+        start = self.rank * n + min(self.rank, rest)
+        return slice(start, start + n + (self.rank < rest))
+
+    def mean_gradient(self, step: Callable[[], Tensor], weight: float, parameters: Sequence[nn.Parameter]) -> float:
+        """Loss and gradient of a batch from those of its shares.
+
+        Parameters
+        ----------
+        step
+            Returns the loss of this process's share and leaves its gradient in the parameters' ``.grad``.
+        weight
+            Of this share in the mean over the batch, its fraction of the frames: a loss that is a mean over frames,
+            and its gradient, are then exactly the whole batch's.
+        parameters
+            The same in every process; afterwards the gradient of all is in ``.grad``.
+
+        Returns
+        -------
+        float
+            The loss, the same in every process.
+
+        Raises
+        ------
+        TrainingError
+            As `agree`.
+        """
+        if self.size == 1:
+            return step().item()
+        loss, error = _attempt(step)
+        device, dtype = parameters[0].device, parameters[0].dtype
+        if loss is None:
+            gradient = [torch.zeros_like(p).flatten() for p in parameters]
+        else:
+            gradient = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
+        head = torch.tensor([0.0 if loss is None else loss.item(), loss is None], device=device, dtype=dtype)
+        # Whether one failed travels along: a process that waits for a sum cannot be told otherwise.
+        total = torch.cat([head, *gradient])
+        total[0] *= weight
+        total[2:] *= weight
+        _or_gone(lambda: dist.all_reduce(total))
+        if total[1]:
+            self._exchange(None, error)
+        for p, g in zip(parameters, total[2:].split([p.numel() for p in parameters]), strict=True):
+            p.grad = g.view_as(p)
+        return total[0].item()
+
+    def _exchange(self, value: T | None, error: Exception | None) -> list[T | None]:
+        failure = None
+        if error is not None:
+            failure = str(error) if isinstance(error, (SchNetError, OSError)) else f"{type(error).__name__}: {error}"
+        outcomes: list[tuple[T | None, str | None]] = [(None, None)] * self.size
+        _or_gone(lambda: dist.all_gather_object(outcomes, (value, failure), group=self.control))
+        failed = [rank for rank, (_, message) in enumerate(outcomes) if message is not None]
+        if not failed:
+            return [value for value, _ in outcomes]
+        if error is not None and (failed[0] == self.rank or not isinstance(error, (SchNetError, OSError))):
+            raise error
+        raise TrainingError(f"process {failed[0]} of {self.size}: {outcomes[failed[0]][1]}")
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def torchrun_processes(device: str) -> Iterator[Processes]:
+    """The processes that torchrun started, or this one alone; torchrun says which in environment variables.
+
+    Where they end with an error of the user's, the first raises it and the others leave in silence, after it.
+
+    Parameters
+    ----------
+    device
+        ``"cuda"``: each process gets a GPU of its own.
+
+    Raises
+    ------
+    TrainingError
+        More processes on this machine than GPUs.
+    """
+    if not launched_by_torchrun():
+        yield ALONE
+        return
+    # Gradients by what suits their device, all else, errors too, between CPUs.
+    dist.init_process_group()
+    processes = Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
+    try:
+        processes.agree(lambda: _take_gpu(device))
+        yield processes
+    except KeyboardInterrupt as error:
+        if processes.rank == 0:
+            raise
+        raise SystemExit(130) from error
+    except (SchNetError, OSError) as error:
+        if processes.rank == 0:
+            raise
+        with suppress(RuntimeError):  # the first is gone: it has spoken
+            dist.barrier(processes.control, async_op=True).wait(_TO_SPEAK)
+        raise SystemExit(2) from error
+    dist.destroy_process_group()
+
+
+def launched_by_torchrun() -> bool:
+    """Whether this process is one of torchrun's."""
+    return dist.is_available() and dist.is_torchelastic_launched()
+
+
+def _take_gpu(device: str) -> None:
+    if device != "cuda" or not torch.cuda.is_available():
+        return
+    rank, size, gpus = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    if size > gpus:
+        raise TrainingError(f"{size} processes on a machine with {gpus} GPUs; give torchrun --nproc-per-node {gpus}")
+    torch.cuda.set_device(rank)
+
+
+def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:  # of whatever kind: the other processes must not wait for this one
+        return None, error
+
+
+def _or_gone(collective: Callable[[], object]) -> None:
+    try:
+        collective()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(
+            f"another process of this training is gone ({reason}); the same command goes on from the last checkpoint"
+        ) from error

@@ -1,0 +1,177 @@
+"""Fetching data sets: from a server of this machine's own, whole or not at all, and one line where it cannot be."""
+
+from __future__ import annotations
+
+import gc
+import io
+import socket
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import ase.db
+import numpy as np
+import pytest
+from ase import Atoms
+
+from schnet_ase.data import read_dataset
+from schnet_ase.data.download import DATA_SETS, DataSet, Remote, get
+from schnet_ase.errors import DataError, DownloadError, SchNetError
+from schnet_ase.files import sha256
+from tests.server import serve
+
+pytest.importorskip("pooch")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the address under which it is served."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    with serve(folder) as served:
+        yield folder, served.address
+
+
+@pytest.fixture
+def offer(monkeypatch: pytest.MonkeyPatch):
+    def offer(*files: Remote) -> None:
+        monkeypatch.setitem(DATA_SETS, "made-up", DataSet("made up", "CC0", files))
+
+    return offer
+
+
+def refused(name: str, folder: Path, kind: type[SchNetError] = DataError) -> str:
+    with pytest.raises(kind) as caught:
+        get(name, folder, report=lambda line: None)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def frames_npz(file: Path) -> Path:
+    rng = np.random.default_rng(0)
+    np.savez(file, R=rng.normal(size=(4, 3, 3)), E=rng.normal(size=4), F=rng.normal(size=(4, 3, 3)), z=[8, 1, 1])
+    return file
+
+
+def test_file(server, offer, tmp_path, capfd):
+    served, address = server
+    digest = sha256(frames_npz(served / "a.npz"))
+    offer(Remote(f"{address}/a.npz", "made-up.npz", digest[:12]))
+    lines: list[str] = []
+    (file,) = get("made-up", tmp_path / "data", lines.append)
+    assert file.read_bytes() == (served / "a.npz").read_bytes()
+    assert len(read_dataset(file).frames) == 4
+    assert f"{address}/a.npz" in lines[0]
+    assert "as it should be" in lines[-1]
+    (served / "a.npz").unlink()
+    assert get("made-up", tmp_path / "data", lines.append) == [file], "it was there"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_file_without_a_published_checksum_shows_its_own(server, offer, tmp_path):
+    served, address = server
+    digest = sha256(frames_npz(served / "a.npz"))
+    offer(Remote(f"{address}/a.npz", "made-up.npz"))
+    lines: list[str] = []
+    get("made-up", tmp_path, lines.append)
+    assert digest in lines[-1]
+    assert "none has been published" in lines[-1]
+
+
+def test_wrong_file(server, offer, tmp_path):
+    served, address = server
+    frames_npz(served / "a.npz")
+    offer(Remote(f"{address}/a.npz", "made-up.npz", "0123456789ab"))
+    assert "should begin with 0123456789ab" in refused("made-up", tmp_path)
+    (served / "a.npz").unlink()
+    assert "should begin with 0123456789ab" in refused("made-up", tmp_path), "it is not trusted the second time either"
+
+
+def test_archive_of_databases(server, offer, tmp_path):
+    served, address = server
+    with ase.db.connect(tmp_path / "reference.db") as database:
+        database.write(Atoms("OH2"), total_energy=-1.0, data={"atomic_forces": np.ones((3, 3))})
+    with tarfile.open(served / "iso17.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "reference.db", "iso17/reference.db")
+        outside = tarfile.TarInfo("../iso17/evil.db")
+        outside.size = 3
+        archive.addfile(outside, io.BytesIO(b"abc"))
+        archive.addfile(tarfile.TarInfo("iso17/readme.txt"), io.BytesIO())
+    offer(Remote(f"{address}/iso17.tar.gz", "iso17.tar.gz", unpack="iso17/*.db"))
+    folder = tmp_path / "data"
+    files = get("made-up", folder, lambda line: None)
+    assert folder / "iso17" / "reference.db" in files
+    assert all(file.parent == folder / "iso17" for file in files)
+    assert sorted(p.name for p in folder.iterdir()) == ["iso17", "iso17.tar.gz"]
+    assert read_dataset(folder / "iso17" / "reference.db").frames[0].energy == -1.0
+    assert get("made-up", folder, lambda line: None) == files
+
+
+@pytest.mark.parametrize("content", ["not an archive", "", "half", "damaged"])
+def test_archive_that_is_none(server, offer, tmp_path, content):
+    served, address = server
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz") as archive:
+        member = tarfile.TarInfo("a.db")
+        member.size = 5000
+        archive.addfile(member, io.BytesIO(np.random.default_rng(0).bytes(5000)))
+    data = bytearray(whole.getvalue())
+    damaged = data[:2000] + bytes(500) + data[2500:]
+    (served / "a.tar").write_bytes({"half": data[:2500], "damaged": damaged}.get(content, content.encode()))
+    offer(Remote(f"{address}/a.tar", "a.tar", unpack="*.db"))
+    assert "a.tar" in refused("made-up", tmp_path / "data")
+    assert [p.name for p in (tmp_path / "data").iterdir()] == ["a.tar"], "something is left of the unpacking"
+
+
+def test_archive_without_what_is_wanted(server, offer, tmp_path):
+    served, address = server
+    tarfile.open(served / "a.tar", "w").close()
+    offer(Remote(f"{address}/a.tar", "a.tar", unpack="*.db"))
+    assert "nothing in it is *.db" in refused("made-up", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # pooch leaves the socket open
+@pytest.mark.parametrize("there", [True, False])
+def test_server_without_the_whole_file(offer, tmp_path, there):
+    with serve(tmp_path) as served:
+        if there:
+            frames_npz(tmp_path / "a.npz")
+            served.break_after = 100
+        offer(Remote(f"{served.address}/a.npz", "a.npz"))
+        assert "cannot be fetched" in refused("made-up", tmp_path / "data", DownloadError)
+    assert list((tmp_path / "data").iterdir()) == [], "a part of the file is left"
+    gc.collect()
+
+
+def test_no_network(offer, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    offer(Remote(f"http://127.0.0.1:{port}/a.npz", "a.npz"))
+    message = refused("made-up", tmp_path, DownloadError)
+    assert "cannot be fetched (ConnectionError); look to the network, or put the file" in message
+    assert str(tmp_path) in message
+
+
+def test_without_pooch(offer, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pooch", None)
+    offer(Remote("http://127.0.0.1:1/a.npz", "a.npz"))
+    assert "pip install 'schnet_ase[data]'" in refused("made-up", tmp_path)
+
+
+def test_unknown_name(tmp_path):
+    message = refused("md18", tmp_path)
+    assert "md18" in message
+    assert "rmd17" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names():
+    for name, data_set in DATA_SETS.items():
+        assert data_set.files, name
+        for remote in data_set.files:
+            assert remote.url.startswith(
+                ("https://figshare.com/", "http://www.quantum-machine.org/", "http://quantum-")
+            )
+            assert remote.sha256 is None or len(bytes.fromhex(remote.sha256)) >= 6
