@@ -11,7 +11,7 @@ from ase.data import chemical_symbols, covalent_radii
 from schnet_ase.neighbors import Floats, Integers
 
 BINS, FARTHEST = 500, 10.0  # of h(r), Å
-STRETCH = 1.25  # times the sum of covalent radii: what counts as a bond of the first frame
+STRETCH = 1.25  # times the sum of covalent radii: what counts as a bond
 
 
 class Bonds(NamedTuple):
@@ -35,12 +35,12 @@ class Bonds(NamedTuple):
 
 
 def find_bonds(numbers: Integers, frames: Floats) -> Bonds:
-    """Bonds by covalent radii of the first of the (B, N, 3) frames, lengths over all of them."""
+    """Pairs of atoms whose mean distance in (B, N, 3) frames is that of a bond by covalent radii."""
     first, second = np.triu_indices(len(numbers), k=1)
-    limit = STRETCH * (covalent_radii[numbers[first]] + covalent_radii[numbers[second]])
-    bonded = np.linalg.norm(frames[0, first] - frames[0, second], axis=-1) < limit
-    lengths = np.linalg.norm(frames[:, first[bonded]] - frames[:, second[bonded]], axis=-1)
-    return Bonds(first[bonded], second[bonded], lengths.mean(axis=0), lengths.max(axis=0))
+    lengths = np.linalg.norm(frames[:, first] - frames[:, second], axis=-1)
+    mean = lengths.mean(axis=0)
+    bonded = mean < STRETCH * (covalent_radii[numbers[first]] + covalent_radii[numbers[second]])
+    return Bonds(first[bonded], second[bonded], mean[bonded], lengths[:, bonded].max(axis=0))
 
 
 def distance_counts(positions: Floats) -> Integers:

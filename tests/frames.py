@@ -10,12 +10,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 
-def labelled_ethanol(n_frames: int, seed: int = 0) -> list[Atoms]:
+def labelled_ethanol(n_frames: int, seed: int = 0, amplitude: float = 0.05) -> list[Atoms]:
     rng = np.random.default_rng(seed)
     frames = []
     for _ in range(n_frames):
         atoms = molecule("CH3CH2OH")
-        atoms.rattle(0.05, rng=rng)
+        atoms.rattle(amplitude, rng=rng)
         atoms.calc = EMT()
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()
         atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
@@ -23,8 +23,8 @@ def labelled_ethanol(n_frames: int, seed: int = 0) -> list[Atoms]:
     return frames
 
 
-def write_ethanol(path: Path, n_frames: int = 40, seed: int = 0) -> Path:
-    write(path, labelled_ethanol(n_frames, seed), format="extxyz")
+def write_ethanol(path: Path, n_frames: int = 40, seed: int = 0, amplitude: float = 0.05) -> Path:
+    write(path, labelled_ethanol(n_frames, seed, amplitude), format="extxyz")
     return path
 
 

@@ -1,16 +1,27 @@
-"""What the stability study measures: bonds, pulls and distances, against what is known by hand."""
+"""What the stability study measures: bonds, pulls, distances and runs, against what is known by hand."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import flag_rate
 import numpy as np
 import pytest
+import stability
 from _molecule import BINS, FARTHEST, distance_counts, distribution, distribution_error, find_bonds, pulled
+from _pulls import Pull
+from _runs import BROKEN, Job, Run, first_broken, onset, read_run, simulate, start_dynamics
+from ase import Atoms, units
 from ase.build import molecule
+from ase.calculators.calculator import Calculator
+from ase.io import read
+from click.testing import CliRunner
 
+from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.training import crossval, load_config
-from tests.frames import write_run
+from tests.entries import make_entry
+from tests.frames import write_ethanol, write_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -70,16 +81,177 @@ def test_distribution_of_distances():
     assert distribution_error(distance_counts(two[:2]), distance_counts(two[2:3])) == pytest.approx(2.0)
 
 
-def test_the_study_of_a_small_ensemble(tmp_path):
-    """EMT's ethanol falls apart with a bad ensemble; the study says so, and a second start repeats nothing."""
-    card = crossval(load_config(write_run(tmp_path)), tmp_path / "run", tmp_path / "models", workers=1)
-    command = [sys.executable, ROOT / "benchmarks" / "stability.py", str(card.path), tmp_path / "test.extxyz"]
-    command += [tmp_path / "ethanol.extxyz", "--picoseconds", "0.05", "--hot-picoseconds", "0.05", "--seeds", "1"]
+def test_a_bond_is_broken_when_it_is_half_an_angstrom_off_either_way():
+    _, positions, bonds = bonds_of("CH3CH2OH", frames=200)
+    off = np.abs(bonds.lengths(positions) - bonds.mean)
+    assert first_broken(off.max(axis=1)) is None
+    for change in (BROKEN + 0.01, -BROKEN - 0.01, np.nan):
+        lengths = bonds.lengths(positions)
+        lengths[120:, 3] = bonds.mean[3] + change
+        assert first_broken(np.abs(lengths - bonds.mean).max(axis=1)) == 120
+
+
+def test_onset_is_where_the_last_excursion_began():
+    above = np.zeros(1000, dtype=bool)
+    assert onset(above, 100) is None
+    above[99] = True  # an earlier one, over for more than 100 steps
+    above[[599, 650, 749, 849, 949]] = True
+    assert onset(above, 100) == 600
+    assert onset(above[:900], 100) == 600
+    assert onset(above[:600], 100) == 600
+    assert onset(above[:599], 100) is None  # it was over for 499 steps
+
+
+def test_first_flag_of_a_pull():
+    pull = Pull("O–H", 0, np.array([-0.1, 0.0, 0.1, 0.2]), np.array([0.01, 0.02, 0.3, np.nan]))
+    assert pull.flagged_at(0.2) == 0.1
+    assert pull.flagged_at(0.5) == 0.2
+    assert pull._replace(deviation=np.full(4, 0.02)).flagged_at(0.5) == np.inf
+
+
+class Springs(Calculator):
+    """Three atoms held at 1 Å from each other."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - ASE's form
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        vectors = atoms.positions - np.roll(atoms.positions, 1, axis=0)
+        lengths = np.linalg.norm(vectors, axis=1)[:, None]
+        pull = -30.0 * (lengths - 1.0) * vectors / lengths
+        self.results = {"energy": 15.0 * np.sum((lengths - 1.0) ** 2), "forces": pull - np.roll(pull, -1, axis=0)}
+
+
+def test_dynamics_have_the_temperature_asked_for():
+    """Three modes hold 3/2 kT of kinetic energy; ASE's chain, which reckons with nine, would give them 9/2."""
+    atoms = Atoms("H3", [[0, 0, 0], [1, 0, 0], [0.5, np.sqrt(0.75), 0]], calculator=Springs())
+    dynamics, degrees = start_dynamics(atoms, 500.0, np.random.default_rng(0))
+    assert degrees == 3
+    kinetic = []
+    dynamics.attach(lambda: kinetic.append(atoms.get_kinetic_energy()))
+    dynamics.run(3000)
+    assert np.mean(kinetic[500:]) == pytest.approx(1.5 * units.kB * 500.0, rel=0.1)
+    assert np.abs(atoms.get_angular_momentum()).max() < 1e-6
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A calibrated ensemble that has learned little, and its data."""
+    folder = tmp_path_factory.mktemp("small")
+    return crossval(load_config(write_run(folder)), folder / "run", folder / "models", workers=1), folder
+
+
+def small_job(small, **changes):
+    card, folder = small
+    atoms = card.structure.atoms()
+    bonds = find_bonds(atoms.numbers, atoms.positions[None])
+    parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
+    members = tuple(member.sha256 for member in card.members)
+    job = Job(str(card.path), members, card.calibration.threshold(), *parts, 300.0, None, 0.1, 0)
+    return job._replace(**changes)
+
+
+def test_a_run_ends_where_a_bond_is_broken(small):
+    """Means of the bonds that are wrong by almost half an ångström: the first vibration breaks one."""
+    whole = simulate(small_job(small))
+    assert not whole.collapsed
+    assert whole.steps == 200
+    assert sum(whole.counts) == 2 * 36  # two frames of nine atoms, 50 fs apart
+    off = np.array(whole.last_bond_deviation)
+    assert [max(off[:100]), max(off[100:])] == whole.bond_deviation
+    job = small_job(small)
+    limit = (off[0] + off.max()) / 2
+    broken = simulate(job._replace(mean=tuple(m - BROKEN + limit for m in job.mean)))
+    assert broken.collapsed
+    assert 1 < broken.steps < 200
+    assert broken.last_bond_deviation[-1] > BROKEN >= max(broken.last_bond_deviation[:-1])
+    np.testing.assert_allclose(broken.last_deviation, whole.last_deviation[: broken.steps])
+
+
+def test_every_step_above_the_threshold_counts_and_the_first_is_flagged(small):
+    quiet = simulate(small_job(small, threshold=1e9))
+    assert (quiet.above, quiet.flag_steps, quiet.onset) == (0, [], None)
+    deviation = np.array(quiet.last_deviation)
+    threshold = float(np.quantile(deviation, 0.8))
+    above = 1 + np.flatnonzero(deviation > threshold)
+    run = simulate(small_job(small, threshold=threshold))
+    assert run.above == len(above)
+    assert run.flag_steps[0] in (0, above[0])  # step 0 is the start itself
+    assert run.onset == onset(deviation > threshold, 100)
+
+
+def test_a_result_of_other_weights_or_reference_is_not_read(small, tmp_path):
+    job = small_job(small)
+    run = Run(10, True, 300.0, 1, 5, [5], [0.1], 1.0, [0] * BINS, [0.1], [0.1], [0.1], [0.1])
+    kept = {"job": job._replace(entry=Path(job.entry).name)._asdict(), "run": run._asdict()}
+    (tmp_path / job.file).write_text(json.dumps(kept))
+    assert read_run(job, tmp_path) == run
+    assert read_run(job._replace(entry=f"/elsewhere/{Path(job.entry).name}"), tmp_path) == run
+    assert read_run(job._replace(members=("other",)), tmp_path) is None
+    assert read_run(job._replace(mean=(1.0,) * 8), tmp_path) is None
+    assert read_run(job._replace(seed=1), tmp_path) is None
+
+
+def test_the_study_of_a_small_ensemble(small, tmp_path):
+    """The page and the picture, and a second start repeats nothing but the run that is missing."""
+    card, folder = small
+    command = [sys.executable, ROOT / "benchmarks" / "stability.py", str(card.path), folder / "test.extxyz"]
+    command += [
+        folder / "ethanol.extxyz",
+        "--picoseconds",
+        "0.05",
+        "--hot-picoseconds",
+        "0.05",
+        "--seeds",
+        "2",
+        "--hot-seeds",
+        "2",
+    ]
     command += ["--starts", "1", "--workers", "1", "--runs", tmp_path / "runs", "--output", tmp_path / "docs"]
-    first = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
-    runs = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*.json")}
-    assert len(runs) == 2
-    assert "| O–H |" in first.stdout
-    assert (tmp_path / "docs" / "stability.png").read_bytes().startswith(b"\x89PNG")
+    first = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert first.returncode == 0, first.stderr
+    runs = sorted((tmp_path / "runs").glob("*.json"))
+    assert len(runs) == 4
+    assert "| O–H | 2 |" in first.stdout
+    assert "| C–H | 10 |" in first.stdout
+    page, picture = (tmp_path / "docs" / f"stability-{card.name}.{suffix}" for suffix in ("md", "png"))
+    assert page.read_text() in first.stdout
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    runs[0].unlink()
+    times = {path: path.stat().st_mtime_ns for path in runs[1:]}
     subprocess.run(command, check=True, capture_output=True, timeout=300)
-    assert {path: path.stat().st_mtime_ns for path in runs} == runs
+    assert runs[0].exists()
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_flag_rate(small):
+    """The shares are those that the calculator finds frame by frame."""
+    card, folder = small
+    files = [write_ethanol(folder / "calm.extxyz", 40, seed=4), write_ethanol(folder / "hot.extxyz", 40, 5, 0.1)]
+    result = CliRunner().invoke(flag_rate.main, [str(card.path), *map(str, files), "--rate", "0.2"])
+    assert result.exit_code == 0, result.output
+    calculator = SchNetEnsembleCalculator(card.path)
+    threshold = calculator.calibration.threshold(0.2)
+    shares = []
+    for file in files:
+        largest = [calculator.get_property("forces_deviation", atoms).max() for atoms in read(file, ":")]
+        shares.append(np.mean(np.array(largest) > threshold))
+    assert 0.0 < shares[0] < shares[1]
+    assert [f"{share:.1%}" for share in shares] == [
+        row.split("|")[3].strip() for row in result.output.splitlines()[-2:]
+    ]
+    assert f"{threshold:.4f} eV/Å" in result.output
+
+
+def test_other_molecules_and_entries_without_calibration_are_refused(small, tmp_path):
+    card, folder = small
+    test = str(folder / "test.extxyz")
+    other = tmp_path / "water.extxyz"
+    molecule("H2O").write(other)
+    for arguments, message in (
+        ([str(card.path), str(other), test], "frame 0 has the atomic numbers [8, 1, 1]; expected [6, 6, 8"),
+        ([str(make_entry(tmp_path).path), test, test], "has no calibration, so no threshold; run schnet-ase calibrate"),
+    ):
+        result = CliRunner().invoke(stability.main, arguments)
+        assert result.exit_code == 2
+        assert message in result.output
+        assert result.output.count("\n") == 1

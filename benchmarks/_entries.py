@@ -1,0 +1,24 @@
+"""Entries that benchmarks are given."""
+
+from __future__ import annotations
+
+from schnet_ase.card import Card
+from schnet_ase.errors import CalibrationError
+from schnet_ase.registry import find_card, get_card
+from schnet_ase.uncertainty import Calibration
+
+
+def calibrated(entry: str) -> tuple[Card, Calibration]:
+    """An entry by name or folder, and its calibration.
+
+    Raises
+    ------
+    RegistryError
+        There is no such entry.
+    CalibrationError
+        It has no calibration.
+    """
+    card = find_card(entry) or get_card(entry)
+    if card.calibration is None:
+        raise CalibrationError(f"{entry} has no calibration, so no threshold; run schnet-ase calibrate {entry} DATA")
+    return card, card.calibration
