@@ -303,4 +303,4 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
     stored, held = (1024 * (kb - small) / 4000 for kb in (large, in_memory))
     print(f"per frame: {stored:.0f} bytes stored, {held:.0f} in memory")
     assert held > 3000, "a frame's arrays and pairs, in memory: what the test would see"
-    assert stored < 1500, "indices and the like of a frame alone"
+    assert stored < held / 4, "indices and the like of a frame alone; the allocator keeps some megabytes of its own"
