@@ -240,6 +240,8 @@ def test_flag_rate(small):
         row.split("|")[3].strip() for row in result.output.splitlines()[-2:]
     ]
     assert f"{threshold:.4f} eV/Å" in result.output
+    off = [float(row.split("|")[4].strip(" %")) for row in result.output.splitlines()[-2:]]
+    assert off[0] == 20.0 < off[1]
 
 
 def test_other_molecules_and_entries_without_calibration_are_refused(small, tmp_path):
