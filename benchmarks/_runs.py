@@ -7,10 +7,11 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
-from queue import Empty, Queue
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_mom
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
 from schnet_ase.card import read_card
-from schnet_ase.errors import StructureError
+from schnet_ase.errors import SchNetError, StructureError
 from schnet_ase.files import atomic_write
 from schnet_ase.neighbors import Floats, Integers
 from schnet_ase.progress import Progress
@@ -248,47 +249,41 @@ def _identity(job: Job) -> object:
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, progress: Progress) -> Iterator[tuple[Job, Run]]:
-    """Run jobs in processes of their own, each kept in `folder` when it is done; `progress` is in picoseconds."""
+    """Run jobs, each in a process of its own and kept in `folder` when it is done; `progress` is in picoseconds.
+
+    Raises
+    ------
+    SchNetError
+        A process ended without a result.
+    """
     context = get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
-        queue = manager.Queue()
-        waiting: dict[Future[Run], Job] = {
-            pool.submit(_run_in_process, job, folder, queue, os.getpid()): job for job in jobs
-        }
-        made: dict[Job, float] = {}
-        try:
-            while waiting:
-                done, _ = wait(waiting, timeout=1.0, return_when=FIRST_COMPLETED)
-                made.update(_drain(queue))
-                # What is left of a run that collapsed is not to be made.
-                made.update((waiting[future], waiting[future].picoseconds) for future in done)
-                progress.update(int(sum(made.values())) - progress.done)
-                for future in done:
-                    yield waiting.pop(future), future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    waiting, finished = list(reversed(jobs)), 0.0
+    running: list[tuple[Job, BaseProcess, Synchronized[float]]] = []
+    while waiting or running:
+        while waiting and len(running) < workers:
+            job, made = waiting.pop(), context.Value("d", 0.0)
+            process = context.Process(target=_run_in_process, args=(job, folder, made, os.getpid()), daemon=True)
+            process.start()
+            running.append((job, process, made))
+        wait([process.sentinel for _, process, _ in running], timeout=1.0)
+        progress.update(int(finished + sum(made.value for _, _, made in running)) - progress.done)
+        for job, process, made in list(running):
+            if process.exitcode is None:
+                continue
+            running.remove((job, process, made))
+            run = read_run(job, folder)
+            if process.exitcode or run is None:
+                raise SchNetError(f"{job.file}: its process ended with status {process.exitcode} and no result")
+            finished += job.picoseconds  # what is left of a run that collapsed is not to be made
+            progress.update(int(finished + sum(m.value for _, _, m in running)) - progress.done)
+            yield job, run
 
 
-def _drain(queue: Queue[tuple[Job, float]]) -> Iterator[tuple[Job, float]]:
-    while True:
-        try:
-            yield queue.get_nowait()
-        except Empty:
-            return
-
-
-def _run_in_process(job: Job, folder: Path, queue: Queue[tuple[Job, float]], parent: int) -> Run:
-    last = time.monotonic()
-
+def _run_in_process(job: Job, folder: Path, made: Synchronized[float], parent: int) -> None:
     def report(picoseconds: float) -> None:
-        nonlocal last
-        if time.monotonic() - last > 1.0:
-            if os.getppid() != parent:  # it was killed; another may be running this job again
-                raise SystemExit
-            last = time.monotonic()
-            queue.put((job, picoseconds))
+        made.value = picoseconds
+        if os.getppid() != parent:  # it was killed, and may have been started again, and with it this job
+            os._exit(1)
 
     run = simulate(job, report)
     atomic_write(folder / job.file, json.dumps({"job": _identity(job), "run": run._asdict()}))
-    return run

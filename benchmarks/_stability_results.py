@@ -58,21 +58,41 @@ def markdown(results: Results, note: str, picture: str) -> str:
 
 
 def _calm(results: Results) -> list[str]:
-    header = ("seed", "stable (ps)", "collapsed", "mean T (K)", "bond off by (Å)", "above threshold", "flags/ps")
-    header += ("first flag before the end", "onset before the end", "h(r) error", "CPU ms/step")
-    rows = []
-    for job, run in results.calm:
-        off, share, rate = max(run.bond_deviation), run.above / run.steps, len(run.flag_steps) / run.picoseconds
-        rows.append((job.seed, f"{run.picoseconds:.1f}", _yes(run.collapsed), f"{run.temperature:.0f}", f"{off:.2f}"))
-        rows[-1] += (f"{share:.2%}", f"{rate:.2f}", *(_warning(run) if run.collapsed else ("", "")))
-        rows[-1] += (_h_error(run.counts, results.reference), f"{run.milliseconds:.2f}")
+    header = (
+        "seed",
+        "stable (ps)",
+        "collapsed",
+        "first flag before (fs)",
+        "onset before (fs)",
+        "mean T (K)",
+        "bond off by (Å)",
+        "above threshold",
+        "flags/ps",
+        "h(r) error",
+        "CPU ms/step",
+    )
+    rows = [
+        (
+            job.seed,
+            f"{run.picoseconds:.1f}",
+            *(("yes", *_warning(run)) if run.collapsed else ("no", "", "")),
+            f"{run.temperature:.0f}",
+            f"{max(run.bond_deviation):.2f}",
+            f"{run.above / run.steps:.2%}",
+            f"{len(run.flag_steps) / run.picoseconds:.2f}",
+            _h_error(run.counts, results.reference),
+            f"{run.milliseconds:.2f}",
+        )
+        for job, run in results.calm
+    ]
     runs = [run for _, run in results.calm]
-    stable, whole = [run.picoseconds for run in runs], sum(not run.collapsed for run in runs)
-    error = _h_error(np.sum([run.counts for run in runs], axis=0), results.reference)
+    stable = np.array([run.picoseconds for run in runs])
+    sd = f" (sd {stable.std(ddof=1):.1f})" if len(stable) > 1 else ""
+    share = sum(run.above for run in runs) / sum(run.steps for run in runs)
     summary = (
-        f"Stable {np.mean(stable):.1f} ps (sd {np.std(stable, ddof=min(1, len(stable) - 1)):.1f}); {whole} of "
-        f"{len(runs)} did not collapse. {sum(run.above for run in runs) / sum(run.steps for run in runs):.2%} of the "
-        f"steps were above the threshold. h(r) error of all runs together {error}; by chance, of as many "
+        f"Stable for {stable.mean():.1f} ps{sd}; {sum(not run.collapsed for run in runs)} of {len(runs)} did not "
+        f"collapse. {share:.2%} of the steps were above the threshold. h(r) error of all runs together "
+        f"{_h_error(np.sum([run.counts for run in runs], axis=0), results.reference)}; by chance, of as many "
         f"independent frames as the reference has, {results.noise:.3f}."
     )
     return [table(header, rows), summary]
@@ -87,8 +107,8 @@ def _heated(results: Results) -> list[str]:
     collapsed = [run for _, run in results.heated if run.collapsed]
     if not collapsed:
         return [table(header, rows)]
-    header_by_rate = ("false-flag rate", "threshold (eV/Å)", f"flagged ≥ {WARNING_FS:g} fs before", "median (fs)")
-    header_by_rate += ("shortest (fs)",)
+    early = f"{WARNING_FS:g} fs before or earlier"
+    header_by_rate = ("false-flag rate", "threshold (eV/Å)", early, "median (fs)", "shortest (fs)")
     by_rate = []
     for rate, threshold in results.thresholds:
         before = [warning(run, threshold) for run in collapsed]
@@ -111,13 +131,19 @@ def _pulled(results: Results) -> list[str]:
     header = ("bond", "pulls", "flagged", "relaxed (Å)", "thermal: median (Å)", "latest (Å)", f"before +{REACH} Å")
     rows = []
     for kind in dict.fromkeys(pull.kind for pull in results.pulls):
-        same = [pull for pull in results.pulls if pull.kind == kind]
-        relaxed = [pull.flagged_at(results.threshold) for pull in same if pull.start == 0]
-        at = [pull.flagged_at(results.threshold) for pull in same]
-        thermal = [pull.flagged_at(results.threshold) for pull in same if pull.start]
-        rows.append((kind, len(same), sum(map(math.isfinite, at)), " ".join(f"{b:+.2f}" for b in relaxed)))
-        rows[-1] += (f"{np.median(thermal):+.2f}" if thermal else "", f"{max(at):+.2f}")
-        rows[-1] += (f"{sum(b < REACH for b in at)} of {len(same)}",)
+        at = [(pull.start, pull.flagged_at(results.threshold)) for pull in results.pulls if pull.kind == kind]
+        thermal = [beyond for start, beyond in at if start]
+        rows.append(
+            (
+                kind,
+                len(at),
+                sum(math.isfinite(beyond) for _, beyond in at),
+                " ".join(f"{beyond:+.2f}" for start, beyond in at if not start),
+                f"{np.median(thermal):+.2f}" if thermal else "",
+                f"{max(beyond for _, beyond in at):+.2f}",
+                f"{sum(beyond < REACH for _, beyond in at)} of {len(at)}",
+            )
+        )
     return [table(header, rows), "Å beyond that bond's longest length in the training frames, at the first flag."]
 
 
@@ -130,10 +156,6 @@ def _warning(run: Run) -> tuple[str, str]:
     """fs from the first flag, and from the onset, to the end."""
     first = f"{run.before_end(run.flag_steps[0]):.1f}" if run.flag_steps else "none"
     return first, "none" if run.onset is None else f"{run.before_end(run.onset):.1f}"
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
 
 
 def draw(results: Results, path: Path) -> None:
@@ -151,10 +173,10 @@ def draw(results: Results, path: Path) -> None:
             calm.plot(run.picoseconds, run.bond_deviation[-1], "X", color=f"C{job.seed}", mec="black")
     for job, run in results.heated:
         before = -TIMESTEP_FS * np.arange(len(run.last_deviation))[::-1]
-        heated.plot(before, run.last_bond_deviation, lw=0.8, color=f"C{job.seed}", label=f"seed {job.seed}")
-        heated_flags.semilogy(before, run.last_deviation, lw=0.8, color=f"C{job.seed}")
+        heated.plot(before, run.last_bond_deviation, lw=0.5, color=f"C{job.seed}")
+        heated_flags.semilogy(before, run.last_deviation, lw=0.5, color=f"C{job.seed}")
         for step, deviation in zip(run.flag_steps[:1], run.flag_deviations, strict=False):
-            heated_flags.plot(-run.before_end(step), deviation, "v", color=f"C{job.seed}", mec="black", zorder=3)
+            heated_flags.plot(-run.before_end(step), deviation, "v", ms=5, color=f"C{job.seed}", mec="black", zorder=3)
     for axes, title in ((calm, "kept at {0.temperature:g} K"), (heated, "heated to {0.heated_to:g} K")):
         some = results.calm if axes is calm else results.heated
         axes.set_title(title.format(some[0][0]) if some else "not run yet", fontsize=10)
@@ -166,8 +188,8 @@ def draw(results: Results, path: Path) -> None:
         axes.set(ylabel="forces_deviation, largest (eV/Å)")
         axes.legend(frameon=False, fontsize=7)
     calm_flags.set(xlabel="time (ps); ▾ flags")
-    heated_flags.set(xlabel="time before the end (fs); ▾ first flag", xlim=(-600.0, 10.0))
-    heated.set_xlim(-600.0, 10.0)
+    heated_flags.set(xlabel="time before the end (fs); ▾ first flag", xlim=(-500.0, 10.0))
+    heated.set_xlim(-500.0, 10.0)
     _draw_distances(distances, results)
     _draw_pulls(pulls, results)
     content = io.BytesIO()

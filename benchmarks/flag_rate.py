@@ -2,8 +2,9 @@
 
     python benchmarks/flag_rate.py ENTRY CALM HOT --rate 0.01
 
-The threshold comes from the calibration of ENTRY; the files hold labelled frames that no member has seen, CALM such as
-ENTRY was trained on, of which the stated share should be flagged, and HOT others.
+The threshold comes from the calibration of ENTRY. The files hold labelled frames that no member has seen, the first
+such as ENTRY was trained on. "Off" are frames with an atom's force error that only the stated share of the first file
+reaches: an uncertainty that knew the errors would flag just these.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
 from _entries import calibrated
 from _report import exit_on_error, table
 
 from schnet_ase.data import read_dataset
+from schnet_ase.errors import DataError
 from schnet_ase.metrics import MEV
+from schnet_ase.neighbors import Floats
 from schnet_ase.registry import locate_members
 from schnet_ase.training.evaluate import evaluate_dataset
 
@@ -29,16 +33,22 @@ def main(entry: str, files: tuple[Path, ...], rate: float) -> None:
     _, calibration = calibrated(entry)
     models = [loaded.model for loaded in locate_members(entry)]
     threshold = calibration.threshold(rate)
+    calm: Floats | None = None
     rows = []
     for file in files:
-        evaluation = evaluate_dataset(models, read_dataset(file))
-        errors, ensemble = evaluation.mean().errors(), evaluation.ensemble_errors()
-        flagged = ensemble.largest_deviation > threshold
-        force = ["–" if error is None else f"{MEV * error:.1f}" for error in (errors.force_mae, errors.force_rmse)]
-        rows.append((file.name, len(flagged), f"{flagged.mean():.1%}", *force))
+        ensemble = evaluate_dataset(models, read_dataset(file)).ensemble_errors()
+        if ensemble.force_errors is None or ensemble.force_error is None:
+            raise DataError(f"{file}: no forces; expected labelled frames")
+        largest = np.maximum.reduceat(ensemble.force_error, np.cumsum(ensemble.n_atoms) - ensemble.n_atoms)
+        calm = largest if calm is None else calm
+        shares = ensemble.largest_deviation > threshold, largest > np.quantile(calm, 1.0 - rate)
+        values = np.abs(ensemble.force_errors).mean(), np.sqrt((ensemble.force_errors**2).mean())
+        rows.append(
+            (file.name, len(largest), *(f"{s.mean():.1%}" for s in shares), *(f"{MEV * v:.1f}" for v in values))
+        )
     print(f"{entry}: {threshold:.4f} eV/Å, which {rate:.2%} of frames like those of {calibration.file} exceed")
     print(f"({calibration.n_frames} of them were kept for the calibration)\n")
-    print(table(("file", "frames", "flagged", "force MAE (meV/Å)", "force RMSE (meV/Å)"), rows))
+    print(table(("file", "frames", "flagged", "off", "force MAE (meV/Å)", "force RMSE (meV/Å)"), rows))
 
 
 if __name__ == "__main__":

@@ -74,13 +74,13 @@ def main(
     bonds = find_bonds(relaxed.numbers, frames)
     threshold = calibration.threshold(RATES[0])
 
-    def job(start: float, heated_to: float | None, at_most: float, seed: int) -> Job:
+    def make(start: float, heated_to: float | None, at_most: float, seed: int) -> Job:
         parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
         members = tuple(member.sha256 for member in card.members)
         return Job(str(card.path.resolve()), members, threshold, *parts, start, heated_to, at_most, seed)
 
-    calm = [job(temperature, None, picoseconds, seed) for seed in range(seeds)]
-    heated = [job(temperature, hot, hot_picoseconds, seed) for seed in range(hot_seeds)]
+    calm = [make(temperature, None, picoseconds, seed) for seed in range(seeds)]
+    heated = [make(temperature, hot, hot_picoseconds, seed) for seed in range(hot_seeds)]
     folder = runs or Path("runs") / f"stability-{card.name}"
     done = {job: run for job in (*heated, *calm) if (run := read_run(job, folder)) is not None}
     missing = [job for job in (*heated, *calm) if job not in done]

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import flag_rate
@@ -11,7 +12,18 @@ import pytest
 import stability
 from _molecule import BINS, FARTHEST, distance_counts, distribution, distribution_error, find_bonds, pulled
 from _pulls import Pull
-from _runs import BROKEN, Job, Run, first_broken, onset, read_run, simulate, start_dynamics
+from _runs import (
+    BROKEN,
+    Job,
+    Run,
+    _run_in_process,
+    first_broken,
+    onset,
+    read_run,
+    run_jobs,
+    simulate,
+    start_dynamics,
+)
 from ase import Atoms, units
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
@@ -19,6 +31,8 @@ from ase.io import read
 from click.testing import CliRunner
 
 from schnet_ase import SchNetEnsembleCalculator
+from schnet_ase.errors import SchNetError
+from schnet_ase.progress import Progress
 from schnet_ase.training import crossval, load_config
 from tests.entries import make_entry
 from tests.frames import write_ethanol, write_run
@@ -191,6 +205,23 @@ def test_a_result_of_other_weights_or_reference_is_not_read(small, tmp_path):
     assert read_run(job._replace(seed=1), tmp_path) is None
 
 
+def test_a_run_whose_study_was_killed_ends_without_a_result(small, tmp_path):
+    context = get_context("spawn")
+    made = context.Value("d", 0.0)
+    process = context.Process(target=_run_in_process, args=(small_job(small), tmp_path, made, -1))
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    assert made.value == 0.05  # ps: it had begun
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_is_one_error(small, tmp_path):
+    job = small_job(small, entry=str(tmp_path / "nowhere"))
+    with Progress(1, "runs") as progress, pytest.raises(SchNetError, match="its process ended with status 1"):
+        list(run_jobs([job], tmp_path, 1, progress))
+
+
 def test_the_study_of_a_small_ensemble(small, tmp_path):
     """The page and the picture, and a second start repeats nothing but the run that is missing."""
     card, folder = small
@@ -240,6 +271,8 @@ def test_flag_rate(small):
         row.split("|")[3].strip() for row in result.output.splitlines()[-2:]
     ]
     assert f"{threshold:.4f} eV/Å" in result.output
+    off = [float(row.split("|")[4].strip(" %")) for row in result.output.splitlines()[-2:]]
+    assert off[0] == 20.0 < off[1]
 
 
 def test_other_molecules_and_entries_without_calibration_are_refused(small, tmp_path):
