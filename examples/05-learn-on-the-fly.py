@@ -71,7 +71,7 @@ def random_sampling(config: LearnConfig, sizes: list[int], frames: list[Atoms]) 
     for number, size in enumerate(sizes):
         while len(store) < size:
             frame = frames[len(store)]
-            store.append(frame, Label(frame.get_potential_energy(), frame.get_forces()), "")
+            store.append(frame, Label(frame.get_potential_energy(), frame.get_forces()), "random")
         split = split_labels(size, config.folds, config.seed)
         train_generation(config, number, split, store.path, folder, None, lambda what, done, total: None)
         print(f"random: {size} labels")
