@@ -115,7 +115,7 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(5.5, 4), layout="constrained")
     for kind, label, style in (("random", "at random", "s--"), ("flagged", "where the ensemble does not know", "o-")):
         maes = [force_mae(FOLDER / kind / f"generation-{g:03d}" / config.name, frames) for g in range(len(sizes))]
-        axes.semilogy(sizes, maes, style, label=label)
+        axes.plot(sizes, maes, style, label=label)
         print(f"labels {label}: " + ", ".join(f"{n}: {mae:.1f} meV/Å" for n, mae in zip(sizes, maes, strict=True)))
     axes.set(xlabel="labels", ylabel="force MAE at 500 K (meV/Å)", title="ethanol, GFN2-xTB")
     axes.legend(frameon=False)
