@@ -21,7 +21,7 @@ import torch
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.engine import CompiledSchNet
 from schnet_ase.graph import geometry
-from schnet_ase.neighbors import half, neighbor_list
+from schnet_ase.neighbors import half_neighbor_list
 
 BYTES = 4  # of a float32
 SKIN = 1.0  # Å, as the calculators have it
@@ -77,8 +77,8 @@ def main(features: int, repeats: int) -> None:
     print("   atoms    pairs   Mflop     MB   multiply   copy (GB/s)   floor (ms)   engine (ms)   of the floor")
     for name in ("water-192", "water-1536"):
         system = geometry(_systems.make_system(name))
-        listed = half(neighbor_list(system.positions, system.cell, system.pbc, config.cutoff + SKIN))
-        within = half(neighbor_list(system.positions, system.cell, system.pbc, config.cutoff))
+        listed = half_neighbor_list(system.positions, system.cell, system.pbc, config.cutoff + SKIN)
+        within = half_neighbor_list(system.positions, system.cell, system.pbc, config.cutoff)
         work = count(config, len(system.numbers), len(within.first))
         engine = CompiledSchNet([model], "float32", threads=1)
         engine(system, listed)

@@ -11,7 +11,7 @@ from ase import Atoms
 from torch import Tensor
 
 from schnet_ase.model import Pairs
-from schnet_ase.neighbors import Geometry, HalfNeighbors, half, neighbor_list
+from schnet_ase.neighbors import Geometry, HalfNeighbors, half_neighbor_list
 
 
 class Graph(NamedTuple):
@@ -82,7 +82,7 @@ def make_graph(atoms: Geometry, pairs: HalfNeighbors) -> Graph:
 
 def build_graph(atoms: Geometry, cutoff: float | None) -> Graph:
     """A `Graph` of one system with every pair nearer than `cutoff` (Å; None: every pair)."""
-    return make_graph(atoms, half(neighbor_list(atoms.positions, atoms.cell, atoms.pbc, cutoff)))
+    return make_graph(atoms, half_neighbor_list(atoms.positions, atoms.cell, atoms.pbc, cutoff))
 
 
 def batch_graphs(graphs: Sequence[Graph]) -> Graph:

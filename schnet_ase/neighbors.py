@@ -84,33 +84,53 @@ def neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutof
     StructureError
         A periodic system without a cutoff, or periodic directions that do not span a volume.
     """
-    pbc = np.asarray(pbc, dtype=bool)
-    if cutoff is None:
-        if pbc.any():
-            raise StructureError(
-                "a model without an envelope counts every pair and cannot take a periodic system; "
-                'use a model with envelope="cosine" or "polynomial", or set atoms.pbc = False'
-            )
-        return all_pairs(len(positions))
-    if not pbc.any() and len(positions) <= ALL_PAIRS_MAX_ATOMS:
-        return all_pairs(len(positions))
-    box = _box(positions, cell, pbc, cutoff)
-    # matscipy puts atoms outside the box into its border bins; wrapping first keeps every case the common one.
-    fractional = np.linalg.solve(box.T, (positions - _corner(positions, box, pbc)).T).T
-    wraps = np.where(pbc, np.floor(fractional), 0.0)
-    i, j, S = matscipy_neighbour_list("ijS", positions=(fractional - wraps) @ box, cell=box, pbc=pbc, cutoff=cutoff)
+    found, wraps = _near(positions, cell, pbc, cutoff)
+    order = np.argsort(found.i, kind="stable")
+    return _unwrapped(Neighbors(found.i[order], found.j[order], found.S[order]), wraps)
+
+
+def half_neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None) -> HalfNeighbors:
+    """As `neighbor_list`, each pair once; quicker than taking half of that list."""
+    found, wraps = _near(positions, cell, pbc, cutoff)
+    # No wrap changes which half a pair is in: an atom and its own images wrap alike.
+    i, j, S = half(found)
     order = np.argsort(i, kind="stable")
-    i, j = i[order].astype(np.int64), j[order].astype(np.int64)
-    S = S[order].astype(np.int64) + wraps[i].astype(np.int64) - wraps[j].astype(np.int64)
-    return Neighbors(i, j, S)
+    return HalfNeighbors(*_unwrapped(Neighbors(i[order], j[order], S[order]), wraps))
 
 
 def half(neighbors: Neighbors) -> HalfNeighbors:
     """Each pair once: ``i < j``, and of an atom with its own images those of the positive half space."""
     i, j, S = neighbors
-    positive = (S[:, 0] > 0) | ((S[:, 0] == 0) & ((S[:, 1] > 0) | ((S[:, 1] == 0) & (S[:, 2] > 0))))
-    keep = (i < j) | ((i == j) & positive)
+    keep = i < j
+    own = np.flatnonzero(i == j)
+    x, y, z = S[own].T
+    keep[own] = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
     return HalfNeighbors(i[keep], j[keep], S[keep])
+
+
+def _near(
+    positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None
+) -> tuple[Neighbors, Integers | None]:
+    """The list of the atoms wrapped into the cell, and the (N, 3) cells that each was moved by; None if none was."""
+    pbc = np.asarray(pbc, dtype=bool)
+    if cutoff is None and pbc.any():
+        raise StructureError(
+            "a model without an envelope counts every pair and cannot take a periodic system; "
+            'use a model with envelope="cosine" or "polynomial", or set atoms.pbc = False'
+        )
+    if cutoff is None or (not pbc.any() and len(positions) <= ALL_PAIRS_MAX_ATOMS):
+        return all_pairs(len(positions)), None
+    box = _box(positions, cell, pbc, cutoff)
+    # matscipy puts atoms outside the box into its border bins; wrapping first keeps every case the common one.
+    fractional = np.linalg.solve(box.T, (positions - _corner(positions, box, pbc)).T).T
+    wraps = np.where(pbc, np.floor(fractional), 0.0)
+    found = matscipy_neighbour_list("ijS", positions=(fractional - wraps) @ box, cell=box, pbc=pbc, cutoff=cutoff)
+    return Neighbors(*found), wraps.astype(np.int64) if wraps.any() else None
+
+
+def _unwrapped(found: Neighbors, wraps: Integers | None) -> Neighbors:
+    i, j, S = (array.astype(np.int64) for array in found)
+    return Neighbors(i, j, S if wraps is None else S + wraps[i] - wraps[j])
 
 
 class NeighborCache:
@@ -143,7 +163,7 @@ class NeighborCache:
         """The half list for the atoms of `geometry`: the stored one where it still holds, else a new one."""
         if self._list is None or not self._holds(geometry):
             cutoff = None if self.cutoff is None else self.cutoff + self.skin
-            self._list = half(neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff))
+            self._list = half_neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
             self._made_from = geometry.copy()
             self.builds += 1
         return self._list

@@ -17,6 +17,7 @@ from schnet_ase.neighbors import (
     Neighbors,
     all_pairs,
     half,
+    half_neighbor_list,
     neighbor_list,
 )
 
@@ -202,8 +203,21 @@ def test_periodic_cell_without_a_volume_is_refused(cell: np.ndarray) -> None:
 @pytest.mark.parametrize("pbc", ALL_PBC)
 def test_half_list_has_each_pair_once(pbc: tuple[bool, bool, bool]) -> None:
     neighbors = assert_list_is_reference(random_positions(4, seed=11, size=3.0), TRICLINIC, pbc, 4.5)
-    once = as_set(half(neighbors))
+    assert_each_pair_once(half(neighbors), neighbors)
+
+
+@pytest.mark.parametrize("pbc", ALL_PBC)
+def test_half_list_of_atoms_outside_the_cell(pbc: tuple[bool, bool, bool]) -> None:
+    positions = random_positions(7, seed=12, size=12.0) - 4.0
+    pairs = half_neighbor_list(positions, TRICLINIC, np.array(pbc), 4.5)
+    assert np.all(np.diff(pairs.first) >= 0)
+    assert_each_pair_once(pairs, neighbor_list(positions, TRICLINIC, np.array(pbc), 4.5))
+
+
+def assert_each_pair_once(pairs: HalfNeighbors, neighbors: Neighbors) -> None:
+    once = as_set(pairs)
     reverse = {(j, i, -a, -b, -c) for i, j, a, b, c in once}
+    assert len(once) == len(pairs.first)
     assert not once & reverse
     assert once | reverse == as_set(neighbors)
 

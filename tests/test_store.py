@@ -20,7 +20,7 @@ from schnet_ase.data import StoredFrames, read_dataset, store, stored_dataset
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.data.store import write_store
 from schnet_ase.errors import DataError, StructureError
-from schnet_ase.neighbors import half, neighbor_list
+from schnet_ase.neighbors import half_neighbor_list
 from schnet_ase.training import crossval, load_config, run, train_from_config
 from schnet_ase.training.batches import make_examples
 from tests.frames import labelled_ethanol, write_ethanol, write_run
@@ -82,7 +82,7 @@ def test_pairs_are_those_of_the_frames(mixed):
     stored = stored_dataset(mixed, CUTOFF).frames
     for i, frame in enumerate(stored):
         _, positions, cell, pbc = frame.geometry
-        assert same(stored.neighbors(i), half(neighbor_list(positions, cell, pbc, CUTOFF)))
+        assert same(stored.neighbors(i), half_neighbor_list(positions, cell, pbc, CUTOFF))
     assert stored.neighbors(1).shifts.any(), "the crystal's pairs cross its borders"
 
 

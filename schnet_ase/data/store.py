@@ -25,7 +25,7 @@ from schnet_ase.data.frames import Dataset, Frame, checked_frames
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.data.readers import EnergyUnit, open_frames
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Geometry, HalfNeighbors, half, neighbor_list
+from schnet_ase.neighbors import Geometry, HalfNeighbors, half_neighbor_list
 from schnet_ase.progress import Progress
 
 CACHE_VARIABLE = "SCHNET_ASE_CACHE"
@@ -195,7 +195,7 @@ def _append(
     files: Mapping[str, BinaryIO], frames: list[Frame], cutoff: float | None, n_atoms: int, n_pairs: int
 ) -> tuple[int, int]:
     geometries = [frame.geometry for frame in frames]
-    pairs = [half(neighbor_list(g.positions, g.cell, g.pbc, cutoff)) for g in geometries]
+    pairs = [half_neighbor_list(g.positions, g.cell, g.pbc, cutoff) for g in geometries]
     atoms_end = n_atoms + np.cumsum([len(g.numbers) for g in geometries])
     pairs_end = n_pairs + np.cumsum([len(p.first) for p in pairs])
     rows = {

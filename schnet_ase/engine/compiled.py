@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from schnet_ase.engine.jit import announced
-from schnet_ase.engine.kernel import n_stages, run_stages
+from schnet_ase.engine.kernel import DONE, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.tables import TOLERANCES, FilterTable, tabulate
@@ -101,28 +102,22 @@ class CompiledSchNet:
         assert work is not None
         members, atoms = self._shape.members, len(system.numbers)
         output = Output(np.empty((members, atoms)), np.empty((members, atoms, 3)), np.empty((members, 3, 3)))
-        arguments = (self._shape, self._weights, system, work, output, geometry.positions, geometry.cell)
+        arguments = _Arguments(
+            self._shape, self._weights, system, work, output, geometry.positions, geometry.cell, int(work.arrived[0])
+        )
         with announced() if first_call else contextlib.nullcontext():
-            if len(system.atoms) == 2:
-                run_stages(0, n_stages(self._shape), *arguments, 0)
-            else:
-                self._run_in_threads(arguments, len(system.atoms) - 1)
+            self._run(arguments, len(system.atoms) - 1)
         distance, first, second = min(work.closest.tolist())
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 
-    def _run_in_threads(self, arguments: tuple[Any, ...], threads: int) -> None:
-        if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
-            self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="schnet_ase")
-            self._process = os.getpid()
-        for number in range(n_stages(self._shape)):
-
-            def stage(thread: int, number: int = number) -> None:
-                run_stages(number, number + 1, *arguments, thread)
-
-            others = [self._pool.submit(stage, thread) for thread in range(1, threads)]
-            stage(0)
-            for other in others:
-                other.result()
+    def _run(self, arguments: _Arguments, threads: int) -> None:
+        others: list[Future[None]] = []
+        if threads > 1:
+            if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
+                self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="schnet_ase")
+                self._process = os.getpid()
+            others = [self._pool.submit(_run_thread, arguments, thread) for thread in range(1, threads)]
+        _run_thread(arguments, 0, others)
 
     def _take(self, geometry: Geometry, pairs: HalfNeighbors) -> None:
         """Lay out a new list of pairs, and memory for it."""
@@ -174,7 +169,32 @@ class CompiledSchNet:
             force_sums=np.zeros((threads, M, atoms, 3)),
             virial_sums=np.zeros((threads, M, 3, 3)),
             closest=np.zeros((threads, 3)),
+            arrived=np.zeros(1, np.int64),
         )
+
+
+class _Arguments(NamedTuple):
+    """Of `run_stages`, the same for all threads."""
+
+    shape: Shape
+    weights: Weights
+    system: System
+    work: Work
+    output: Output
+    positions: Floats
+    cell: Floats
+    before: int
+
+
+def _run_thread(arguments: _Arguments, thread: int, others: Sequence[Future[None]] = ()) -> None:
+    stage = run_stages(0, *arguments, thread)
+    while stage != DONE:
+        # Too few cores for all threads: let the others run. One that has failed would never arrive.
+        time.sleep(0.0)
+        for other in others:
+            if other.done():
+                other.result()
+        stage = run_stages(stage, *arguments, thread)
 
 
 def _lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:

@@ -21,18 +21,18 @@ def compiled(function: Callable[..., Any]) -> Any:
     return numba.njit(**_OPTIONS)(function)
 
 
-def compiled_once(function: Callable[..., Any]) -> Callable[..., None]:
+def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that Python calls, on its first call, and keep the machine code on disk."""
     try:
         call = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder that Numba could write to
         return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
 
-    def run(*arguments: Any) -> None:
+    def run(*arguments: Any) -> Any:
         try:
-            call(*arguments)
+            return call(*arguments)
         except OSError:  # the machine code could not be written: disk full, folder gone; it is in memory all the same
-            call(*arguments)
+            return call(*arguments)
 
     return run
 

@@ -16,21 +16,25 @@ Each pair is there once and serves both of its atoms. Features come in blocks of
 part of a filter table that one block of features needs stays in the fastest cache while all pairs go by.
 
 A call is a sequence of stages; in each, every thread does its own range of atoms, and all wait for the last before the
-next. Sums over pairs go into one buffer a thread, added in the threads' order: the same numbers each time.
+next: they count themselves at the end of a stage, and the count says where the slowest is. Sums over pairs go into one buffer a thread, added in the threads' order: the same numbers each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from schnet_ase.engine.barrier import all_arrived, arrive
 from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
-from schnet_ase.engine.layout import TILE, Shape
+from schnet_ase.engine.layout import TILE
 from schnet_ase.engine.pairs import convolve, convolve_back, find_pairs, pair_forces, slopes
 from schnet_ase.engine.simd import fma, lanes, load, splat, store
 
+DONE = -1
 
-def n_stages(shape: Shape) -> int:
+
+@compiled
+def n_stages(shape):
     """Stages of a call: pairs; two an interaction forward and two backward, but the first, which has one; the sums."""
     return 4 * shape.layers + 1
 
@@ -272,13 +276,23 @@ def add_forces(shape, system, work, output, thread):
                     output.virial[m, a, b] = virial
 
 
-def _entry(sources: str) -> Callable[..., None]:
+def _entry(sources: str) -> Callable[..., int]:
     @compiled_once
-    def run_stages(begin, end, shape, weights, system, work, output, positions, cell, thread):
-        """Stages `begin` to `end` - 1 for the atoms of one thread; all stages at once where there is only one."""
+    def run_stages(number, shape, weights, system, work, output, positions, cell, before, thread):
+        """The stages from `number` on for the atoms of one thread.
+
+        `before` is the count of `work.arrived` at the start of the call. Returns `DONE` once all threads are through, else the stage before which it gave up waiting for them: call
+        again with that.
+        """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
-        for number in range(begin, end):
+        threads, stages = len(system.atoms) - 1, n_stages(shape)
+        while all_arrived(work.arrived, before + number * threads):
+            if number == stages:
+                return DONE
             run_stage(number, shape, weights, system, work, output, positions, cell, thread)
+            arrive(work.arrived)
+            number += 1
+        return number
 
     return run_stages
 

@@ -114,6 +114,8 @@ class Work(NamedTuple):
     """(T, M, 3, 3)."""
     closest: NDArray[np.float64]
     """(T, 3) smallest distance, and between which atoms."""
+    arrived: NDArray[np.int64]
+    """(1,) stages that threads have finished: of all threads and calls together, so that none sees it fall."""
 
 
 class Output(NamedTuple):
