@@ -40,7 +40,7 @@ def arrived(typing_context: Any, counter: Any) -> Any:
 @compiled
 def all_arrived(counter, expected):
     """Whether the counter gets to `expected` within some patience."""
-    for _ in range(PATIENCE):
+    for _ in range(PATIENCE):  # noqa: SIM110 - Numba knows no any()
         if arrived(counter) >= expected:
             return True
     return False

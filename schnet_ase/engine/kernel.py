@@ -16,7 +16,8 @@ Each pair is there once and serves both of its atoms. Features come in blocks of
 part of a filter table that one block of features needs stays in the fastest cache while all pairs go by.
 
 A call is a sequence of stages; in each, every thread does its own range of atoms, and all wait for the last before the
-next: they count themselves at the end of a stage, and the count says where the slowest is. Sums over pairs go into one buffer a thread, added in the threads' order: the same numbers each time.
+next: they count themselves at the end of a stage, and the count says where the slowest is. Sums over pairs go into one
+buffer a thread, added in the threads' order: the same numbers each time.
 """
 
 from __future__ import annotations
@@ -281,8 +282,8 @@ def _entry(sources: str) -> Callable[..., int]:
     def run_stages(number, shape, weights, system, work, output, positions, cell, before, thread):
         """The stages from `number` on for the atoms of one thread.
 
-        `before` is the count of `work.arrived` at the start of the call. Returns `DONE` once all threads are through, else the stage before which it gave up waiting for them: call
-        again with that.
+        `before` is the count in `work.arrived` at the start of the call. Returns `DONE` once all threads are through,
+        else the stage before which it gave up waiting for them: call again with that.
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
         threads, stages = len(system.atoms) - 1, n_stages(shape)
