@@ -70,6 +70,7 @@ def representations(frames: Sequence[Atoms], model: SchNet, batch_size: int = 64
         some = frames[start : start + batch_size]
         graph = batch_graphs([build_graph(geometry(atoms), model.config.pair_cutoff) for atoms in some])
         with torch.no_grad():
-            x = model.representation(graph.numbers, pair_vectors(graph), graph.pairs).double().numpy()
+            filters = model.filters(torch.linalg.vector_norm(pair_vectors(graph), dim=-1))
+            x = model.representation(graph.numbers, filters, graph.pairs).double().numpy()
         found += np.split(x, np.cumsum([len(atoms) for atoms in some])[:-1])
     return found

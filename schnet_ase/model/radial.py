@@ -26,6 +26,8 @@ class GaussianBasis(nn.Module):
         Å; the shortest length on which the functions change (a standard deviation).
     reach : float
         Å; where they have died out.
+    width : float
+        Standard deviation of the Gaussians, in their `coordinate`.
 
     References
     ----------
@@ -37,7 +39,7 @@ class GaussianBasis(nn.Module):
     def __init__(self, n_rbf: int, cutoff: float, gamma: float | None) -> None:
         super().__init__()
         self.gamma = 0.5 / (cutoff / (n_rbf - 1)) ** 2 if gamma is None else gamma
-        self.finest = math.sqrt(0.5 / self.gamma)
+        self.width = self.finest = math.sqrt(0.5 / self.gamma)
         self.reach = cutoff + math.sqrt(40.0 / self.gamma)  # exp(-40) is 4e-18
         # Follows from the config, so it is not stored with the weights.
         self.register_buffer("centers", torch.linspace(0.0, cutoff, n_rbf), persistent=False)
@@ -45,6 +47,14 @@ class GaussianBasis(nn.Module):
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (P,) in Å to features (P, n_rbf)."""
         return torch.exp(-self.gamma * (distances[:, None] - self.centers) ** 2)
+
+    def coordinate(self, distances: Tensor) -> Tensor:
+        """Of what the functions are Gaussians."""
+        return distances
+
+    def distance(self, coordinates: Tensor) -> Tensor:
+        """The inverse of `coordinate`."""
+        return coordinates
 
 
 class ExponentialBasis(nn.Module):
@@ -63,7 +73,7 @@ class ExponentialBasis(nn.Module):
 
     Attributes
     ----------
-    finest, reach : float
+    finest, reach, width : float
         As of `GaussianBasis`.
 
     References
@@ -77,13 +87,21 @@ class ExponentialBasis(nn.Module):
         super().__init__()
         lowest = math.exp(-cutoff)
         self.beta = (2.0 / n_rbf * (1.0 - lowest)) ** -2
-        self.finest = math.sqrt(0.5 / self.beta)  # at r = 0
+        self.width = self.finest = math.sqrt(0.5 / self.beta)  # at r = 0 they agree
         self.reach = 40.0  # exp(-40) is 4e-18
         self.register_buffer("centers", torch.linspace(lowest, 1.0, n_rbf), persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (P,) in Å to features (P, n_rbf)."""
-        return torch.exp(-self.beta * (torch.exp(-distances[:, None]) - self.centers) ** 2)
+        return torch.exp(-self.beta * (self.coordinate(distances)[:, None] - self.centers) ** 2)
+
+    def coordinate(self, distances: Tensor) -> Tensor:
+        """Of what the functions are Gaussians."""
+        return torch.exp(-distances)
+
+    def distance(self, coordinates: Tensor) -> Tensor:
+        """The inverse of `coordinate`."""
+        return -torch.log(coordinates)
 
 
 def cosine_envelope(distances: Tensor, cutoff: float) -> Tensor:

@@ -157,13 +157,16 @@ class SchNet(nn.Module):
         Tensor
             (N,) eV, float64.
         """
-        x = self.representation(numbers, vectors, pairs)
+        return self.atom_energies(numbers, self.filters(torch.linalg.vector_norm(vectors, dim=-1)), pairs)
+
+    def atom_energies(self, numbers: Tensor, filters: list[Tensor], pairs: Pairs) -> Tensor:
+        """`forward` from the filters of each interaction, (P, F)."""
+        x = self.representation(numbers, filters, pairs)
         output: Tensor = self.readout2(self.readout_activation(self.readout1(x))).squeeze(-1)
         return output.to(torch.float64) * self.scale + self.reference[numbers]
 
-    def representation(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
+    def representation(self, numbers: Tensor, filters: list[Tensor], pairs: Pairs) -> Tensor:
         """What the network knows of each atom and its surroundings before the readout: (N, F)."""
-        filters = self.filters(torch.linalg.vector_norm(vectors, dim=-1))
         x: Tensor = self.embedding(numbers)
         for interaction, pair_filters in zip(self.interactions, filters, strict=True):
             x = x + interaction(x, pair_filters, pairs)
@@ -171,13 +174,16 @@ class SchNet(nn.Module):
 
     def filters(self, distances: Tensor) -> list[Tensor]:
         """The filters of each interaction, envelope included: distances (P,) in Å to n_interactions times (P, F)."""
-        radial = self.basis(distances.to(self.dtype))
-        networks = [cast("Interaction", interaction).filter_network for interaction in self.interactions]
-        filters: list[Tensor] = [network(radial) for network in networks]
+        filters = self.bare_filters(distances)
         if self.envelope is None:
             return filters
         envelope = self.envelope(distances, self.config.cutoff).to(self.dtype)[:, None]
         return [f * envelope for f in filters]
+
+    def bare_filters(self, distances: Tensor) -> list[Tensor]:
+        """The same without envelope."""
+        radial = self.basis(distances.to(self.dtype))
+        return [cast("Interaction", interaction).filter_network(radial) for interaction in self.interactions]
 
 
 def _basis(config: SchNetConfig) -> GaussianBasis | ExponentialBasis:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from schnet_ase.data import Frame, StoredFrames
 from schnet_ase.data.lazy import Lazy
-from schnet_ase.graph import Graph, batch_graphs, build_graph, make_graph
+from schnet_ase.graph import Graph, batch_graphs, build_graph, make_graph, pair_vectors
+from schnet_ase.model import Pairs
 from schnet_ase.neighbors import Integers
 
 
@@ -43,6 +44,38 @@ def make_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float
         return _labelled(make_graph(frame.geometry, frames.neighbors(indices[k])), frame)
 
     return Lazy(make, len(indices))
+
+
+def make_training_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float | None) -> Sequence[Batch]:
+    """As `make_examples`; frames with as many atoms as each other get as many pairs as well, for `same_shape`.
+
+    Each has its nearest pairs, as many as the frame with most has within the cutoff: the others' envelope is zero.
+    """
+    examples = make_examples(frames, indices, cutoff)
+    if cutoff is None or isinstance(examples, Lazy) or len({len(e.graph.numbers) for e in examples}) > 1:
+        return examples
+    most = max(int((_distances(e.graph) < cutoff).sum()) for e in examples)
+    if any(len(e.graph.pairs.first) < most for e in examples):
+        # A liquid's lists end at the cutoff; a tenth more of it is a third more of pairs.
+        farther = [make_example(frames[i], 1.1 * cutoff) for i in indices]
+        if any(len(e.graph.pairs.first) < most for e in farther):
+            return examples
+        examples = farther
+    return [e._replace(graph=_nearest(e.graph, most)) for e in examples]
+
+
+def _nearest(graph: Graph, n_pairs: int) -> Graph:
+    """The same with its `n_pairs` nearest pairs."""
+    keep = torch.argsort(_distances(graph), stable=True)[:n_pairs].sort().values
+    return graph._replace(
+        pairs=Pairs(graph.pairs.first[keep], graph.pairs.second[keep]),
+        shifts=None if graph.shifts is None else graph.shifts[keep],
+    )
+
+
+def _distances(graph: Graph) -> Tensor:
+    distances: Tensor = torch.linalg.vector_norm(pair_vectors(graph), dim=-1)
+    return distances
 
 
 def _labelled(graph: Graph, frame: Frame) -> Batch:

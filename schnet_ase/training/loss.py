@@ -15,6 +15,7 @@ from schnet_ase.forces import Prediction, predict
 from schnet_ase.model import Pairs, SchNet
 from schnet_ase.training.batches import Batch
 from schnet_ase.training.evaluate import Evaluation
+from schnet_ase.training.filters import InterpolatedSchNet
 
 GradientStep = Callable[[Batch], Tensor]
 """A batch to its loss; the gradient is left in the parameters' ``.grad``."""
@@ -80,7 +81,7 @@ def _force_term(difference: Tensor, system: Tensor, n_atoms: Tensor) -> Tensor:
     return (torch.zeros_like(n_atoms).index_add(0, system, squared) / n_atoms).mean()
 
 
-def eager_step(model: SchNet, energy_weight: float, force_weight: float) -> GradientStep:
+def eager_step(model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float) -> GradientStep:
     """One step as PyTorch runs it."""
 
     parameters = list(model.parameters())
@@ -96,7 +97,7 @@ def eager_step(model: SchNet, energy_weight: float, force_weight: float) -> Grad
     return step
 
 
-def compiled_step(model: SchNet, energy_weight: float, force_weight: float) -> GradientStep:
+def compiled_step(model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float) -> GradientStep:
     """One step traced through both derivatives and compiled as a whole, about three times as fast on a CPU.
 
     `torch.compile` does not differentiate twice, so the step is traced first, gradient included, into a graph without
@@ -127,7 +128,9 @@ def compiled_step(model: SchNet, energy_weight: float, force_weight: float) -> G
     return step
 
 
-def compiled_or_eager_step(model: SchNet, energy_weight: float, force_weight: float) -> GradientStep:
+def compiled_or_eager_step(
+    model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float
+) -> GradientStep:
     """`compiled_step`; where this machine cannot compile it after all, `eager_step` with a warning."""
     current = compiled_step(model, energy_weight, force_weight)
     first = True

@@ -22,18 +22,18 @@ from schnet_ase.device import resolve_device
 from schnet_ase.errors import TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.model import SchNet
-from schnet_ase.training.batches import batch_indices, batch_to, collate, make_examples, same_shape
+from schnet_ase.training.batches import (
+    batch_indices,
+    batch_to,
+    collate,
+    make_examples,
+    make_training_examples,
+    same_shape,
+)
 from schnet_ase.training.config import RunConfig, TrainingConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate, join
 from schnet_ase.training.history import Row, draw_history, write_metrics
-from schnet_ase.training.loss import (
-    GradientStep,
-    can_compile,
-    compiled_or_eager_step,
-    compiled_step,
-    eager_step,
-    evaluation_loss,
-)
+from schnet_ase.training.loss import GradientStep, evaluation_loss
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.state import (
@@ -47,8 +47,8 @@ from schnet_ase.training.state import (
     read_result,
     unpack,
 )
+from schnet_ase.training.steps import Steps
 
-STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute, a step saves about ten milliseconds
 SECONDS_BETWEEN_PICTURES = 30.0
 Report = Callable[[int, Row | None], None]
 """Told the steps done and, after a validation, its row."""
@@ -150,7 +150,7 @@ class _Trainer:
             "initial_sha256": None if initial is None else sha256(initial),
         }
         cutoff = config.model.pair_cutoff
-        self.examples = make_examples(dataset.frames, self.identity["training_frames"], cutoff)
+        self.examples = make_training_examples(dataset.frames, self.identity["training_frames"], cutoff)
         self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff)
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
@@ -177,7 +177,8 @@ class _Trainer:
         self._synchronize()
         if self.step:
             report(self.step, self.history[-1])
-        gradient_step = self._gradient_step()
+        steps = Steps(self.model, self.training, same_shape(self.examples))
+        gradient_step = steps.current()
         losses: list[float] = []
         started = time.monotonic() - self.seconds
         while self.step < self.training.steps and not self._out_of_patience():
@@ -189,6 +190,7 @@ class _Trainer:
                 row = self._validate(sum(losses) / len(losses))
                 losses.clear()
                 self._keep(row)
+                gradient_step = steps.current()
             report(self.step, row)
         return self.processes.of_first(self._result)
 
@@ -214,20 +216,6 @@ class _Trainer:
         self.optimizer.step()
         self.update_average(self.averaged, self.parameters, self.step)
         return loss
-
-    def _gradient_step(self) -> GradientStep:
-        t = self.training
-        uniform = same_shape(self.examples) and not self.config.model.dropout
-        if t.compile and not uniform:
-            raise TrainingError(
-                "training.compile = true needs frames with as many atoms and pairs as each other and no dropout; "
-                "leave it out or set it to false"
-            )
-        if t.compile:
-            return compiled_step(self.model, t.energy_weight, t.force_weight)
-        if t.compile is None and uniform and can_compile() and t.steps >= STEPS_WORTH_COMPILING:
-            return compiled_or_eager_step(self.model, t.energy_weight, t.force_weight)
-        return eager_step(self.model, t.energy_weight, t.force_weight)
 
     def _validate(self, training_loss: float) -> Row:
         result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])

@@ -1,0 +1,56 @@
+"""Which way a training computes loss and gradient: compiled or eager, with filters interpolated or one a pair."""
+
+from __future__ import annotations
+
+from schnet_ase.errors import TrainingError
+from schnet_ase.model import SchNet
+from schnet_ase.training.config import TrainingConfig
+from schnet_ase.training.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, terms_for
+from schnet_ase.training.loss import GradientStep, can_compile, compiled_or_eager_step, compiled_step, eager_step
+
+STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute, a step saves about ten milliseconds
+
+
+class Steps:
+    """The steps of a training of `model`.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    training
+        Loss weights, and what it says of compiling.
+    same_shape
+        Whether all batches have one shape.
+
+    Raises
+    ------
+    TrainingError
+        ``training.compile = true`` for what cannot be compiled.
+    """
+
+    def __init__(self, model: SchNet, training: TrainingConfig, same_shape: bool) -> None:
+        uniform = same_shape and not model.config.dropout
+        if training.compile and not uniform:
+            raise TrainingError(
+                "training.compile = true needs frames with as many atoms and pairs as each other and no dropout; "
+                "leave it out or set it to false"
+            )
+        make = eager_step
+        if training.compile:
+            make = compiled_step
+        elif training.compile is None and uniform and can_compile() and training.steps >= STEPS_WORTH_COMPILING:
+            make = compiled_or_eager_step
+        weights = training.energy_weight, training.force_weight
+        self._model = model
+        self._terms = terms_for(model)
+        self._exact: GradientStep = make(model, *weights)
+        self._interpolated = self._exact
+        if self._terms is not None:
+            self._interpolated = make(InterpolatedSchNet(model, self._terms), *weights)
+
+    def current(self) -> GradientStep:
+        """The fastest that is exact to rounding for the weights as they are now; training may sharpen filters."""
+        if self._terms is not None and interpolation_error(self._model, self._terms) > TOLERANCE:
+            return self._exact
+        return self._interpolated
