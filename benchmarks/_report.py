@@ -40,12 +40,12 @@ def conditions(schnetpack_python: str | None = None) -> str:
         theirs = f"SchNetPack {found.stdout.strip()}, "
     command = shlex.join(["python", *sys.argv])
     return (
-        f"`{command}`: {_processor()}, {os.cpu_count()} cores; schnet_ase {version('schnet_ase')} with PyTorch "
+        f"`{command}`: {processor()}, {os.cpu_count()} cores; schnet_ase {version('schnet_ase')} with PyTorch "
         f"{version('torch')}, {theirs}ASE {version('ase')}, Python {platform.python_version()}."
     )
 
 
-def _processor() -> str:
+def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")]

@@ -87,6 +87,38 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class Dynamics:
+    """A run of Nosé-Hoover dynamics with the ensemble and its monitor, and the speed of its members."""
+
+    temperature: float
+    """K."""
+    picoseconds: float
+    """Asked for."""
+    stable: float
+    """ps until a bond was more than 0.5 Å off its relaxed length; all of them if none ever was."""
+    threshold: float
+    """eV/Å, of the monitor."""
+    flagged: float | None
+    """ps until the monitor's first flag; None if there was none."""
+    milliseconds: tuple[float, ...]
+    """A step of Velocity Verlet, of each member on one thread."""
+    processor: str
+    command: str
+    """That measured it."""
+
+    def lines(self) -> list[str]:
+        """For people to read."""
+        run = f"{self.picoseconds:g} ps at {self.temperature:g} K"
+        end = "stable" if self.stable >= self.picoseconds else f"a bond broke after {self.stable:.3f} ps"
+        flag = "none flagged" if self.flagged is None else f"first flag after {self.flagged:.3f} ps"
+        times = ", ".join(f"{t:.2f}" for t in self.milliseconds)
+        return [
+            f"{run}: {end}; {flag}, at {self.threshold:.4f} eV/Å",
+            f"{times} ms a step of each member ({self.processor})",
+        ]
+
+
+@dataclass(frozen=True)
 class Card:
     """What `list_models` returns for each entry."""
 
@@ -103,6 +135,8 @@ class Card:
     versions: dict[str, str]
     calibration: Calibration | None = None
     """Of these members; None where there is none."""
+    dynamics: Dynamics | None = None
+    """None where it was not measured."""
     path: Annotated[Path, Field(exclude=True)] = Path()
     """The entry's folder."""
 

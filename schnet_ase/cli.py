@@ -129,6 +129,8 @@ def models_show(name: str) -> None:
         if errors is not None:
             print(f"  {label:28s} {_mev(errors.energy_mae):>12s}   {_mev(errors.force_mae):>13s}")
     _print_calibration(card)
+    if card.dynamics is not None:
+        print("\n".join(card.dynamics.lines()))
 
 
 @models.command("get")

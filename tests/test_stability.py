@@ -1,11 +1,14 @@
 """What the stability study measures: bonds, pulls, distances and runs, against what is known by hand."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import card_dynamics
 import flag_rate
 import numpy as np
 import pytest
@@ -31,6 +34,7 @@ from ase.io import read
 from click.testing import CliRunner
 
 from schnet_ase import SchNetEnsembleCalculator
+from schnet_ase.card import read_card
 from schnet_ase.errors import SchNetError
 from schnet_ase.progress import Progress
 from schnet_ase.training import crossval, load_config
@@ -273,6 +277,29 @@ def test_flag_rate(small):
     assert f"{threshold:.4f} eV/Å" in result.output
     off = [float(row.split("|")[4].strip(" %")) for row in result.output.splitlines()[-2:]]
     assert off[0] == 20.0 < off[1]
+
+
+def test_dynamics_on_the_card(small, tmp_path, monkeypatch):
+    """What the card says is what the run was, and the rest of the entry is as before."""
+    card, _ = small
+    folder = shutil.copytree(card.path, tmp_path / "copy")
+    monkeypatch.setattr(sys, "argv", ["card_dynamics.py", "copy"])
+    arguments = [str(folder), "--picoseconds", "0.2", "--temperature", "600", "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(card_dynamics.main, arguments)
+    assert result.exit_code == 0, result.output
+    new = read_card(folder)
+    assert replace(new, dynamics=None, path=card.path, name=card.name) == card
+    (file,) = (tmp_path / "runs").glob("*.json")
+    run = json.loads(file.read_text())["run"]
+    found = new.dynamics
+    assert found.stable == run["steps"] * 0.5e-3 <= 0.2
+    assert (found.temperature, found.picoseconds) == (600.0, 0.2)
+    assert (found.flagged is None) == (not run["flag_steps"])
+    assert len(found.milliseconds) == len(card.members)
+    assert all(t > 0.0 for t in found.milliseconds)
+    assert found.lines()[0] in result.output
+    calculator = SchNetEnsembleCalculator(folder)
+    assert found.threshold == calculator.calibration.threshold()
 
 
 def test_other_molecules_and_entries_without_calibration_are_refused(small, tmp_path):

@@ -173,9 +173,9 @@ def test_nan_loss_stops_with_advice(tmp_path):
 
 def test_nan_loss_after_a_validation_leaves_its_checkpoint(tmp_path, monkeypatch):
     config = configured(tmp_path)
-    from schnet_ase.training import trainer
+    from schnet_ase.training import steps
 
-    real = trainer.eager_step
+    real = steps.eager_step
 
     def poisoned(*arguments):
         step, calls = real(*arguments), []
@@ -187,7 +187,7 @@ def test_nan_loss_after_a_validation_leaves_its_checkpoint(tmp_path, monkeypatch
 
         return take
 
-    monkeypatch.setattr(trainer, "eager_step", poisoned)
+    monkeypatch.setattr(steps, "eager_step", poisoned)
     with pytest.raises(TrainingError, match="step 25, batch"):
         train_from_config(config, tmp_path / "run")
     assert read_provenance(tmp_path / "run" / "best.safetensors")["validation"]["step"] == 20

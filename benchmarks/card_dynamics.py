@@ -1,0 +1,96 @@
+"""Dynamics of a registry entry, written into its card: is it stable, and how long does a step take?
+
+Nosé-Hoover dynamics at 500 K with steps of 0.5 fs for 100 ps with the ensemble and its monitor, from the entry's
+relaxed structure; it has collapsed when a bond is more than 0.5 Å off its length there. Then Velocity Verlet with each
+member for the time per step, all members taking turns, one thread. The run is kept when it is done, and not made again.
+
+    python benchmarks/card_dynamics.py models/rmd17-ethanol
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+from _entries import calibrated
+from _molecule import find_bonds
+from _report import exit_on_error, processor
+from _runs import TIMESTEP_FS, Job, Run, read_run, run_jobs
+from ase import Atoms, units
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from schnet_ase import SchNetCalculator
+from schnet_ase.card import Card, Dynamics, read_card, write_card
+from schnet_ase.errors import SchNetError
+from schnet_ase.progress import Progress
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("entry")
+@click.option("--temperature", default=500.0, show_default=True, type=click.FloatRange(0.0, min_open=True), help="K.")
+@click.option("--picoseconds", default=100.0, show_default=True, type=click.FloatRange(0.001))
+@click.option("--runs", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/dynamics-ENTRY]")
+@exit_on_error
+def main(entry: str, temperature: float, picoseconds: float, runs: Path | None) -> None:
+    card, calibration = calibrated(entry)
+    threshold = calibration.threshold()
+    run = run_once(card, threshold, temperature, picoseconds, runs or Path("runs") / f"dynamics-{card.name}")
+    dynamics = Dynamics(
+        temperature=temperature,
+        picoseconds=picoseconds,
+        stable=run.picoseconds,
+        threshold=threshold,
+        flagged=None if not run.flag_steps else run.flag_steps[0] * TIMESTEP_FS / 1000.0,
+        milliseconds=tuple(milliseconds_per_step(card)),
+        processor=processor(),
+        command=shlex.join(["python", *sys.argv]),
+    )
+    write_card(replace(read_card(card.path), dynamics=dynamics), card.path)
+    print("\n".join(dynamics.lines()))
+    print(f"wrote {card.path / 'card.json'}")
+
+
+def run_once(card: Card, threshold: float, temperature: float, picoseconds: float, folder: Path) -> Run:
+    atoms = card.structure.atoms()
+    if atoms.pbc.any():
+        raise SchNetError(f"{card.name}: periodic; expected a molecule, whose bonds tell whether it is whole")
+    bonds = find_bonds(atoms.numbers, atoms.positions[None])
+    parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
+    members = tuple(member.sha256 for member in card.members)
+    job = Job(str(card.path.resolve()), members, threshold, *parts, temperature, None, picoseconds, 0)
+    if (kept := read_run(job, folder)) is not None:
+        return kept
+    with Progress(round(picoseconds), "dynamics", "picosecond") as progress:
+        ((_, run),) = run_jobs([job], folder, 1, progress)
+    return run
+
+
+def milliseconds_per_step(card: Card, rounds: int = 7, steps: int = 200) -> list[float]:
+    """Of each member, the median over rounds."""
+    runs = [_start(card.structure.atoms(), card.path / member.file) for member in card.members]
+    times = np.empty((rounds, len(runs)))
+    for row in times:
+        for m, dynamics in enumerate(runs):
+            start = time.perf_counter()
+            dynamics.run(steps)
+            row[m] = 1000.0 * (time.perf_counter() - start) / steps
+    return np.median(times, axis=0).tolist()
+
+
+def _start(atoms: Atoms, member: Path) -> VelocityVerlet:
+    atoms.calc = SchNetCalculator(member, threads=1)
+    thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
+    Stationary(atoms)
+    dynamics = VelocityVerlet(atoms, TIMESTEP_FS * units.fs)
+    dynamics.run(20)  # compiles, and makes the list
+    return dynamics
+
+
+if __name__ == "__main__":
+    main()
