@@ -1,0 +1,48 @@
+"""The command line: thin, every command a function of the package with its result printed."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from schnet_ase.cli.data import calibrate, data, evaluate
+from schnet_ase.cli.dynamics import md, relax
+from schnet_ase.cli.models import info, models
+from schnet_ase.cli.training import crossval, learn, train
+from schnet_ase.errors import SchNetError
+
+# Torch, ASE and matplotlib are imported where a command needs them: `--help` and a mistyped option answer at once.
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="schnet_ase")
+def cli() -> None:
+    """SchNet potentials for ASE: molecular dynamics, optimization, training. Units: eV, Å, fs, K."""
+
+
+for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, learn, data):
+    cli.add_command(_command)
+
+
+def main() -> NoReturn:
+    """Entry point: exit status 0, or 2 with one line for a user's mistake."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        print("schnet-ase: interrupted; what was written stays", file=sys.stderr)
+        sys.exit(130)
+    except (SchNetError, OSError) as error:
+        _fail(str(error))
+    sys.exit(0)
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"schnet-ase: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,87 @@
+"""What several commands share: options, names of files, and how numbers are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from schnet_ase.card import Card
+    from schnet_ase.metrics import Errors
+
+
+def calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--device", help="cpu or cuda; default: cuda where it is there."),
+        click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of the network."),
+    ):
+        command = option(command)
+    return command
+
+
+def label_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--exclude", type=click.Path(path_type=Path), help="List of molecules of QM9 to leave out."),
+        click.option("--forces-key", help="Name of the forces, where it is not the format's own."),
+        click.option("--energy-key", help="Name of the energies, where it is not the format's own."),
+        click.option("--energy-unit", type=click.Choice(["eV", "kcal/mol", "Hartree"]), help="Default: the format's."),
+    ):
+        command = option(command)
+    return command
+
+
+def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--output", type=click.Path(path_type=Path), help="Prefix of the files written."),
+        click.option("--overwrite", is_flag=True, help="Replace files of an earlier run."),
+    ):
+        command = option(command)
+    return command
+
+
+def stem(model: str) -> str:
+    return Path(model).stem if model.endswith(".safetensors") else model.rstrip("/").replace("/", "-")
+
+
+def free(prefix: Path, suffixes: tuple[str, ...], overwrite: bool) -> Path:
+    for suffix in suffixes:
+        file = Path(f"{prefix}{suffix}")
+        if file.exists() and not overwrite:
+            raise click.UsageError(f"{file} exists; give another --output, or --overwrite")
+    return prefix
+
+
+def mev(value: float | None) -> str:
+    return "–" if value is None else f"{1000.0 * value:.2f}"
+
+
+def print_errors(label: str, errors: Errors) -> None:
+    print(f"{label} ({errors.n_frames} frames)")
+    for name, per, mev, kcal in errors.rows():
+        print(f"  {name:22s} {mev:10.3f} meV{per:2s} {kcal:10.4f} kcal/mol{per}")
+
+
+def print_card_errors(card: Card) -> None:
+    for label, errors in (("calibration", card.metrics.calibration), ("test", card.metrics.test)):
+        if errors is not None:
+            print_errors(f"ensemble on {label} frames", errors)
+
+
+def print_calibration(card: Card) -> None:
+    calibration = card.calibration
+    if calibration is None:
+        print("no calibration; schnet-ase calibrate makes one")
+        return
+    print(
+        f"calibrated on {calibration.n_frames} frames of {calibration.file}; half-widths for a coverage of "
+        f"{calibration.coverage:.0%} at the usual spread s₀:"
+    )
+    for label, unit, intervals in (("energy", "meV", calibration.energy), ("force", "meV/Å", calibration.forces)):
+        if intervals is not None:
+            s = intervals.prior_spread
+            width = intervals.half_width(s, calibration.coverage)
+            print(f"  {label:8s} {1000.0 * width:9.3f} {unit:6s} s₀ = {1000.0 * s:.3f}, α = {intervals.alpha:.3f}")
+    print(f"largest forces_deviation of a frame, exceeded by 1 in 1,000: {calibration.threshold():.4f} eV/Å")

@@ -1,0 +1,112 @@
+"""Commands about labelled frames: fetch them, measure a model on them, calibrate an ensemble with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schnet_ase.cli.common import label_options, print_calibration, print_errors, stem
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def data(context: click.Context) -> None:
+    """List the data sets that can be fetched by name."""
+    if context.invoked_subcommand is not None:
+        return
+    from schnet_ase.data.download import DATA_SETS
+
+    for name, data_set in DATA_SETS.items():
+        print(f"{name:20s} {data_set.description}; licence: {data_set.licence}")
+
+
+@data.command("get")
+@click.argument("name")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
+def data_get(name: str, folder: Path) -> None:
+    """Fetch the data set NAME and check it; the same command goes on with what is missing."""
+    from schnet_ase.data.download import get
+
+    print("\n".join(f"  {file}" for file in get(name, folder)))
+
+
+@click.command()
+@click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path))
+@label_options
+@click.option("--output", type=click.Path(path_type=Path), help="Picture.  [default: MODEL-DATA.png]")
+@click.option("--device", default="cpu", show_default=True)
+def evaluate(
+    model: str,
+    data: Path,
+    energy_unit: Any,
+    energy_key: str | None,
+    forces_key: str | None,
+    exclude: Path | None,
+    output: Path | None,
+    device: str,
+) -> None:
+    """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
+    from schnet_ase.data import read_dataset
+    from schnet_ase.plots import parity, parity_and_uncertainty
+    from schnet_ase.registry import find_card, locate_members
+    from schnet_ase.reliability import reliability
+    from schnet_ase.training.evaluate import evaluate_dataset
+
+    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    members = locate_members(model)
+    result = evaluate_dataset([m.model for m in members], dataset, device=device)
+    names = [m.path.stem for m in members]
+    for m, name in enumerate(names):
+        print_errors(name if len(names) > 1 else model, result.member(m).errors())
+    if len(names) > 1:
+        print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
+    mean = result.mean()
+    picture = output or Path(f"{stem(model)}-{dataset.source.split('.')[0]}.png")
+    title = f"{model} on {dataset.source}"
+    labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
+    if len(names) > 1:
+        card = find_card(model)
+        measured = reliability(result.ensemble_errors(), None if card is None else card.calibration)
+        print("\n".join(measured.lines()))
+        parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
+    else:
+        parity(*labels_and_predictions, title, picture)
+    print(f"wrote {picture}")
+
+
+@click.command()
+@click.argument("entry")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--coverage", default=0.9, show_default=True, type=float, help="Of the half-widths given by default.")
+@label_options
+@click.option("--device", default="cpu", show_default=True)
+def calibrate(
+    entry: str,
+    data: Path,
+    coverage: float,
+    energy_unit: Any,
+    energy_key: str | None,
+    forces_key: str | None,
+    exclude: Path | None,
+    device: str,
+) -> None:
+    """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
+    from schnet_ase.data import read_dataset
+    from schnet_ase.errors import RegistryError
+    from schnet_ase.registry import find_card
+    from schnet_ase.training import calibrate_entry, unseen_frames
+
+    card = find_card(entry)
+    if card is None:
+        raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
+    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    frames = unseen_frames(card, dataset)
+    print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
+    card = calibrate_entry(card, dataset, frames, coverage=coverage, device=device)
+    print_calibration(card)
+    print(f"wrote {card.path / 'card.json'}")

@@ -1,0 +1,167 @@
+"""Commands that move atoms: dynamics and optimization."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from schnet_ase.cli.common import calculator_options, free, output_options, stem
+from schnet_ase.errors import StructureError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@click.command()
+@click.argument("model")
+@click.argument("structure", required=False, type=click.Path(path_type=Path))
+@click.option("--steps", default=2000, show_default=True, type=click.IntRange(1))
+@click.option("--timestep", default=0.5, show_default=True, type=click.FloatRange(0, min_open=True), help="fs.")
+@click.option("--temperature", default=300.0, show_default=True, type=click.FloatRange(0), help="K.")
+@click.option("--thermostat", is_flag=True, help="Langevin dynamics (NVT); default: velocity Verlet (NVE).")
+@click.option("--friction", default=10.0, show_default=True, type=click.FloatRange(0), help="Thermostat's, 1/ps.")
+@click.option("--seed", default=0, show_default=True, help="Of velocities and thermostat.")
+@click.option("--interval", default=10, show_default=True, type=click.IntRange(1), help="Steps between rows.")
+@click.option("--monitor", is_flag=True, help="Flag uncertain frames, and keep them.")
+@click.option("--threshold", type=float, help="Of the monitor, eV/Å.  [default: from the ensemble's calibration]")
+@click.option("--stop", is_flag=True, help="With --monitor: end the run at the first flagged frame.")
+@calculator_options
+@output_options
+def md(
+    model: str,
+    structure: Path | None,
+    steps: int,
+    timestep: float,
+    temperature: float,
+    thermostat: bool,
+    friction: float,
+    seed: int,
+    interval: int,
+    monitor: bool,
+    threshold: float | None,
+    stop: bool,
+    device: str | None,
+    dtype: str | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Run molecular dynamics with MODEL on STRUCTURE (any file ASE reads; default: the model's own molecule)."""
+    from schnet_ase.errors import MonitorError, UncertaintyExceeded
+    from schnet_ase.monitor import UncertaintyMonitor
+    from schnet_ase.progress import Progress
+    from schnet_ase.simulate import MDRow, run_md
+
+    if not monitor and (stop or threshold is not None):
+        raise MonitorError("--threshold and --stop belong to a monitor; add --monitor")
+    watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
+    prefix = free(output or Path(f"{stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
+    for suffix in watched:
+        Path(f"{prefix}{suffix}").unlink(missing_ok=True)  # a monitor adds to what is there
+    atoms = _atoms(model, structure, device, dtype or "float32")
+    watch = None
+    if monitor:
+        watch = UncertaintyMonitor(
+            atoms,
+            threshold="auto" if threshold is None else threshold,
+            action="stop" if stop else "write",
+            file=f"{prefix}-flagged.extxyz",
+            log=f"{prefix}-uncertainty.csv",
+        )
+        print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged")
+    kind = f"Langevin at {temperature:g} K" if thermostat else f"NVE from {temperature:g} K"
+    print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}")
+    print("  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K)   drift (meV/atom)   deviation (eV/Å)")
+    every = max(interval, steps // 20 // interval * interval)
+    with Progress(steps, "md") as progress:
+
+        def report(step: int, row: MDRow | None) -> None:
+            if step:
+                progress.update()
+            if row is not None and (step % every == 0 or step == steps):
+                deviation = row.max_forces_deviation_eV_per_A
+                progress.print(
+                    f"  {row.time_ps:9.4f} {row.potential_eV:16.4f} {row.kinetic_eV:14.4f} {row.total_eV:16.4f} "
+                    f"{row.temperature_K:8.1f} {row.drift_meV_per_atom:18.4f} "
+                    f"{'–' if deviation != deviation else f'{deviation:.4f}':>18s}"
+                )
+
+        try:
+            run_md(
+                atoms,
+                prefix,
+                steps=steps,
+                timestep_fs=timestep,
+                temperature=temperature,
+                thermostat=thermostat,
+                friction_per_ps=friction,
+                seed=seed,
+                interval=interval,
+                monitor=watch,
+                report=report,
+            )
+        except UncertaintyExceeded as stopped:
+            progress.print(f"stopped: {stopped}")
+    if watch is not None:
+        print(f"{len(watch.flags)} flagged; every step's deviation is in {prefix}-uncertainty.csv")
+    print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("structure", required=False, type=click.Path(path_type=Path))
+@click.option("--fmax", default=0.01, show_default=True, type=click.FloatRange(0, min_open=True), help="eV/Å.")
+@click.option("--steps", default=1000, show_default=True, type=click.IntRange(1))
+@calculator_options
+@output_options
+def relax(
+    model: str,
+    structure: Path | None,
+    fmax: float,
+    steps: int,
+    device: str | None,
+    dtype: str | None,
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Optimize the geometry of STRUCTURE with MODEL (BFGS; default: the model's own molecule, in float64)."""
+    from schnet_ase.simulate import RelaxRow, run_relax
+
+    prefix = free(output or Path(f"{stem(model)}-relax"), (".xyz", ".traj", ".csv", ".png"), overwrite)
+    atoms = _atoms(model, structure, device, dtype or "float64")
+    print(f"{model}: {atoms.get_chemical_formula()}, BFGS to {fmax:g} eV/Å")
+    print("  step       energy (eV)   largest force (eV/Å)")
+
+    def report(row: RelaxRow) -> None:
+        print(f"  {row.step:4d} {row.energy_eV:17.6f} {row.max_force_eV_per_A:22.5f}", flush=True)
+
+    run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
+    print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
+
+
+def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:
+    """The structure, or the entry's own, with the calculator of the model: an ensemble where there are members."""
+    import ase.io
+
+    from schnet_ase.calculator import SchNetCalculator
+    from schnet_ase.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.registry import find_card, get_card, locate_members
+
+    members = locate_members(model)
+    atoms: Atoms
+    if structure is not None:
+        try:
+            atoms = cast("Atoms", ase.io.read(structure, index=-1))
+        except Exception as error:  # ase.io's readers raise whatever their parser met
+            raise StructureError(f"{structure}: not a structure that ASE can read ({error})") from error
+    elif model.endswith(".safetensors"):
+        raise StructureError(f"{model} is a file and has no molecule of its own; give a STRUCTURE")
+    else:
+        card = find_card(model) or get_card(model.partition("/")[0])
+        atoms = card.structure.atoms()
+    if len(members) > 1:
+        atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
+    else:
+        atoms.calc = SchNetCalculator(members[0].path, device=device, dtype=dtype)
+    return atoms

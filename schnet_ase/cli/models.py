@@ -1,0 +1,112 @@
+"""Commands about models: what there is, what a card says, which engine one gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from schnet_ase.cli.common import mev, print_calibration
+
+if TYPE_CHECKING:
+    from schnet_ase.metrics import Errors
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def models(context: click.Context) -> None:
+    """List the models that can be used by name, and those that can be had."""
+    if context.invoked_subcommand is not None:
+        return
+    from schnet_ase.registry import list_models, listings
+
+    installed = list_models()
+    for card in installed:
+        test = card.metrics.test
+        errors = "" if test is None else f"  test MAE {mev(test.energy_mae)} meV, {mev(test.force_mae)} meV/Å"
+        print(f"{card.name:24s} {len(card.members)} members  {' '.join(card.elements):12s}{errors}")
+    others = [x for _, x in sorted(listings().items()) if x.name not in {card.name for card in installed}]
+    for x in others:
+        command = f"schnet-ase models get {x.name}{'' if x.address else ' --from FOLDER'}"
+        print(f"{x.name:24s} {x.size / 1e6:6.1f} MB  {' '.join(x.elements):12s}  not installed: {command}")
+    if any(x.address is None for x in others):
+        print("FOLDER: models/NAME in the source repository of schnet_ase, or any folder or https address of the entry")
+
+
+@models.command("show")
+@click.argument("name")
+def models_show(name: str) -> None:
+    """Print the card of the model NAME."""
+    from schnet_ase.registry import get_card
+
+    card = get_card(name)
+    data = card.data
+    print(f"{card.name}: {data.description}")
+    for label, text in (
+        ("folder", card.path),
+        ("elements", " ".join(card.elements)),
+        ("level of theory", data.level_of_theory),
+        ("temperature", data.temperature),
+        ("training data", f"{data.file}, {data.n_frames} frames ({data.licence})"),
+        ("split", data.split),
+        ("made by", card.command),
+        ("made with", ", ".join(f"{k} {v}" for k, v in card.versions.items())),
+    ):
+        print(f"  {label:16s} {text}")
+    print(f"  {'MAE':28s} energy (meV)   force (meV/Å)")
+    rows: list[tuple[str, Errors | None]] = []
+    for member in card.members:
+        stem = Path(member.file).stem
+        rows += [(f"{stem}, validation", member.validation), (f"{stem}, test", member.test)]
+    rows += [("ensemble, calibration", card.metrics.calibration), ("ensemble, test", card.metrics.test)]
+    for label, errors in rows:
+        if errors is not None:
+            print(f"  {label:28s} {mev(errors.energy_mae):>12s}   {mev(errors.force_mae):>13s}")
+    print_calibration(card)
+    if card.dynamics is not None:
+        print("\n".join(card.dynamics.lines()))
+
+
+@models.command("get")
+@click.argument("name")
+@click.option("--from", "source", help="Folder or https address of its files.  [default: that of the index]")
+@click.option("--sha256", help="Of its card.json.  [default: that of the index]")
+def models_get(name: str, source: str | None, sha256: str | None) -> None:
+    """Install the model NAME in your data folder, whole or not at all; the same command resumes."""
+    from schnet_ase.download import install_entry
+
+    card = install_entry(name, source, sha256=sha256)
+    print(f"{card.name}: {len(card.members)} members in {card.path}")
+
+
+@models.command("index")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--address", help="Where a copy of FOLDER can be got.  [default: what the index says]")
+def models_index(folder: Path, address: str | None) -> None:
+    """Write the index of the entries in FOLDER, so that others can list and get them."""
+    from schnet_ase.index import INDEX_FILE, write_index
+
+    listings = write_index(folder, address)
+    print(f"wrote {folder / INDEX_FILE}: {', '.join(x.name for x in listings)}")
+
+
+@click.command()
+@click.argument("model", required=False)
+def info(model: str | None) -> None:
+    """Print versions, devices, where models are looked for, and which engine MODEL gets."""
+    from importlib.metadata import version
+
+    import torch
+
+    from schnet_ase.calculator import SchNetCalculator
+    from schnet_ase.registry import search_path
+
+    calculator = None if model is None else SchNetCalculator(model)  # first: it may not be there
+    for name in ("schnet_ase", "torch", "ase", "numpy", "numba", "matscipy"):
+        print(f"{name:12s} {version(name)}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"
+    print(f"{'device':12s} {device}")
+    if calculator is not None:
+        print(f"{'engine':12s} {calculator.engine.name}: {calculator.engine.reason}")
+    print(f"{'models in':12s} " + f"\n{'':12s} ".join(str(p) for p in search_path() if p.is_dir()))

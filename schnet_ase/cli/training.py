@@ -1,0 +1,136 @@
+"""Commands that train: one model, an ensemble, and on the fly."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schnet_ase.cli.common import print_calibration, print_card_errors, print_errors
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
+@click.option("--device", default="cpu", show_default=True)
+def train(config: Path, output: Path | None, data_root: Path | None, device: str) -> None:
+    """Train one model from the TOML file CONFIG; the same command resumes an interrupted training.
+
+    Started by torchrun, its processes train the model together.
+    """
+    from schnet_ase.progress import Progress
+    from schnet_ase.training import load_config, train_from_config
+    from schnet_ase.training.history import Row, describe
+    from schnet_ase.training.processes import torchrun_processes
+
+    with torchrun_processes(device) as processes:
+        run = processes.agree(lambda: load_config(config, data_root))
+        folder = output or Path("runs") / run.name
+        if processes.rank:
+            train_from_config(run, folder, device=device, processes=processes)
+            return
+        with Progress(run.training.steps, run.name) as progress:
+
+            def report(step: int, row: Row | None) -> None:
+                progress.update(step - progress.done, "" if row is None else describe(row))
+
+            result = train_from_config(run, folder, device=device, processes=processes, report=report)
+    print_errors(f"validation of the best weights, step {result.best.step}", result.best.errors)
+    if result.test is not None:
+        print_errors("test", result.test)
+    print(f"wrote {result.path}, {folder}/metrics.csv, {folder}/learning_curve.png")
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
+@click.option("--models", "models_folder", type=click.Path(path_type=Path), help="Where the entry goes.")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--initial", type=click.Path(path_type=Path), help="Run whose folds' weights to start from.")
+@click.option("--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core]")
+@click.option(
+    "--executor", default="processes", show_default=True, type=click.Choice(["processes", "ray"]), help="Of the folds."
+)
+@click.option("--ray-address", help="Ray cluster to train on.  [default: one on this machine]")
+def crossval(
+    config: Path,
+    output: Path | None,
+    models_folder: Path | None,
+    data_root: Path | None,
+    device: str,
+    initial: Path | None,
+    workers: int | None,
+    executor: Any,
+    ray_address: str | None,
+) -> None:
+    """Train an ensemble by cross-validation from CONFIG and register it; the same command resumes."""
+    from schnet_ase.errors import TrainingError
+    from schnet_ase.progress import Progress
+    from schnet_ase.registry import user_models
+    from schnet_ase.training import FoldProgress, load_config
+    from schnet_ase.training import crossval as run_crossval
+    from schnet_ase.training.history import describe
+    from schnet_ase.training.processes import torchrun_processes
+
+    with torchrun_processes("cpu") as processes:
+        if processes.size > 1:
+            raise TrainingError("crossval trains its folds side by side by itself; start it without torchrun")
+    run = load_config(config, data_root)
+    folder = output or Path("runs") / run.name
+    done = [0] * run.folds
+    with Progress(run.folds * run.training.steps, run.name) as progress:
+
+        def report(fold: FoldProgress) -> None:
+            done[fold.fold - 1] = fold.step
+            note = "" if fold.row is None else f"fold {fold.fold} step {fold.step}: {describe(fold.row)}"
+            progress.update(sum(done) - progress.done, note)
+
+        card = run_crossval(
+            run,
+            folder,
+            models_folder or user_models(),
+            initial=initial,
+            device=device,
+            workers=workers,
+            executor=executor,
+            ray_address=ray_address,
+            command=shlex.join(["schnet-ase", *sys.argv[1:]]),
+            report=report,
+        )
+    print_card_errors(card)
+    print_calibration(card)
+    print(f"wrote {card.path}; use it as SchNetEnsembleCalculator({str(card.path)!r})")
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
+@click.option(
+    "--data-root", type=click.Path(path_type=Path), help="Where the relative path of the first frames starts."
+)
+@click.option("--workers", type=click.IntRange(1), help="Members trained at once.  [default: one a core]")
+def learn(config: Path, output: Path | None, data_root: Path | None, workers: int | None) -> None:
+    """Learn on the fly from CONFIG: dynamics, flags, labels, retraining; the same command resumes."""
+    from schnet_ase.learn import learn as run_learn
+    from schnet_ase.learn import load_learn_config
+    from schnet_ase.learn.audit import describe
+    from schnet_ase.progress import Stages
+
+    run = load_learn_config(config, data_root)
+    folder = output or Path("runs") / run.name
+    with Stages() as stages:
+        result = run_learn(
+            run,
+            folder,
+            workers=workers,
+            report=lambda event: stages.print(describe(event)),
+            progress=stages.update,
+        )
+    print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
+    print(f"wrote {result.labels}, {result.audit}, {folder / 'learning.png'}")
+    print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")
