@@ -1,12 +1,16 @@
 """SchNet as an ASE calculator: energies and conservative forces, ensembles, and training."""
 
-from schnet_ase.calculator import SchNetCalculator
-from schnet_ase.checkpoint import save_model
-from schnet_ase.ensemble import SchNetEnsembleCalculator
-from schnet_ase.errors import UncertaintyExceeded
-from schnet_ase.model import SchNet, SchNetConfig
-from schnet_ase.monitor import UncertaintyMonitor
-from schnet_ase.registry import list_models, load_model
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from schnet_ase.calculator import SchNetCalculator
+    from schnet_ase.checkpoint import save_model
+    from schnet_ase.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.errors import UncertaintyExceeded
+    from schnet_ase.model import SchNet, SchNetConfig
+    from schnet_ase.monitor import UncertaintyMonitor
+    from schnet_ase.registry import list_models, load_model
 
 __all__ = [
     "SchNet",
@@ -19,3 +23,22 @@ __all__ = [
     "load_model",
     "save_model",
 ]
+
+_MODULES = {
+    "SchNet": "model",
+    "SchNetCalculator": "calculator",
+    "SchNetConfig": "model",
+    "SchNetEnsembleCalculator": "ensemble",
+    "UncertaintyExceeded": "errors",
+    "UncertaintyMonitor": "monitor",
+    "list_models": "registry",
+    "load_model": "registry",
+    "save_model": "checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that `schnet-ase --help` does not wait seconds for torch.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
+import schnet_ase
 from schnet_ase import SchNet, SchNetConfig, save_model
 from schnet_ase.cli import main
 from tests.frames import labelled_ethanol, write_ethanol, write_run
@@ -437,3 +439,14 @@ def test_data(run, mistake, tmp_path):
     assert status == 0
     assert "iso17" in out
     assert "md18 is not a data set" in mistake("data", "get", "md18", "--folder", tmp_path)
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, schnet_ase.cli; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_names_of_the_package():
+    assert all(getattr(schnet_ase, name).__name__ == name for name in schnet_ase.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'SchNett'"):
+        schnet_ase.SchNett  # noqa: B018
