@@ -11,21 +11,16 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import click
-import numpy as np
 from _entries import calibrated
+from _md_time import milliseconds_per_step
 from _molecule import find_bonds
 from _report import exit_on_error, processor
 from _runs import TIMESTEP_FS, Job, Run, read_run, run_jobs
-from ase import Atoms, units
-from ase.md.velocitydistribution import Stationary, thermalize_momenta
-from ase.md.verlet import VelocityVerlet
 
-from schnet_ase import SchNetCalculator
 from schnet_ase.card import Card, Dynamics, read_card, write_card
 from schnet_ase.errors import SchNetError
 from schnet_ase.progress import Progress
@@ -47,7 +42,7 @@ def main(entry: str, temperature: float, picoseconds: float, runs: Path | None) 
         stable=run.picoseconds,
         threshold=threshold,
         flagged=None if not run.flag_steps else run.flag_steps[0] * TIMESTEP_FS / 1000.0,
-        milliseconds=tuple(milliseconds_per_step(card)),
+        milliseconds=tuple(milliseconds_per_step(card.structure.atoms(), [card.path / m.file for m in card.members])),
         processor=processor(),
         command=shlex.join(["python", *sys.argv]),
     )
@@ -69,27 +64,6 @@ def run_once(card: Card, threshold: float, temperature: float, picoseconds: floa
     with Progress(round(picoseconds), "dynamics", "picosecond") as progress:
         ((_, run),) = run_jobs([job], folder, 1, progress)
     return run
-
-
-def milliseconds_per_step(card: Card, rounds: int = 7, steps: int = 200) -> list[float]:
-    """Of each member, the median over rounds."""
-    runs = [_start(card.structure.atoms(), card.path / member.file) for member in card.members]
-    times = np.empty((rounds, len(runs)))
-    for row in times:
-        for m, dynamics in enumerate(runs):
-            start = time.perf_counter()
-            dynamics.run(steps)
-            row[m] = 1000.0 * (time.perf_counter() - start) / steps
-    return np.median(times, axis=0).tolist()
-
-
-def _start(atoms: Atoms, member: Path) -> VelocityVerlet:
-    atoms.calc = SchNetCalculator(member, threads=1)
-    thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
-    Stationary(atoms)
-    dynamics = VelocityVerlet(atoms, TIMESTEP_FS * units.fs)
-    dynamics.run(20)  # compiles, and makes the list
-    return dynamics
 
 
 if __name__ == "__main__":

@@ -1,0 +1,37 @@
+"""Time per step of dynamics, of several models taking turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from schnet_ase import SchNetCalculator
+
+TIMESTEP_FS = 0.5
+
+
+def milliseconds_per_step(atoms: Atoms, models: Sequence[Path], rounds: int = 7, steps: int = 200) -> list[float]:
+    """Of Velocity Verlet from 300 K with each model on one thread; the median over rounds."""
+    runs = [_start(atoms.copy(), model) for model in models]
+    times = np.empty((rounds, len(runs)))
+    for row in times:
+        for m, dynamics in enumerate(runs):
+            start = time.perf_counter()
+            dynamics.run(steps)
+            row[m] = 1000.0 * (time.perf_counter() - start) / steps
+    return np.median(times, axis=0).tolist()
+
+
+def _start(atoms: Atoms, model: Path) -> VelocityVerlet:
+    atoms.calc = SchNetCalculator(model, threads=1)
+    thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
+    Stationary(atoms)
+    dynamics = VelocityVerlet(atoms, TIMESTEP_FS * units.fs)
+    dynamics.run(20)  # compiles, and makes the list
+    return dynamics

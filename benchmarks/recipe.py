@@ -1,0 +1,250 @@
+"""The recipe search: one change at a time to the recipe of the shipped ensembles, on two molecules.
+
+Each DATA holds labelled frames of a molecule. A variation is trained on the first of the five folds of each and judged
+by the fold's validation frames; no test frame is read. Trainings are kept and gone on with by the same command. The time
+is that of a step of dynamics with the network, all taking turns, on one thread. A variation is on the Pareto front if
+none is both faster and better; the error is the geometric mean over the molecules.
+
+    python benchmarks/recipe.py rmd17_aspirin_train_01.npz rmd17_malonaldehyde_train_01.npz --output docs
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from _md_time import milliseconds_per_step
+from _report import conditions, exit_on_error, table
+from ase import Atoms
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from schnet_ase.data import read_dataset, split_folds
+from schnet_ase.errors import SchNetError
+from schnet_ase.files import atomic_write
+from schnet_ase.metrics import MEV
+from schnet_ase.model import SchNetConfig
+from schnet_ase.progress import Progress
+from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
+from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.trainer import train
+
+FOLDS, CALIBRATION, SEED = 5, 50, 0
+"""As `crossval` splits for the shipped ensembles."""
+
+
+class Variation(NamedTuple):
+    """A change to the recipe."""
+
+    name: str
+    model: dict[str, Any] = {}  # noqa: RUF012 - never written to
+    training: dict[str, Any] = {}  # noqa: RUF012
+    seed: int = SEED
+
+
+GAUSSIAN: dict[str, Any] = {"radial": "gaussian", "gamma": None}
+RECIPE = TrainingConfig(batch_size=10, learning_rate=3e-3, clip=0.5)
+VARIATIONS = (
+    Variation("recipe"),
+    Variation("seed 1", seed=1),
+    Variation("seed 2", seed=2),
+    Variation("1 interaction", {"n_interactions": 1}),
+    Variation("2 interactions", {"n_interactions": 2}),
+    Variation("4 interactions", {"n_interactions": 4}),
+    Variation("32 features", {"n_features": 32}),
+    Variation("64 features", {"n_features": 64}),
+    Variation("192 features", {"n_features": 192}),
+    Variation("4 Å", {"cutoff": 4.0}),
+    Variation("6 Å", {"cutoff": 6.0}),
+    Variation("cosine envelope", {"envelope": "cosine"}),
+    Variation("10 exponential", {"n_rbf": 10}),
+    Variation("32 exponential", {"n_rbf": 32}),
+    Variation("16 Gaussians", GAUSSIAN),
+    Variation("32 Gaussians", {**GAUSSIAN, "n_rbf": 32}),
+    Variation("SiLU", {"activation": "silu"}),
+    Variation("RMS normalization", {"norm": "rms"}),
+    Variation("layer normalization", {"norm": "layer"}),
+    Variation("dropout 0.05", {"dropout": 0.05}),
+    Variation("ρ = 0.001", training={"energy_weight": 0.001}),
+    Variation("ρ = 0.1", training={"energy_weight": 0.1}),
+    Variation("batch 5", training={"batch_size": 5}),
+    Variation("batch 20", training={"batch_size": 20}),
+    Variation("rate 1e-3", training={"learning_rate": 1e-3}),
+    Variation("rate 6e-3", training={"learning_rate": 6e-3}),
+    Variation("constant rate 1e-3", training={"schedule": "report", "learning_rate": 1e-3}),
+    Variation("no average", training={"ema": 0.0}),
+    Variation("average 0.9999", training={"ema": 0.9999}),
+    Variation("no clipping", training={"clip": None}),
+    Variation("weight decay 0.01", training={"weight_decay": 0.01}),
+    Variation("weight decay 0.1", training={"weight_decay": 0.1}),
+)
+
+
+class Outcome(NamedTuple):
+    """Of a variation."""
+
+    name: str
+    parameters: int
+    energy: list[float]
+    """meV, of each molecule."""
+    forces: list[float]
+    """meV/Å."""
+    minutes: list[float]
+    """Of training."""
+    milliseconds: list[float]
+    """A step of dynamics."""
+
+    @property
+    def error(self) -> float:
+        return float(np.exp(np.mean(np.log(self.forces))))
+
+    @property
+    def time(self) -> float:
+        return float(np.exp(np.mean(np.log(self.milliseconds))))
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--steps", default=12_000, show_default=True, type=click.IntRange(1), help="Of every training.")
+@click.option("--only", multiple=True, help="Name of a variation; may be given several times.  [default: all]")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe.md and recipe.png.")
+@exit_on_error
+def main(data: tuple[Path, ...], steps: int, only: tuple[str, ...], runs: Path, output: Path | None) -> None:
+    names = [variation.name for variation in VARIATIONS]
+    if unknown := set(only).difference(names):
+        raise SchNetError(f"no variation {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    chosen = [v for v in VARIATIONS if not only or v.name in only]
+    results: list[list[TrainingResult]] = []
+    with Progress(len(chosen) * len(data) * steps, "recipe") as progress:
+        for variation in chosen:
+            results.append([run_one(variation, file, steps, runs, progress) for file in data])
+            errors = ", ".join(f"{MEV * r.best.errors.force_mae:.2f}" for r in results[-1])
+            progress.print(f"{variation.name}: force MAE {errors} meV/Å")
+    outcomes = measured(chosen, results, [molecule_of(file) for file in data])
+    page = markdown(outcomes, data, steps)
+    if output is not None:
+        atomic_write(output / "recipe.md", page)
+        draw(outcomes, output / "recipe.png")
+    print(page)
+
+
+def configuration(variation: Variation, file: Path, steps: int) -> RunConfig:
+    """The recipe with a change, checked as if it came from a TOML file."""
+    return RunConfig(
+        name="recipe",
+        data=DataConfig(file=str(file), calibration=CALIBRATION),
+        model=SchNetConfig(**{**SchNetConfig.md().to_dict(), **variation.model}),
+        training=replace(RECIPE, steps=steps, **variation.training),
+        folds=FOLDS,
+        seed=variation.seed,
+    )
+
+
+def run_one(variation: Variation, file: Path, steps: int, runs: Path, progress: Progress) -> TrainingResult:
+    dataset = read_dataset(file)
+    split = split_folds(len(dataset.frames), FOLDS, CALIBRATION, SEED).folds[0]
+    folder = runs / file.stem / variation.name.replace(" ", "-")
+    before = progress.done
+
+    def report(step: int, row: object) -> None:
+        progress.update(before + step - progress.done)
+
+    return train(configuration(variation, file, steps), dataset, split, folder, report=report)
+
+
+def molecule_of(file: Path) -> Atoms:
+    geometry = read_dataset(file).frames[0].geometry
+    return Atoms(geometry.numbers, geometry.positions)
+
+
+def measured(
+    variations: Sequence[Variation], results: Sequence[Sequence[TrainingResult]], molecules: Sequence[Atoms]
+) -> list[Outcome]:
+    times = [
+        milliseconds_per_step(atoms, [of_variation[k].path for of_variation in results])
+        for k, atoms in enumerate(molecules)
+    ]
+    outcomes = []
+    for v, (variation, trained) in enumerate(zip(variations, results, strict=True)):
+        errors = [(r.best.errors.energy_mae, r.best.errors.force_mae) for r in trained]
+        outcomes.append(
+            Outcome(
+                variation.name,
+                sum(p.numel() for p in trained[0].model.parameters()),
+                [MEV * energy for energy, _ in errors if energy is not None],
+                [MEV * force for _, force in errors if force is not None],
+                [r.history[-1].seconds / 60.0 for r in trained],
+                [of_molecule[v] for of_molecule in times],
+            )
+        )
+    return outcomes
+
+
+def on_front(outcome: Outcome, outcomes: Sequence[Outcome]) -> bool:
+    return not any(o.error < outcome.error and o.time < outcome.time for o in outcomes)
+
+
+def markdown(outcomes: Sequence[Outcome], data: Sequence[Path], steps: int) -> str:
+    """The page: the best first."""
+
+    def cells(values: Sequence[float], digits: int) -> str:
+        return " / ".join(f"{value:.{digits}f}" for value in values)
+
+    rows = [
+        (
+            o.name,
+            f"{o.parameters:,}",
+            cells(o.forces, 2),
+            cells(o.energy, 2),
+            f"{o.error:.2f}",
+            cells(o.milliseconds, 3),
+            cells(o.minutes, 1),
+            "yes" if on_front(o, outcomes) else "",
+        )
+        for o in sorted(outcomes, key=lambda o: o.error)
+    ]
+    header = (
+        "variation",
+        "parameters",
+        "force MAE (meV/Å)",
+        "energy MAE (meV)",
+        "mean",
+        "ms/MD step",
+        "minutes",
+        "front",
+    )
+    molecules = " / ".join(file.stem for file in data)
+    note = (
+        f"One change at a time to the recipe of the shipped ensembles, {steps:,} steps each; validation frames of one\n"
+        f"fold of {molecules}. The mean of the errors is geometric; on the front is what nothing is\n"
+        "both faster and better than. Differences smaller than those between seeds mean nothing."
+    )
+    picture = "![Error against time per step of dynamics](recipe.png)"
+    return "\n\n".join(("# Which recipe", note, table(header, rows), picture, conditions())) + "\n"
+
+
+def draw(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Error against time per step of dynamics."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for o in outcomes:
+        front = on_front(o, outcomes)
+        axes.plot(o.time, o.error, "o", color="tab:blue" if front else "0.6", ms=6 if front else 4)
+        axes.annotate(o.name, (o.time, o.error), fontsize=7, xytext=(4, 2), textcoords="offset points")
+    front = sorted((o.time, o.error) for o in outcomes if on_front(o, outcomes))
+    axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
+    axes.set(xlabel="time per MD step (ms)", ylabel="validation force MAE (meV/Å)", xscale="log", yscale="log")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    atomic_write(path, content.getvalue())
+
+
+if __name__ == "__main__":
+    main()
