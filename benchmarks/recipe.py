@@ -1,7 +1,7 @@
 """The recipe search: one change at a time to the recipe of the shipped ensembles, on two molecules.
 
 Each DATA holds labelled frames of a molecule. A variation is trained on the first of the five folds of each and judged
-by the fold's validation frames; no test frame is read. Trainings are kept and gone on with by the same command. The time
+by the fold's validation frames; no test frame is read. Trainings are kept, the same command goes on with them. The time
 is that of a step of dynamics with the network, all taking turns, on one thread. A variation is on the Pareto front if
 none is both faster and better; the error is the geometric mean over the molecules.
 

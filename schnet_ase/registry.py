@@ -97,10 +97,8 @@ def find_card(name: str | os.PathLike[str]) -> Card | None:
     RegistryError
         The card is not valid.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        return read_card(folder) if (folder / CARD_FILE).is_file() else None
-    return get_card(name) if isinstance(name, str) and name in entry_folders() else None
+    folder = _folder(name)
+    return read_card(folder) if folder is not None and (folder / CARD_FILE).is_file() else None
 
 
 def load_model(name: str | os.PathLike[str]) -> SchNet:
@@ -109,8 +107,8 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
     Parameters
     ----------
     name
-        ``"rmd17-ethanol"`` (its best member by validation error), ``"rmd17-ethanol/fold-2"``, or the path of a
-        ``.safetensors`` file.
+        ``"rmd17-ethanol"`` (its best member by validation error), ``"rmd17-ethanol/fold-2"``, the path of an entry's
+        folder (the same), or of a ``.safetensors`` file. A registry name comes before a folder of that name.
 
     Raises
     ------
@@ -124,14 +122,18 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
 
 def locate(name: str | os.PathLike[str]) -> Loaded:
     """`load_model`, with the file it came from."""
+    folder = _folder(name)
+    if folder is not None:
+        if not (folder / CARD_FILE).is_file():
+            raise RegistryError(f"{folder}: a folder, but no registry entry (no {CARD_FILE}); name a file in it")
+        card = read_card(folder)
+        return _load_member(card, card.best.file)
     if _is_file(name):
         return Loaded(load_checkpoint(name), Path(name))
     entry, _, member = str(name).partition("/")
-    if not entry or "/" in member or entry not in entry_folders():
+    if not member or "/" in member or entry not in entry_folders():
         raise _unknown(str(name))
-    card = get_card(entry)
-    file = f"{member}.safetensors" if member else card.best.file
-    return _load_member(card, file)
+    return _load_member(get_card(entry), f"{member}.safetensors")
 
 
 def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
@@ -144,19 +146,24 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     CheckpointError
         A file cannot be read.
     """
-    folder = Path(name)
-    if folder.is_dir():
-        if (folder / CARD_FILE).is_file():
-            card = read_card(folder)
-            return [_load_member(card, m.file) for m in card.members]
-        files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*/best.safetensors"))
-        if not files:
-            raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
-        return [Loaded(load_checkpoint(file), file) for file in files]
-    if _is_file(name) or "/" in str(name):
+    folder = _folder(name)
+    if folder is None:
         return [locate(name)]
-    card = get_card(str(name))
-    return [_load_member(card, m.file) for m in card.members]
+    if (folder / CARD_FILE).is_file():
+        card = read_card(folder)
+        return [_load_member(card, m.file) for m in card.members]
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*/best.safetensors"))
+    if not files:
+        raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
+    return [Loaded(load_checkpoint(file), file) for file in files]
+
+
+def _folder(name: str | os.PathLike[str]) -> Path | None:
+    """The folder that `name` stands for: an entry's by its registry name, else one that is there."""
+    folders = entry_folders() if isinstance(name, str) else {}
+    if name in folders:
+        return folders[str(name)]
+    return Path(name) if name and Path(name).is_dir() else None
 
 
 def _unknown(name: str) -> RegistryError:

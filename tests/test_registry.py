@@ -327,3 +327,28 @@ def test_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match=r"no \.safetensors") as caught:
         locate_members(tmp_path / "empty")
     assert str(tmp_path / "empty") in one_line(caught)
+
+
+def test_a_registry_name_comes_before_a_folder_of_that_name(
+    entry: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a run has left in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    other = make_entry(tmp_path / "elsewhere", "ethanol", (errors(0.3),))
+    shutil.copytree(other.path, tmp_path / "ethanol")
+    for path in (locate("ethanol").path, *(m.path for m in locate_members("ethanol"))):
+        assert path.parent == entry.path
+    assert find_card("ethanol") == entry
+    there = Path("ethanol")
+    assert [m.path.parent for m in locate_members(there)] == [there]
+    assert locate("./ethanol").path.parent == locate(there).path.parent == there
+
+
+def test_folder_as_a_model_is_its_best_member_or_refused(entry: Card, tmp_path: Path) -> None:
+    assert locate(entry.path).path == locate(str(entry.path)).path == locate("ethanol").path
+    save_member(tmp_path / "run" / "a.safetensors", 1.0)
+    with pytest.raises(RegistryError, match=r"run: a folder, but no registry entry \(no card.json\); name a file in it"):
+        load_model(tmp_path / "run")
+    for name in ("", " "):
+        with pytest.raises(RegistryError, match="no model"):
+            load_model(name)
