@@ -16,8 +16,9 @@ from ase.md.verlet import VelocityVerlet
 from scipy.special import expit
 
 from schnet_ase import SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
-from schnet_ase.engine import jit, tables, why_not_compiled
+from schnet_ase.engine import compiled, jit, tables, why_not_compiled
 from schnet_ase.engine.dense import activate, dense
+from schnet_ase.engine.kernel import run_stages
 from schnet_ase.engine.simd import VECTOR_BYTES
 
 # Errors allowed against the reference in float64: energy an atom in eV, force in eV/Å, stress in eV/Å³.
@@ -136,6 +137,29 @@ def test_copies_and_pickles(make_model, crystal, threads):
         moved.rattle(0.1, seed=3)
         copied.get_forces(moved)
         assert calculator.get_forces(crystal).tobytes() == forces.tobytes()
+
+
+def test_interrupted_call_leaves_no_thread_waiting(make_model, crystal, monkeypatch):
+    calculator = SchNetCalculator(make_model(0), engine="compiled", threads=3)
+    expected = calculator.get_forces(crystal)
+
+    def interrupted(number, *arguments):
+        if arguments[-1] == 0:
+            raise KeyboardInterrupt
+        return run_stages(number, *arguments)
+
+    monkeypatch.setattr(compiled, "run_stages", interrupted)
+    calculator.reset()
+    with pytest.raises(KeyboardInterrupt):
+        calculator.get_forces(crystal)
+    monkeypatch.undo()
+    calculator.reset()
+    assert np.array_equal(calculator.get_forces(crystal), expected)
+    pool = calculator._evaluator._backend._pool
+    waiter = threading.Thread(target=pool.shutdown, daemon=True)
+    waiter.start()
+    waiter.join(timeout=60.0)
+    assert not waiter.is_alive()
 
 
 def test_two_calculators_in_two_threads(make_model, crystal, ethanol):

@@ -347,7 +347,9 @@ def test_a_registry_name_comes_before_a_folder_of_that_name(
 def test_folder_as_a_model_is_its_best_member_or_refused(entry: Card, tmp_path: Path) -> None:
     assert locate(entry.path).path == locate(str(entry.path)).path == locate("ethanol").path
     save_member(tmp_path / "run" / "a.safetensors", 1.0)
-    with pytest.raises(RegistryError, match=r"run: a folder, but no registry entry \(no card.json\); name a file in it"):
+    with pytest.raises(
+        RegistryError, match=r"run: a folder, but no registry entry \(no card.json\); name a file in it"
+    ):
         load_model(tmp_path / "run")
     for name in ("", " "):
         with pytest.raises(RegistryError, match="no model"):

@@ -117,7 +117,13 @@ class CompiledSchNet:
                 self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="schnet_ase")
                 self._process = os.getpid()
             others = [self._pool.submit(_run_thread, arguments, thread) for thread in range(1, threads)]
-        _run_thread(arguments, 0, others)
+        try:
+            _run_thread(arguments, 0, others)
+        except BaseException:
+            # Ctrl-C: the others would wait for this thread for ever. They run through, in memory not used again.
+            arguments.work.arrived[0] += 1 << 40
+            self._pairs = self._work = None
+            raise
 
     def _take(self, geometry: Geometry, pairs: HalfNeighbors) -> None:
         """Lay out a new list of pairs, and memory for it."""
