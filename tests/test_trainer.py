@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, load_model
+from schnet_ase.card import read_card
 from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import Frame, held_out, split_training
 from schnet_ase.errors import DataError, TrainingError
@@ -85,10 +86,34 @@ def test_frames_of_the_same_file_for_tests(tmp_path):
     assert result.test.energy_mae == pytest.approx(np.abs(differences).mean(), rel=1e-4)
 
 
+FRAMES = ("training_frames", "validation_frames")
+SPLIT = "random, {training_frames} frames to train and {validation_frames} to validate on, seed 3"
+
+
 def test_no_frames_for_tests(tmp_path):
     config = configured(tmp_path, steps=10)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, test=None))
     assert train_from_config(config, tmp_path / "run").test is None
+
+
+def test_entry_with_one_member(tmp_path):
+    """A single training can be registered: the weights, errors, seed and frames on the card are its own."""
+    config = dataclasses.replace(configured(tmp_path), seed=3)
+    result = train_from_config(config, tmp_path / "run", models=tmp_path / "models", command="the command")
+    card = read_card(tmp_path / "models" / config.name)
+    (member,) = card.members
+    assert equal_weights(weights(card.path / member.file), weights(result.path))
+    assert member.test == card.metrics.test == result.test
+    assert member.validation.force_mae == pytest.approx(result.best.errors.force_mae, rel=1e-5)
+    provenance, own = read_provenance(card.path / member.file), read_provenance(result.path)
+    for key in ("seed", "data_sha256", "training_frames", "validation_frames"):
+        assert provenance[key] == own[key]
+    assert card.calibration is None
+    assert (card.command, card.data.split) == ("the command", SPLIT.format(**{k: len(own[k]) for k in FRAMES}))
+    forces = SchNetCalculator(card.path).get_forces(card.structure.atoms())
+    assert np.abs(forces).max() < 0.05, "the structure on the card is relaxed"
+    with pytest.raises(TrainingError, match="an entry of this name exists"):
+        train_from_config(config, tmp_path / "run", models=tmp_path / "models")
 
 
 def test_files_of_a_run(tmp_path):

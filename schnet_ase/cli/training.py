@@ -15,9 +15,12 @@ from schnet_ase.cli.common import print_calibration, print_card_errors, print_er
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
+@click.option(
+    "--models", "models_folder", type=click.Path(path_type=Path), help="Where to register it.  [default: nowhere]"
+)
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
-def train(config: Path, output: Path | None, data_root: Path | None, device: str) -> None:
+def train(config: Path, output: Path | None, models_folder: Path | None, data_root: Path | None, device: str) -> None:
     """Train one model from the TOML file CONFIG; the same command resumes an interrupted training.
 
     Started by torchrun, its processes train the model together.
@@ -31,18 +34,28 @@ def train(config: Path, output: Path | None, data_root: Path | None, device: str
         run = processes.agree(lambda: load_config(config, data_root))
         folder = output or Path("runs") / run.name
         if processes.rank:
-            train_from_config(run, folder, device=device, processes=processes)
+            train_from_config(run, folder, models=models_folder, device=device, processes=processes)
             return
         with Progress(run.training.steps, run.name) as progress:
 
             def report(step: int, row: Row | None) -> None:
                 progress.update(step - progress.done, "" if row is None else describe(row))
 
-            result = train_from_config(run, folder, device=device, processes=processes, report=report)
+            result = train_from_config(
+                run,
+                folder,
+                models=models_folder,
+                device=device,
+                processes=processes,
+                command=shlex.join(["schnet-ase", *sys.argv[1:]]),
+                report=report,
+            )
     print_errors(f"validation of the best weights, step {result.best.step}", result.best.errors)
     if result.test is not None:
         print_errors("test", result.test)
     print(f"wrote {result.path}, {folder}/metrics.csv, {folder}/learning_curve.png")
+    if models_folder is not None:
+        print(f"wrote {models_folder / run.name}; use it as SchNetCalculator({str(models_folder / run.name)!r})")
 
 
 @click.command()

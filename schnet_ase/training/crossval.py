@@ -19,7 +19,7 @@ from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import Dataset, TrainingSplit, split_folds
 from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.entry import fold_name, write_entry
+from schnet_ase.training.entry import fold_name, free_entry, write_entry
 from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
 from schnet_ase.training.ray_folds import check_ray, train_on_ray
 from schnet_ase.training.run import load_frames, load_test, n_test
@@ -88,9 +88,7 @@ def crossval(
     DataError
         The data cannot be trained on.
     """
-    entry = models / config.name
-    if entry.exists():
-        raise TrainingError(f"{entry}: an entry of this name exists; remove it or give the configuration another name")
+    entry = free_entry(models, config.name)
     if config.data.calibration:
         try:
             check_sizes(config.folds, config.data.calibration)

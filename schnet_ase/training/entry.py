@@ -17,8 +17,9 @@ from ase.optimize import BFGS
 
 from schnet_ase.calibration import calibrate
 from schnet_ase.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
-from schnet_ase.checkpoint import save_model
+from schnet_ase.checkpoint import read_provenance, save_model
 from schnet_ase.data import CrossValidationSplit, Dataset
+from schnet_ase.errors import TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.forces import predict
 from schnet_ase.graph import build_graph, geometry
@@ -40,6 +41,20 @@ def fold_name(k: int) -> str:
     return f"fold-{k + 1}"
 
 
+def free_entry(models: Path, name: str) -> Path:
+    """The folder of a new entry.
+
+    Raises
+    ------
+    TrainingError
+        It is there.
+    """
+    entry = models / name
+    if entry.exists():
+        raise TrainingError(f"{entry}: an entry of this name exists; remove it or give the configuration another name")
+    return entry
+
+
 def write_entry(
     config: RunConfig,
     dataset: Dataset,
@@ -49,7 +64,7 @@ def write_entry(
     entry: Path,
     command: str,
 ) -> Card:
-    """Write the folder `entry` from the trained folds of a cross-validation.
+    """Write the folder `entry` from the trained folds of a cross-validation, or from a single training.
 
     Parameters
     ----------
@@ -89,7 +104,7 @@ def write_entry(
                 building / file,
                 name=f"{config.name}/{fold_name(k)}",
                 training=asdict(config.training),
-                seed=fold_seed(config, k),
+                seed=read_provenance(result.path)["seed"],
                 data_file=dataset.source,
                 data_sha256=dataset.sha256,
                 training_frames=split.folds[k].training.tolist(),
@@ -148,8 +163,6 @@ def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors
 
 def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: CrossValidationSplit) -> TrainingData:
     energies = [f.energy for f in dataset.frames if f.energy is not None]
-    n_folds, n_calibration = len(split.folds), len(split.calibration)
-    n_folded = sum(len(fold.validation) for fold in split.folds)
     return TrainingData(
         description=config.data.description,
         file=dataset.source,
@@ -163,11 +176,17 @@ def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: 
         n_frames=len(dataset.frames),
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
-        split=(
-            f"{n_folds} {split.rule} folds over {n_folded} frames, "
-            f"{n_calibration} kept for calibration, seed {config.seed}"
-        ),
+        split=f"{_in_words(split)}, seed {config.seed}",
     )
+
+
+def _in_words(split: CrossValidationSplit) -> str:
+    if len(split.folds) == 1:
+        (only,) = split.folds
+        return f"{split.rule}, {len(only.training)} frames to train and {len(only.validation)} to validate on"
+    n_folded = sum(len(fold.validation) for fold in split.folds)
+    folds = f"{len(split.folds)} {split.rule} folds over {n_folded} frames"
+    return f"{folds}, {len(split.calibration)} kept for calibration"
 
 
 def _lowest(dataset: Dataset) -> Atoms:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from schnet_ase.data import Dataset, held_out, read_dataset, split_training, stored_dataset
+import numpy as np
+
+from schnet_ase.data import CrossValidationSplit, Dataset, held_out, read_dataset, split_training, stored_dataset
 from schnet_ase.data.frames import check_frames
 from schnet_ase.data.readers import files_of
 from schnet_ase.training.config import RunConfig
+from schnet_ase.training.entry import free_entry, write_entry
 from schnet_ase.training.evaluate import evaluate_dataset
 from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.state import TrainingResult
@@ -65,19 +68,29 @@ def train_from_config(
     config: RunConfig,
     folder: Path,
     *,
+    models: Path | None = None,
     device: str = "cpu",
     processes: Processes = ALONE,
+    command: str = "schnet_ase.training.train_from_config",
     report: Report = lambda step, row: None,
 ) -> TrainingResult:
     """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise, and test it.
+
+    Parameters
+    ----------
+    models
+        Where to write ``<models>/<config.name>/``, a registry entry with this one member; None: nowhere.
+    command
+        What to write into its card as the command that made it.
 
     The other parameters are those of `train`.
 
     Raises
     ------
     DataError, TrainingError
-        As `load_frames` and `train`.
+        As `load_frames`, `train` and `free_entry`.
     """
+    entry = None if models is None else free_entry(models, config.name)
     dataset = processes.agree(lambda: load_frames(config.data.file, config))
     n_frames = len(dataset.frames)
     split = split_training(
@@ -90,6 +103,10 @@ def train_from_config(
     # First: what is wrong with it should not be found out after hours.
     test = processes.agree(lambda: load_test(config, dataset))
     result = train(config, dataset, split, folder, device=device, processes=processes, report=report)
+    if entry is not None and processes.rank == 0:
+        whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
+        card = write_entry(config, dataset, test, whole, [result], entry, command)
+        return result._replace(test=card.metrics.test)
     if test is None:
         return result
     return result._replace(test=evaluate_dataset([result.model], test, device=device).member(0).errors())
