@@ -28,7 +28,7 @@ from schnet_ase.training.evaluate import evaluate_dataset
 ROOT = Path(__file__).parent.parent
 DATASETS = ROOT.parent / "shared" / "data"
 DATA = DATASETS / "rmd17"
-ENTRIES = ["acac", "rmd17-ethanol"]
+ENTRIES = sorted(file.parent.name for file in (ROOT / "models").glob("*/card.json"))
 CALCULATORS = [SchNetCalculator, SchNetEnsembleCalculator]
 
 
@@ -64,13 +64,21 @@ def test_no_member_saw_the_calibration_frames(name):
 def test_the_mean_is_better_than_every_member(name):
     card = get_card(name)
     mean = card.metrics.test
-    assert mean.n_frames == {"acac": 650, "rmd17-ethanol": 1000}[name]
+    assert mean.n_frames == (650 if name == "acac" else 1000)
     assert all(mean.force_mae < m.test.force_mae and mean.energy_mae < m.test.energy_mae for m in card.members)
 
 
-def test_errors_are_below_the_targets(card):
-    assert card.metrics.test.force_mae < 11.0e-3
-    assert card.metrics.test.energy_mae < 2.5e-3
+@pytest.mark.parametrize(
+    ("name", "energy", "force"), [("rmd17-ethanol", 2.5, 11.0), ("rmd17-malonaldehyde", 4.0, 18.0)]
+)
+def test_errors_are_below_the_targets(name, energy, force):
+    """meV, meV/Å."""
+    test = get_card(name).metrics.test
+    assert 1000.0 * test.energy_mae < energy
+    assert 1000.0 * test.force_mae < force
+
+
+def test_error_of_acac_is_below_the_target():
     assert get_card("acac").metrics.test.force_rmse < 25.0e-3
 
 
