@@ -181,7 +181,7 @@ def draw(results: Results, path: Path) -> None:
         some = results.calm if axes is calm else results.heated
         axes.set_title(title.format(some[0][0]) if some else "not run yet", fontsize=10)
         _line(axes, BROKEN, "collapse")
-        axes.set(ylabel="bond off its mean, largest (Å)", ylim=(0.0, 1.2 * BROKEN))
+        axes.set(ylabel="bond off its mean, largest (Å)", ylim=(0.0, 1.5 * BROKEN))
         axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper left")
     for axes in (calm_flags, heated_flags):
         _line(axes, results.threshold, "threshold")
