@@ -1,7 +1,6 @@
 """Frames on disk: the same numbers as in memory, made once, whole or not at all, and memory that does not grow."""
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -252,38 +251,32 @@ def test_crossval_from_a_store(tmp_path):
 
 
 MEASURE = """
-import json, sys
+import sys
 from pathlib import Path
-import numpy as np
 from schnet_ase.data import Dataset, StoredFrames, split_training
 from schnet_ase.data.store import write_store
 from schnet_ase.training import load_config, train
 from _systems import molecules
 
-folder = Path(sys.argv[1])
+folder, n_frames, what = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 config = load_config(folder / "run.toml")
+name = f"{n_frames}.extxyz"
+most = 0
 
-def anonymous():
-    \"\"\"kB of memory that is this process's own: what is mapped from files the system can drop.\"\"\"
+def report(step, row):
+    # RssAnon is memory of the process itself: what is mapped from files the system can drop.
+    global most
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    most = max(most, next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")))
 
-def peak(name, n_frames, stored):
-    most = 0
-    def report(step, row):
-        nonlocal most
-        most = max(most, anonymous())
-    if stored:
-        write_store(molecules(n_frames), name, folder / name, config.model.pair_cutoff)
-        frames = StoredFrames(folder / name, config.model.pair_cutoff)
-    else:
-        frames = list(molecules(n_frames))
+if what == "write":
+    write_store(molecules(n_frames), name, folder / name, config.model.pair_cutoff)
+else:
+    stored = what == "stored"
+    frames = StoredFrames(folder / name, config.model.pair_cutoff) if stored else list(molecules(n_frames))
     dataset = Dataset(frames, name, "0", "eV")
-    train(config, dataset, split_training(n_frames, 100, 0), folder / f"run-{name}", report=report)
-    return most
-
-peak("warm", 1000, True)
-print(json.dumps([peak("small", 1000, True), peak("large", 5000, True), peak("memory", 5000, False)]))
+    train(config, dataset, split_training(n_frames, 100, 0), folder / f"run-{what}-{n_frames}", report=report)
+print(most)
 """
 
 
@@ -291,16 +284,23 @@ print(json.dumps([peak("small", 1000, True), peak("large", 5000, True), peak("me
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
     config = write_molecules(tmp_path, 30)
     config.write_text(config.read_text().replace("steps = 60", "steps = 10"))
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path)],
-        cwd=Path(__file__).parents[1],
-        env={**os.environ, "PYTHONPATH": "benchmarks"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    small, large, in_memory = json.loads(done.stdout.splitlines()[-1])
-    stored, held = (1024 * (kb - small) / 4000 for kb in (large, in_memory))
+
+    def peak(n_frames, what):
+        """Return the kB of a process that does nothing else."""
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(tmp_path), str(n_frames), what],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "PYTHONPATH": "benchmarks"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return int(done.stdout.splitlines()[-1])
+
+    for n_frames in (1000, 9000):
+        peak(n_frames, "write")
+    small, large, in_memory = peak(1000, "stored"), peak(9000, "stored"), peak(9000, "memory")
+    stored, held = (1024 * (kb - small) / 8000 for kb in (large, in_memory))
     print(f"per frame: {stored:.0f} bytes stored, {held:.0f} in memory")
     assert held > 3000, "a frame's arrays and pairs, in memory: what the test would see"
     assert stored < held / 4, "indices and the like of a frame alone; the allocator keeps some megabytes of its own"
