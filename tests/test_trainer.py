@@ -21,8 +21,8 @@ from schnet_ase.graph import geometry
 from schnet_ase.neighbors import Geometry
 from schnet_ase.training import TrainingConfig, load_config, train, train_from_config
 from schnet_ase.training.normalization import fit_normalization
+from schnet_ase.training.optimizer import learning_rate
 from schnet_ase.training.run import load_frames
-from schnet_ase.training.trainer import learning_rate
 from tests.frames import labelled_ethanol, write_run
 
 
@@ -132,9 +132,9 @@ def test_files_of_a_run(tmp_path):
     assert result.model.elements == (1, 6, 8)
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_resumed_equals_uninterrupted(tmp_path, dropout):
-    config = configured(tmp_path)
+@pytest.mark.parametrize(("dropout", "optimizer"), [(0.0, "adamw"), (0.2, "adamw"), (0.0, "soap")])
+def test_resumed_equals_uninterrupted(tmp_path, dropout, optimizer):
+    config = configured(tmp_path, optimizer=optimizer)
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=dropout))
     whole = train_from_config(config, tmp_path / "whole")
     for step in (25, 41):

@@ -64,6 +64,8 @@ class TrainingConfig:
 
     steps: int = Field(default=100_000, ge=1)
     batch_size: int = Field(default=10, ge=1)
+    optimizer: Literal["adamw", "soap"] = "adamw"
+    """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and does more."""
     learning_rate: float = Field(default=5e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "report"] = "cosine"
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""

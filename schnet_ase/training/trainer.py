@@ -30,11 +30,12 @@ from schnet_ase.training.batches import (
     make_training_examples,
     same_shape,
 )
-from schnet_ase.training.config import RunConfig, TrainingConfig
+from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate, join
 from schnet_ase.training.history import Row, draw_history, write_metrics
 from schnet_ase.training.loss import GradientStep, evaluation_loss
 from schnet_ase.training.normalization import fit_normalization
+from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.state import (
     BEST,
@@ -115,14 +116,6 @@ def train(
         return processes.agree(start).run(report)
 
 
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Learning rate of a step (counted from 0): warm-up and cosine to zero, or the report's steps of 0.96."""
-    if config.schedule == "report":
-        return config.learning_rate * 0.96 ** (step // 100_000)
-    warmup = min(1.0, (step + 1) / (config.warmup + 1))
-    return config.learning_rate * warmup * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
-
-
 class _Trainer:
     def __init__(
         self,
@@ -164,7 +157,7 @@ class _Trainer:
         self.parameters = list(self.model.parameters())
         self.averaged = list(self.average.parameters())
         self.update_average = get_ema_multi_avg_fn(self.training.ema)
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, weight_decay=self.training.weight_decay, fused=True)
+        self.optimizer = make_optimizer(self.training, self.parameters)
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.drawn = time.monotonic()
         self.batch_size = min(self.training.batch_size, len(self.examples))
