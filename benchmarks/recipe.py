@@ -48,7 +48,7 @@ class Variation(NamedTuple):
 
 
 GAUSSIAN: dict[str, Any] = {"radial": "gaussian", "gamma": None}
-RECIPE = TrainingConfig(batch_size=10, learning_rate=3e-3, clip=0.5)
+RECIPE = TrainingConfig(batch_size=10, optimizer="soap", learning_rate=1e-2, clip=0.5, ema=0.995)
 VARIATIONS = (
     Variation("recipe"),
     Variation("seed 1", seed=1),
@@ -74,11 +74,14 @@ VARIATIONS = (
     Variation("ρ = 0.1", training={"energy_weight": 0.1}),
     Variation("batch 5", training={"batch_size": 5}),
     Variation("batch 20", training={"batch_size": 20}),
-    Variation("rate 1e-3", training={"learning_rate": 1e-3}),
-    Variation("rate 6e-3", training={"learning_rate": 6e-3}),
+    Variation("AdamW, rate 3e-3", training={"optimizer": "adamw", "learning_rate": 3e-3}),
+    Variation("AdamW, rate 1e-3", training={"optimizer": "adamw", "learning_rate": 1e-3}),
+    Variation("rate 3e-3", training={"learning_rate": 3e-3}),
+    Variation("rate 5e-3", training={"learning_rate": 5e-3}),
+    Variation("rate 2e-2", training={"learning_rate": 2e-2}),
     Variation("constant rate 1e-3", training={"schedule": "report", "learning_rate": 1e-3}),
     Variation("no average", training={"ema": 0.0}),
-    Variation("average 0.9999", training={"ema": 0.9999}),
+    Variation("average 0.999", training={"ema": 0.999}),
     Variation("no clipping", training={"clip": None}),
     Variation("weight decay 0.01", training={"weight_decay": 0.01}),
     Variation("weight decay 0.1", training={"weight_decay": 0.1}),
@@ -110,7 +113,7 @@ class Outcome(NamedTuple):
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--steps", default=12_000, show_default=True, type=click.IntRange(1), help="Of every training.")
+@click.option("--steps", default=4000, show_default=True, type=click.IntRange(1), help="Of every training.")
 @click.option("--only", multiple=True, help="Name of a variation; may be given several times.  [default: all]")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe.md and recipe.png.")
