@@ -43,48 +43,54 @@ class SOAP(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update the parameters from their gradients."""
+        """Update the parameters from their gradients, those of one shape together: the products are small."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
-                    self._update(parameter, parameter.grad, group["lr"])
-
-    def _update(self, parameter: Tensor, gradient: Tensor, lr: float) -> None:
-        state = self.state[parameter]
-        if not state:
-            state |= _start(gradient)
-            if "left" in state:
-                return  # in its own eigenbasis a gradient is diagonal: the rest of an update were of rounding errors
-        rotated = "left" in state
-        state["step"] += 1
-        step = state["step"].item()
-        if rotated:
-            state["left"].lerp_(gradient @ gradient.T, 1.0 - DECAY)
-            state["right"].lerp_(gradient.T @ gradient, 1.0 - DECAY)
-            if step % REFRESH == 0:
-                _refresh(state)
-            gradient = state["left_basis"].T @ gradient @ state["right_basis"]
-        state["mean"].lerp_(gradient, 1.0 - DECAY)
-        state["square"].lerp_(gradient.square(), 1.0 - DECAY)
-        bias = 1.0 - DECAY**step
-        update = state["mean"] / (state["square"].sqrt() + TINY)
-        if rotated:
-            update = state["left_basis"] @ update @ state["right_basis"].T
-        parameter.add_(update, alpha=-lr * bias**-0.5)
+                    alike.setdefault(parameter.shape, []).append(parameter)
+            for parameters in alike.values():
+                torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
+                gradients = torch.stack([p.grad for p in parameters if p.grad is not None])
+                update = _update(self.state[parameters[0]], gradients)
+                torch._foreach_add_(parameters, list(update.unbind()), alpha=-group["lr"])
 
 
-def _start(gradient: Tensor) -> dict[str, Tensor]:
+def _update(state: dict[str, Tensor], gradients: Tensor) -> Tensor:
+    """What to subtract, in units of the learning rate, from K parameters of one shape: (K, *shape)."""
+    if not state:
+        state |= _start(gradients)
+        if "left" in state:
+            # In its own eigenbasis a gradient is diagonal: the rest of an update were of rounding errors.
+            return torch.zeros_like(gradients)
+    rotated = "left" in state
+    state["step"] += 1
+    step = state["step"].item()
+    if rotated:
+        state["left"].baddbmm_(gradients, gradients.mT, beta=DECAY, alpha=1.0 - DECAY)
+        state["right"].baddbmm_(gradients.mT, gradients, beta=DECAY, alpha=1.0 - DECAY)
+        if step % REFRESH == 0:
+            _refresh(state)
+        gradients = state["left_basis"].mT @ gradients @ state["right_basis"]
+    state["mean"].lerp_(gradients, 1.0 - DECAY)
+    state["square"].mul_(DECAY).addcmul_(gradients, gradients, value=1.0 - DECAY)
+    update = state["mean"] / state["square"].sqrt().add_(TINY)
+    if rotated:
+        update = state["left_basis"] @ update @ state["right_basis"].mT
+    return update.mul_((1.0 - DECAY**step) ** -0.5)
+
+
+def _start(gradients: Tensor) -> dict[str, Tensor]:
     state = {
         "step": torch.zeros((), device="cpu"),
-        "mean": torch.zeros_like(gradient),
-        "square": torch.zeros_like(gradient),
+        "mean": torch.zeros_like(gradients),
+        "square": torch.zeros_like(gradients),
     }
-    if min(gradient.shape) > 1 and gradient.ndim == 2:
-        for side, moment in (("left", gradient @ gradient.T), ("right", gradient.T @ gradient)):
+    if gradients.ndim == 3 and min(gradients.shape[1:]) > 1:
+        for side, moment in (("left", gradients @ gradients.mT), ("right", gradients.mT @ gradients)):
             state[side] = moment
             # Largest first, the order in which power iterations keep them.
-            state[f"{side}_basis"] = torch.linalg.eigh(moment).eigenvectors.flip(1).contiguous()
+            state[f"{side}_basis"] = torch.linalg.eigh(moment).eigenvectors.flip(-1).contiguous()
     return state
 
 
@@ -94,6 +100,6 @@ def _refresh(state: dict[str, Tensor]) -> None:
     for side in ("left", "right"):
         old = state[f"{side}_basis"]
         new = torch.linalg.qr(state[side] @ old).Q
-        turned = (new.T @ old @ turned).T
+        turned = (new.mT @ old @ turned).mT
         state[f"{side}_basis"] = new.contiguous()
     state["mean"] = turned.contiguous()
