@@ -1,8 +1,10 @@
 """The network: its size, its cutoff, its options, and an independent implementation of the paper's equations."""
 
+import copy
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -315,6 +317,26 @@ def test_gamma_is_taken_from_the_spacing_where_none_is_given() -> None:
     values = basis(torch.tensor([0.5], dtype=torch.float64))
     assert values[0, 1].item() == 1.0
     assert values[0, 0].item() == pytest.approx(np.exp(-0.5), abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [SchNetConfig.default(), SchNetConfig(cutoff=5.0, n_rbf=32, gamma=None), replace(SchNetConfig.md(), n_rbf=32)],
+    ids=["report", "Gaussians", "exponential"],
+)
+def test_radial_functions_are_never_subnormal(config: SchNetConfig) -> None:
+    """Nor what training makes of them: a processor computes with such numbers ten times as long."""
+    basis = SchNet(config).basis
+    r = torch.linspace(0.0, config.cutoff, 2001, requires_grad=True)
+    values = basis(r)
+    (slopes,) = torch.autograd.grad(values.sum(), r, create_graph=True)
+    (curvatures,) = torch.autograd.grad(slopes.sum(), r)
+    tiny = torch.finfo(torch.float32).tiny
+    with torch.no_grad():
+        for numbers in (values, slopes, curvatures):
+            assert not ((numbers != 0.0) & (numbers.abs() < tiny)).any()
+    exact = copy.deepcopy(basis).double()(r.detach().double())
+    assert (values - exact).abs().max() < 1e-5
 
 
 # --- the config ----------------------------------------------------------------------------------------------------
