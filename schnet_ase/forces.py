@@ -71,7 +71,7 @@ def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_
     if not create_graph:
         energy, energies, vectors = energy.detach(), energies.detach(), vectors.detach()
     first, second = graph.pairs
-    forces = gradient.new_zeros(*model.member_shape, len(graph.numbers), 3)
+    forces = gradient.new_zeros(*model.member_shape, graph.numbers.shape[0], 3)
     forces = forces.index_add(-2, first, gradient).index_add(-2, second, -gradient)
     virial = gradient.new_zeros(*model.member_shape, graph.n_systems, 3, 3)
     virial = virial.index_add(-3, graph.system[first], vectors[..., :, None] * gradient[..., None, :])

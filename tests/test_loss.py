@@ -92,6 +92,22 @@ def test_compiled_and_eager_gradients_agree(weights):
             assert (parameter.grad - gradient).abs().max().item() <= 1e-4 * scale + 1e-7
 
 
+@pytest.mark.skipif(not can_compile(), reason="no C++ compiler")
+def test_one_compiled_step_for_batches_of_any_size():
+    """The first has as many atoms as the network has features: no matter."""
+    torch.manual_seed(0)
+    model = SchNet(CONFIG)
+    step = compiled_step(model, 0.01, 1.0, one_shape=False)
+    rng = np.random.default_rng(2)
+    for formulas in (["CH3"] * 2, ["CH4", "H2O", "CH3"], ["H2O", "CH4"], ["H", "H", "CH4"]):
+        batch = collate([make_example(random_frame(f, rng), 4.0) for f in formulas])
+        loss = eager_step(model, 0.01, 1.0)(batch)
+        expected = [p.grad.clone() for p in model.parameters()]
+        assert step(batch).item() == pytest.approx(loss.item(), rel=1e-5)
+        for parameter, gradient in zip(model.parameters(), expected, strict=True):
+            assert (parameter.grad - gradient).abs().max().item() <= 1e-4 * gradient.abs().max().item() + 1e-7
+
+
 def test_every_frame_once_an_epoch():
     steps = [batch_indices(step, 20, 5, seed=1) for step in range(8)]
     assert sorted(np.concatenate(steps[:4])) == list(range(20))

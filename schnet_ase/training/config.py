@@ -83,8 +83,8 @@ class TrainingConfig:
     patience: int | None = Field(default=None, ge=1)
     """Stop after this many validations without a better one; unset: never."""
     compile: bool | None = None
-    """Loss and gradient as one compiled function, which all frames of one shape allow; unset: where that pays and a
-    C++ compiler is found."""
+    """Loss and gradient as one compiled function, which no dropout allows; unset: where that pays and a C++ compiler
+    is found."""
 
 
 @dataclass(frozen=True, config=STRICT)
