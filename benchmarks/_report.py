@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import io
 import os
 import platform
 import shlex
@@ -29,6 +31,13 @@ def line(cells: Iterable[object]) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table."""
     return "\n".join([line(header), line("---" for _ in header), *(line(row) for row in rows)])
+
+
+def comma_separated(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """The same table as CSV."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def conditions(schnetpack_python: str | None = None) -> str:

@@ -128,7 +128,7 @@ def compiled_step(
 
     def compile_for(weights: dict[str, Tensor], batch: Batch) -> None:
         # Two sizes that happen to be equal in the first batch are not one.
-        with _config.patch(use_duck_shape=False):
+        with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             trace = make_fx(
                 loss_and_gradient, tracing_mode="real" if one_shape else "symbolic", _allow_non_fake_inputs=True
             )
