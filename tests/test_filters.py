@@ -134,7 +134,10 @@ def distances(example: Batch) -> torch.Tensor:
     return torch.linalg.vector_norm(pair_vectors(example.graph), dim=-1)
 
 
-def test_training_examples_of_several_kinds_are_left_alone() -> None:
-    frames = [labelled(molecule(name), 0) for name in ("H2O", "CH4")]
-    examples = make_training_examples(frames, range(2), 5.0)
-    assert [len(e.graph.pairs.first) for e in examples] == [3, 10]
+def test_training_examples_of_several_kinds_have_the_pairs_within_the_cutoff() -> None:
+    frames = [labelled(atoms, 0) for atoms in (molecule("H2O"), molecule("CH4"), chain())]
+    examples = make_training_examples(frames, range(3), 5.0)
+    within = int((distances(make_example(frames[2], 5.0)) < 5.0).sum())
+    assert within < len(make_example(frames[2], 5.0).graph.pairs.first)
+    assert [len(e.graph.pairs.first) for e in examples] == [3, 10, within]
+    assert all((distances(e) < 5.0).all() for e in examples)

@@ -247,6 +247,41 @@ def test_frames_of_several_compositions(tmp_path: Path, frames: list[Atoms]) -> 
         assert dataset.elements == (1, 6, 8)
 
 
+def test_pattern_of_files(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """One after the other by name, as if they were one; the hash is of them all."""
+    save_rmd17(tmp_path / "b_train.npz", arrays)
+    mirrored = {**arrays, "F": -arrays["F"]}
+    save_rmd17(tmp_path / "a_train.npz", mirrored)
+    save_rmd17(tmp_path / "a_test.npz", arrays)
+    dataset = read_dataset(tmp_path / "*_train.npz")
+    n = N_FRAMES
+    assert len(dataset.frames) == 2 * n
+    assert_read(dataset._replace(frames=dataset.frames[:n]), mirrored, KCAL_PER_MOL)
+    assert_read(dataset._replace(frames=dataset.frames[n:]), arrays, KCAL_PER_MOL)
+    both = (tmp_path / "a_train.npz").read_bytes() + (tmp_path / "b_train.npz").read_bytes()
+    assert dataset.sha256 == hashlib.sha256(both).hexdigest()
+    assert dataset.source == "*_train.npz"
+
+
+def test_pattern_of_files_in_different_units(
+    tmp_path: Path, arrays: dict[str, np.ndarray], frames: list[Atoms]
+) -> None:
+    save_rmd17(tmp_path / "a.npz", arrays)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    assert "eV, kcal/mol; expected one unit" in read_refused(tmp_path / "a.*")
+    assert len(read_dataset(tmp_path / "a.*", energy_unit="eV").frames) == 2 * N_FRAMES
+
+
+def test_pattern_that_no_file_fits(tmp_path: Path) -> None:
+    assert "no file fits this pattern" in read_refused(tmp_path / "*.npz")
+
+
+def test_file_whose_name_looks_like_a_pattern(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    save_rmd17(tmp_path / "run[1].npz", arrays)
+    save_rmd17(tmp_path / "run1.npz", arrays)
+    assert len(read_dataset(tmp_path / "run[1].npz").frames) == N_FRAMES
+
+
 def test_db_with_ases_own_labels(tmp_path: Path, arrays: dict[str, np.ndarray], frames: list[Atoms]) -> None:
     assert_read(read_dataset(save_db(tmp_path / "a.db", frames)), arrays, 1.0)
 

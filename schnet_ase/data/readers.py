@@ -43,8 +43,9 @@ def read_dataset(
     ----------
     path
         A file: ``.npz`` in the MD17 or rMD17 layout, ``.db`` of ASE (ISO17's keys included), or anything else that
-        `ase.io` reads (extxyz, also gzipped). Or QM9: ``"qm9pack:"`` for the molecules of the installed package
-        `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a folder or a tar archive of them.
+        `ase.io` reads (extxyz, also gzipped), or a pattern of such files, ``"rmd17_*_train_01.npz"``, whose frames
+        follow one another in the order of the names. Or QM9: ``"qm9pack:"`` for the molecules of the installed
+        package `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a folder or a tar archive of them.
     energy_unit
         Unit of the energies; forces are in this per Å. None assumes the format's own: kcal/mol for ``.npz``, Hartree
         for QM9, eV else.
@@ -64,7 +65,7 @@ def read_dataset(
     Raises
     ------
     DataError
-        The file is missing or not of its format.
+        The file is missing or not of its format, or the files of a pattern have different units.
     """
     opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     return Dataset(list(opened.frames), *opened[1:])
@@ -86,7 +87,13 @@ def open_frames(
     if exclude is not None and not of_qm9:
         raise DataError(f"{file}: exclude is {str(exclude)!r}, but only molecules of QM9 have numbers; leave it out")
     excluded = frozenset[int]() if exclude is None else qm9.read_excluded(Path(exclude))
-    form = _format(path, files, energy_key, forces_key, excluded)
+    parts = files if _is_pattern(path) else [path]
+    forms = [_format(part, files, energy_key, forces_key, excluded) for part in parts]
+    form = forms[0]
+    if energy_unit is None and len({other.unit for other in forms}) > 1:
+        raise DataError(
+            f"{file}: files in {', '.join(sorted({f.unit for f in forms}))}; expected one unit, or give energy_unit"
+        )
     unit = energy_unit or form.unit
     try:
         digest = sha256(*files, *(() if exclude is None else (exclude,)))
@@ -96,13 +103,14 @@ def open_frames(
 
     def frames() -> Iterator[Frame]:
         frame = None
-        try:
-            for frame in form.frames:
-                yield _in_ev(frame, IN_EV[unit])
-        except DataError:
-            raise
-        except Exception as error:  # ase.io's readers raise whatever their parser met
-            raise DataError(f"{file}: cannot be read as {form.name} ({type(error).__name__}: {error})") from error
+        for part, form in zip(parts, forms, strict=True):
+            try:
+                for frame in form.frames:
+                    yield _in_ev(frame, IN_EV[unit])
+            except DataError:
+                raise
+            except Exception as error:  # ase.io's readers raise whatever their parser met
+                raise DataError(f"{part}: cannot be read as {form.name} ({type(error).__name__}: {error})") from error
         if frame is None:
             raise DataError(f"{file}: no frames; expected at least one")
 
@@ -110,7 +118,7 @@ def open_frames(
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:
-    """The files that `read_dataset` reads for a path: one, but for QM9 in the package or in a folder.
+    """The files that `read_dataset` reads for a path: one, but for a pattern, and QM9 in the package or in a folder.
 
     Raises
     ------
@@ -122,12 +130,20 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
         return qm9.package_files()
     if file.is_dir():
         return qm9.raw_files(file)
+    if _is_pattern(path):
+        if found := sorted(file.parent.glob(file.name)):
+            return found
+        raise DataError(f"{file}: no file fits this pattern; correct it")
     if not file.is_file():
         raise DataError(
             f"{file}: no such file; expected reference data (.npz, .db, .extxyz, ..., a folder of dsgdb9nsd_*.xyz, "
             f"or {qm9.PACKAGE!r} for the package)"
         )
     return [file]
+
+
+def _is_pattern(path: str | os.PathLike[str]) -> bool:
+    return any(sign in Path(path).name for sign in "*?[") and not Path(path).exists()
 
 
 class _Format(NamedTuple):

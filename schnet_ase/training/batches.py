@@ -47,14 +47,18 @@ def make_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float
 
 
 def make_training_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float | None) -> Sequence[Batch]:
-    """As `make_examples`; frames with as many atoms as each other get as many pairs as well, for `same_shape`.
+    """As `make_examples`, without pairs beyond the cutoff, whose envelope is zero.
 
-    Each has its nearest pairs, as many as the frame with most has within the cutoff: the others' envelope is zero.
+    Frames with as many atoms as each other get as many pairs as well, for `same_shape`: each its nearest ones, as many
+    as the frame with most has within the cutoff.
     """
     examples = make_examples(frames, indices, cutoff)
-    if cutoff is None or isinstance(examples, Lazy) or len({len(e.graph.numbers) for e in examples}) > 1:
+    if cutoff is None or isinstance(examples, Lazy):
         return examples
-    most = max(int((_distances(e.graph) < cutoff).sum()) for e in examples)
+    within = [int((_distances(e.graph) < cutoff).sum()) for e in examples]
+    if len({len(e.graph.numbers) for e in examples}) > 1:
+        return [e._replace(graph=_nearest(e.graph, n)) for e, n in zip(examples, within, strict=True)]
+    most = max(within)
     if any(len(e.graph.pairs.first) < most for e in examples):
         # A liquid's lists end at the cutoff; a tenth more of it is a third more of pairs.
         farther = [make_example(frames[i], 1.1 * cutoff) for i in indices]

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import CheckpointError, TrainingError
 from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
 from schnet_ase.training.state import TrainingResult, read_result
@@ -86,7 +87,7 @@ def check_ray() -> tuple[Any, Any]:
 def _everywhere(task: FoldTask) -> FoldTask:
     """The same with absolute paths: a task runs in another folder."""
     data = task.config.data
-    if Path(data.file).exists():  # and is no package, which has a name and no path
+    if data.file != QM9_PACKAGE:
         data = replace(data, file=str(Path(data.file).resolve()))
     if data.exclude is not None:
         data = replace(data, exclude=str(Path(data.exclude).resolve()))
