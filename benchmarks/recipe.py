@@ -48,17 +48,18 @@ class Variation(NamedTuple):
 
 
 GAUSSIAN: dict[str, Any] = {"radial": "gaussian", "gamma": None}
-RECIPE = TrainingConfig(batch_size=10, optimizer="soap", learning_rate=1e-2, clip=0.5, ema=0.995)
+ADAMW: dict[str, Any] = {"optimizer": "adamw"}
 VARIATIONS = (
     Variation("recipe"),
     Variation("seed 1", seed=1),
     Variation("seed 2", seed=2),
-    Variation("1 interaction", {"n_interactions": 1}),
     Variation("2 interactions", {"n_interactions": 2}),
+    Variation("3 interactions", {"n_interactions": 3}),
     Variation("4 interactions", {"n_interactions": 4}),
+    Variation("8 interactions", {"n_interactions": 8}),
     Variation("32 features", {"n_features": 32}),
-    Variation("64 features", {"n_features": 64}),
-    Variation("192 features", {"n_features": 192}),
+    Variation("128 features", {"n_features": 128}),
+    Variation("3 × 128", {"n_interactions": 3, "n_features": 128}),
     Variation("4 Å", {"cutoff": 4.0}),
     Variation("6 Å", {"cutoff": 6.0}),
     Variation("cosine envelope", {"envelope": "cosine"}),
@@ -74,8 +75,8 @@ VARIATIONS = (
     Variation("ρ = 0.1", training={"energy_weight": 0.1}),
     Variation("batch 5", training={"batch_size": 5}),
     Variation("batch 20", training={"batch_size": 20}),
-    Variation("AdamW, rate 3e-3", training={"optimizer": "adamw", "learning_rate": 3e-3}),
-    Variation("AdamW, rate 1e-3", training={"optimizer": "adamw", "learning_rate": 1e-3}),
+    Variation("AdamW, rate 3e-3", training={**ADAMW, "learning_rate": 3e-3}),
+    Variation("AdamW, rate 1e-3", training={**ADAMW, "learning_rate": 1e-3}),
     Variation("rate 3e-3", training={"learning_rate": 3e-3}),
     Variation("rate 5e-3", training={"learning_rate": 5e-3}),
     Variation("rate 2e-2", training={"learning_rate": 2e-2}),
@@ -143,7 +144,7 @@ def configuration(variation: Variation, file: Path, steps: int) -> RunConfig:
         name="recipe",
         data=DataConfig(file=str(file), calibration=CALIBRATION),
         model=SchNetConfig(**{**SchNetConfig.md().to_dict(), **variation.model}),
-        training=replace(RECIPE, steps=steps, **variation.training),
+        training=replace(TrainingConfig(), steps=steps, **variation.training),
         folds=FOLDS,
         seed=variation.seed,
     )

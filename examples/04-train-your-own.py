@@ -60,7 +60,7 @@ def main() -> None:
             RunConfig(
                 name=entry.name,
                 data=DataConfig(file="04-train.extxyz", calibration=50, description="my molecule"),
-                training=TrainingConfig(steps=arguments.steps, learning_rate=3e-3, clip=0.5),
+                training=TrainingConfig(steps=arguments.steps),
             ),
             folder=Path("04-run"),
             models=entry.parent,

@@ -92,14 +92,14 @@ def main() -> None:
         write(drawn, xtb_dynamics(500, arguments.labels - 50, 50, seed=1))
         write(test, xtb_dynamics(500, arguments.test, 50, seed=2))
 
-    rates = {"learning_rate": 3e-3, "clip": 0.5, "ema": 0.99}
+    rates = {"optimizer": "adamw", "learning_rate": 3e-3, "ema": 0.99}
     config = LearnConfig(
         name="ethanol-xtb",
         start=str(start),
         reference=ReferenceConfig("tblite.ase.TBLite", {"method": "GFN2-xTB", "verbosity": 0}, "GFN2-xTB"),
         dynamics=DynamicsConfig(temperature=500, quiet=10),
         flags=FlagConfig(threshold=(0.2, 2.0), labels=15, explore=2000),
-        model=replace(SchNetConfig.md(), n_features=64),
+        model=replace(SchNetConfig.md(), n_interactions=3),
         training=TrainingConfig(steps=arguments.steps, validate_every=100, **rates),
         retraining=TrainingConfig(steps=max(1, arguments.steps // 3), validate_every=100, warmup=100, **rates),
         max_labels=arguments.labels,

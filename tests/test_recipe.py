@@ -40,7 +40,7 @@ def test_search(tmp_path):
     """The same command trains nothing again."""
     data = [write_ethanol(tmp_path / f"{name}.extxyz", 80, seed) for seed, name in enumerate(("a", "b"))]
     arguments = [*map(str, data), "--steps", "20", "--runs", str(tmp_path / "runs"), "--output", str(tmp_path)]
-    arguments += ["--only", "1 interaction", "--only", "32 features"]
+    arguments += ["--only", "2 interactions", "--only", "32 features"]
     pages = []
     for _ in range(2):
         result = CliRunner().invoke(recipe.main, arguments)
@@ -48,7 +48,7 @@ def test_search(tmp_path):
         rows = [line.split(" | ") for line in (tmp_path / "recipe.md").read_text().splitlines()]
         pages.append({row[0].removeprefix("| "): row[2:5] for row in rows if len(row) == 8})
     assert pages[0] == pages[1]
-    for name, folder in (("1 interaction", "1-interaction"), ("32 features", "32-features")):
+    for name, folder in (("2 interactions", "2-interactions"), ("32 features", "32-features")):
         errors = []
         for file in data:
             with (tmp_path / "runs" / file.stem / folder / "metrics.csv").open() as metrics:

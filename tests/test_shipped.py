@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_mom
 from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import build_neighbor_list
 
-from schnet_ase import SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator, load_model
+from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
 from schnet_ase.card import read_card
 from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import read_dataset
@@ -23,6 +24,7 @@ from schnet_ase.registry import get_card
 from schnet_ase.reliability import reliability
 from schnet_ase.testing import check_calculator
 from schnet_ase.training import calibrate_entry, unseen_frames
+from schnet_ase.training.config import RunConfig, read_toml, validated
 from schnet_ase.training.evaluate import evaluate_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -46,9 +48,13 @@ def test_files_are_those_of_the_card(name):
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_members_have_the_architecture_of_the_preset(name):
+def test_members_were_made_by_the_configuration_beside_them(name):
+    file = ROOT / "examples" / f"{name}.toml"
+    config = validated(file, read_toml(file), RunConfig)
     for k in range(1, 6):
-        assert load_model(f"{name}/fold-{k}").config == SchNetConfig.md()
+        assert load_model(f"{name}/fold-{k}").config == config.model
+        training = read_provenance(get_card(name).path / f"fold-{k}.safetensors")["training"]
+        assert training.items() <= asdict(config.training).items()
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -104,7 +104,8 @@ class SchNetConfig:
     def md(cls) -> Self:
         """Our choice for molecular dynamics, that of the shipped ensembles."""
         return cls(
-            n_features=128,
+            n_features=64,
+            n_interactions=6,
             n_rbf=16,
             cutoff=5.0,
             gamma=None,

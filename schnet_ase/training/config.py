@@ -33,7 +33,7 @@ class DataConfig:
 
     file: str
     """Frames to train on (and to validate and calibrate on, see `validation` and `calibration`): whatever
-    `read_dataset` reads, ``"qm9pack:"`` too."""
+    `read_dataset` reads, ``"qm9pack:"`` and a pattern of file names too."""
     test: str | Annotated[int, Field(ge=1)] | None = None
     """Frames that are only ever evaluated: another file, or so many of `file`, drawn at random."""
     exclude: str | None = None
@@ -62,20 +62,20 @@ class DataConfig:
 class TrainingConfig:
     """Table ``[training]``: how the weights are found."""
 
-    steps: int = Field(default=100_000, ge=1)
+    steps: int = Field(default=40_000, ge=1)
     batch_size: int = Field(default=10, ge=1)
-    optimizer: Literal["adamw", "soap"] = "adamw"
+    optimizer: Literal["adamw", "soap"] = "soap"
     """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and does more."""
-    learning_rate: float = Field(default=5e-3, gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(default=1e-2, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "report"] = "cosine"
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
     warmup: int = Field(default=1000, ge=0)
     energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """ρ of the loss, Å⁻²: the same number whether energies are in eV or in kcal/mol."""
     force_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    ema: float = Field(default=0.999, ge=0, lt=1)
+    ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
-    clip: float | None = Field(default=None, gt=0)
+    clip: float | None = Field(default=0.5, gt=0)
     """Largest norm of the gradient, in units of the loss's (eV-based); larger ones are scaled down."""
     weight_decay: float = Field(default=0.0, ge=0)
     validate_every: int = Field(default=1000, ge=1)
@@ -208,6 +208,6 @@ def existing(root: Path, name: str, config: Path, key: str) -> str:
     if name == QM9_PACKAGE:
         return name
     path = root / name
-    if not path.exists():
+    if not path.exists() and not any(path.parent.glob(path.name)):
         raise ConfigError(f"{config}: {key} is {name!r}, but there is no file {path}; correct it or give --data-root")
     return str(path)
