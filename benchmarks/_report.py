@@ -47,7 +47,9 @@ def conditions(schnetpack_python: str | None = None) -> str:
         query = "from importlib.metadata import version as v; print(v('schnetpack'), 'with PyTorch', v('torch'))"
         found = subprocess.run([schnetpack_python, "-c", query], capture_output=True, text=True, check=True)
         theirs = f"SchNetPack {found.stdout.strip()}, "
-    command = shlex.join(["python", *sys.argv])
+    spec = sys.modules["__main__"].__spec__
+    program = [sys.argv[0]] if spec is None else ["-m", spec.name]
+    command = shlex.join(["python", *program, *sys.argv[1:]])
     return (
         f"`{command}`: {processor()}, {os.cpu_count()} cores; schnet_ase {version('schnet_ase')} with PyTorch "
         f"{version('torch')}, {theirs}ASE {version('ase')}, Python {platform.python_version()}."

@@ -1,0 +1,162 @@
+"""Table 5 of the report: the shifted softplus as the textbook writes it against the stable one, on eight frames.
+
+The report's default network learns the first frames of DATA from one start: total energies with the textbook's
+ln(e^x / 2 + 1 / 2), which overflows float32 at x = 88.7; total energies with the stable form; and energies less the
+reference energies, as the package trains. Shown is the largest input of each activation at the last step at which all
+is finite, and in the figure at every step. A training ends with its first loss or gradient that is not finite.
+
+    cd benchmarks
+    python -m report.overflow rmd17_aspirin_train_01.npz --output ../docs/report
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import torch
+from _report import comma_separated, conditions, exit_on_error, table
+from ase.units import kcal, mol
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from schnet_ase import SchNet, SchNetConfig
+from schnet_ase.data import Frame, read_dataset
+from schnet_ase.files import atomic_write
+from schnet_ase.model.activation import ssp
+from schnet_ase.progress import Progress
+from schnet_ase.training.batches import collate, make_examples
+from schnet_ase.training.loss import eager_step
+from schnet_ase.training.normalization import fit_normalization
+
+FRAMES = 8
+Activation = Callable[[Tensor], Tensor]
+
+
+def textbook(x: Tensor) -> Tensor:
+    return torch.log(0.5 * torch.exp(x) + 0.5)
+
+
+class Setting(NamedTuple):
+    """One of the three trainings."""
+
+    name: str
+    activation: Activation
+    references: bool
+    """Whether the network learns energies less the reference energies."""
+
+
+SETTINGS = (
+    Setting("textbook, total energies", textbook, False),
+    Setting("stable, total energies", ssp, False),
+    Setting("stable, reference energies", ssp, True),
+)
+
+
+class Course(NamedTuple):
+    """Of a training, step by step."""
+
+    largest: list[list[float]]
+    """Steps × activations: the largest input."""
+    loss: list[float]
+    end: str
+
+
+def layers(config: SchNetConfig) -> list[str]:
+    """The activations in the order in which a forward pass comes to them."""
+    blocks = range(1, config.n_interactions + 1)
+    filters = [f"filter {k}, layer {layer}" for k in blocks for layer in (1, 2)]
+    return [*filters, *(f"interaction {k}" for k in blocks), "readout"]
+
+
+def watch(model: SchNet, activation: Activation) -> list[float]:
+    """Give a model this activation; the list gets the largest input of each call."""
+    seen: list[float] = []
+
+    def watched(x: Tensor) -> Tensor:
+        seen.append(x.detach().max().item())
+        return activation(x)
+
+    model.readout_activation = watched
+    for block in model.interactions:
+        block.activation = watched
+        block.filter_network.activation = watched
+    return seen
+
+
+def learn(setting: Setting, frames: list[Frame], steps: int, rate: float, report: Callable[[], None]) -> Course:
+    """Train until the end or the first number that is not finite."""
+    torch.manual_seed(0)
+    model = SchNet(SchNetConfig.default())
+    fit_normalization(model, frames)
+    if not setting.references:  # as the report: the output in kcal/mol is the energy itself
+        model.scale.fill_(kcal / mol)
+        model.reference.zero_()
+    seen = watch(model, setting.activation)
+    step = eager_step(model, 0.01, 1.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    batch = collate(make_examples(frames, range(len(frames)), None))
+    course = Course([], [], "")
+    for k in range(1, steps + 1):
+        seen.clear()
+        loss = step(batch).item()
+        if not math.isfinite(loss):
+            return course._replace(end=f"loss {loss} at step {k:,}")
+        if not all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):
+            return course._replace(end=f"gradient not finite at step {k:,}")
+        course.largest.append(list(seen))
+        course.loss.append(loss)
+        optimizer.step()
+        report()
+    return course._replace(end=f"finite for {steps:,} steps")
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--steps", default=500, show_default=True, type=click.IntRange(1))
+@click.option("--rate", default=1e-2, show_default=True, type=click.FloatRange(0, min_open=True), help="Adam's.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for overflow.md, .csv and .png.")
+@exit_on_error
+def main(data: Path, steps: int, rate: float, output: Path | None) -> None:
+    frames = list(read_dataset(data).frames[:FRAMES])
+    with Progress(len(SETTINGS) * steps, "overflow") as progress:
+        courses = [learn(s, frames, steps, rate, progress.update) for s in SETTINGS]
+    names = layers(SchNetConfig.default())
+    rows = [(name, *(f"{c.largest[-1][k]:.4g}" for c in courses)) for k, name in enumerate(names)]
+    rows.append(("loss ((eV/Å)²)", *(f"{c.loss[-1]:.4g}" for c in courses)))
+    rows.append(("", *(c.end for c in courses)))
+    header = ("largest input of", *(s.name for s in SETTINGS))
+    page = "\n\n".join((table(header, rows), conditions())) + "\n"
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        atomic_write(output / "overflow.md", page)
+        atomic_write(output / "overflow.csv", comma_separated(header, rows))
+        draw(courses, output / "overflow.png")
+    print(page)
+
+
+def draw(courses: list[Course], file: Path) -> None:
+    """The largest input of any activation against the step."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for setting, course, style in zip(SETTINGS, courses, ("o-", "-", "-"), strict=True):
+        steps = np.arange(1, len(course.largest) + 1)
+        label = f"{setting.name}: {course.end}"
+        axes.plot(steps, np.max(course.largest, axis=1), style, ms=4, zorder=2 + (style == "o-"), label=label)
+    axes.axhline(math.log(torch.finfo(torch.float32).max), color="0.5", ls="--", lw=1)
+    axes.set(xlabel="step", ylabel="largest input of an activation", xscale="log", yscale="log")
+    figure.legend(loc="outside upper center", fontsize=8)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    atomic_write(file, content.getvalue())
+
+
+if __name__ == "__main__":
+    main()
