@@ -53,12 +53,13 @@ def make_training_examples(frames: Sequence[Frame], indices: Sequence[int], cuto
     as the frame with most has within the cutoff.
     """
     examples = make_examples(frames, indices, cutoff)
-    if cutoff is None or isinstance(examples, Lazy):
+    if cutoff is None:
         return examples
-    within = [int((_distances(e.graph) < cutoff).sum()) for e in examples]
+    if isinstance(examples, Lazy):
+        return Lazy(lambda k: _near(examples[k], cutoff), len(examples))
     if len({len(e.graph.numbers) for e in examples}) > 1:
-        return [e._replace(graph=_nearest(e.graph, n)) for e, n in zip(examples, within, strict=True)]
-    most = max(within)
+        return [_near(e, cutoff) for e in examples]
+    most = max(_n_near(e, cutoff) for e in examples)
     if any(len(e.graph.pairs.first) < most for e in examples):
         # A liquid's lists end at the cutoff; a tenth more of it is a third more of pairs.
         farther = [make_example(frames[i], 1.1 * cutoff) for i in indices]
@@ -66,6 +67,16 @@ def make_training_examples(frames: Sequence[Frame], indices: Sequence[int], cuto
             return examples
         examples = farther
     return [e._replace(graph=_nearest(e.graph, most)) for e in examples]
+
+
+def _n_near(example: Batch, cutoff: float) -> int:
+    """How many pairs are within the cutoff."""
+    return int((_distances(example.graph) < cutoff).sum())
+
+
+def _near(example: Batch, cutoff: float) -> Batch:
+    """The same with the pairs within the cutoff."""
+    return example._replace(graph=_nearest(example.graph, _n_near(example, cutoff)))
 
 
 def _nearest(graph: Graph, n_pairs: int) -> Graph:
