@@ -102,7 +102,7 @@ class SchNetConfig:
 
     @classmethod
     def md(cls) -> Self:
-        """Our choice for molecular dynamics, that of the shipped ensembles."""
+        """Our choice for molecular dynamics."""
         return cls(
             n_features=64,
             n_interactions=6,

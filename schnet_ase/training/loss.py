@@ -126,20 +126,21 @@ def compiled_step(
     names, parameters = zip(*model.named_parameters(), strict=True)
     compiled: dict[tuple[object, ...], Callable[[dict[str, Tensor], Batch], tuple[Tensor, list[Tensor]]]] = {}
 
-    def compile_for(weights: dict[str, Tensor], batch: Batch) -> None:
+    def compile_for(form: tuple[object, ...], weights: dict[str, Tensor], batch: Batch) -> None:
         # Two sizes that happen to be equal in the first batch are not one.
         with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             trace = make_fx(
                 loss_and_gradient, tracing_mode="real" if one_shape else "symbolic", _allow_non_fake_inputs=True
             )
-            compiled[_form(batch)] = torch.compile(trace(weights, batch), fullgraph=True, dynamic=not one_shape)
+            compiled[form] = torch.compile(trace(weights, batch), fullgraph=True, dynamic=not one_shape)
 
     def step(batch: Batch) -> Tensor:
         weights = {name: p.detach() for name, p in zip(names, parameters, strict=True)}
-        if _form(batch) not in compiled:
-            compile_for(weights, batch)
+        form = _form(batch)
+        if form not in compiled:
+            compile_for(form, weights, batch)
         with torch.no_grad():
-            loss, gradient = compiled[_form(batch)](weights, batch)
+            loss, gradient = compiled[form](weights, batch)
         for parameter, g in zip(parameters, gradient, strict=True):
             parameter.grad = g
         return loss
