@@ -88,7 +88,7 @@ class Structure:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A run of Nosé-Hoover dynamics with the ensemble and its monitor, and the speed of its members."""
+    """A run of dynamics at a temperature with the ensemble and its monitor, and the speed of its members."""
 
     temperature: float
     """K."""

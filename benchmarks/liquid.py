@@ -1,0 +1,247 @@
+"""A liquid's ensemble in dynamics: is it the liquid of the labelled frames, and is it stable?
+
+Langevin dynamics of ENTRY from its relaxed structure, watched by its monitor. Shown is the radial distribution function
+g(r) of one element beside that of the labelled frames of DATA, and how far forces and stress of the start are from
+central differences of the energy. The card gets whether any bond was ever more than 0.5 Å off its length at the start,
+the first flag, and the time per step of dynamics with each member, all taking turns, on one thread. The trajectory, its
+log and a picture are kept in --runs.
+
+    python benchmarks/liquid.py models/water water_192_pbe0ts.extxyz.gz --output docs
+"""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+from _entries import calibrated
+from _md_time import milliseconds_per_step
+from _report import conditions, exit_on_error, processor, table
+from _runs import BROKEN
+from ase import Atoms
+from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
+from ase.geometry.rdf import get_rdf
+from ase.io import Trajectory
+from ase.neighborlist import natural_cutoffs, neighbor_list
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
+from schnet_ase.card import Card, Dynamics, read_card, write_card
+from schnet_ase.data import read_dataset
+from schnet_ase.errors import SchNetError
+from schnet_ase.files import atomic_write
+from schnet_ase.neighbors import Floats
+from schnet_ase.progress import Progress
+from schnet_ase.simulate import MDRow, run_md
+
+TIMESTEP_FS = 0.5
+SPACING = 20  # steps between frames of the trajectory
+BINS = 120  # of g(r)
+SHIFT = 1e-3  # Å, and relative strain, of the central differences
+
+
+class Structure(NamedTuple):
+    """g(r) of one element."""
+
+    distance: Floats
+    """(BINS,) Å."""
+    run: Floats
+    frames: Floats
+    """Of the labelled ones."""
+
+
+class Errors(NamedTuple):
+    """Largest differences from central differences of the energy, in float64."""
+
+    forces: float
+    """eV/Å."""
+    stress: float
+    """eV/Å³."""
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("entry")
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("--element", default="O", show_default=True, help="Whose g(r).")
+@click.option("--temperature", default=300.0, show_default=True, type=click.FloatRange(0.0, min_open=True), help="K.")
+@click.option("--picoseconds", default=20.0, show_default=True, type=click.FloatRange(0.1))
+@click.option(
+    "--equilibration", default=2.0, show_default=True, type=click.FloatRange(0.0), help="ps left out of g(r)."
+)
+@click.option("--runs", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/liquid-ENTRY]")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for liquid.md and liquid.png.")
+@exit_on_error
+def main(
+    entry: str,
+    data: Path,
+    element: str,
+    temperature: float,
+    picoseconds: float,
+    equilibration: float,
+    runs: Path | None,
+    output: Path | None,
+) -> None:
+    if equilibration >= picoseconds:
+        raise SchNetError(f"--equilibration {equilibration:g} is not below --picoseconds {picoseconds:g}")
+    card, calibration = calibrated(entry)
+    start = card.structure.atoms()
+    if not start.pbc.all():
+        raise SchNetError(f"{card.name}: a molecule; expected a liquid, periodic in three directions")
+    labelled = [
+        Atoms(g.numbers, g.positions, cell=g.cell, pbc=g.pbc) for g in (f.geometry for f in read_dataset(data).frames)
+    ]
+    errors = finite_differences(start.copy(), card)
+    folder = runs or Path("runs") / f"liquid-{card.name}"
+    monitor, rows = dynamics(card, calibration.threshold(), temperature, picoseconds, folder)
+    with Trajectory(folder / "md.traj") as trajectory:
+        images = list(trajectory)
+    spacing = SPACING * TIMESTEP_FS / 1000.0
+    structure = radial_distribution(images[round(equilibration / spacing) :], labelled, element)
+    whole = until_broken(images)
+    result = Dynamics(
+        temperature=temperature,
+        picoseconds=picoseconds,
+        stable=picoseconds if whole is None else whole * spacing,
+        threshold=monitor.threshold,
+        flagged=monitor.flags[0].time_fs / 1000.0 if monitor.flags else None,
+        milliseconds=tuple(milliseconds_per_step(start, [card.path / m.file for m in card.members], steps=20)),
+        processor=processor(),
+        command=shlex.join(["python", *sys.argv]),
+    )
+    write_card(replace(read_card(card.path), dynamics=result), card.path)
+    kept = [row for row in rows if row.time_ps >= equilibration]
+    page = markdown(card, data, element, result, errors, structure, float(np.mean([r.temperature_K for r in kept])))
+    if output is not None:
+        atomic_write(output / "liquid.md", page)
+        draw(structure, element, data.name, output / "liquid.png")
+    print(page)
+
+
+def finite_differences(atoms: Atoms, card: Card) -> Errors:
+    """Of a frame a little off the relaxed one, so that forces and stress are not zero."""
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = SchNetEnsembleCalculator(card.path, dtype="float64")
+    some = list(range(min(len(atoms), 12)))
+    forces, stress = atoms.get_forces()[some], atoms.get_stress()
+    return Errors(
+        float(np.abs(forces - calculate_numerical_forces(atoms, eps=SHIFT, iatoms=some)).max()),
+        float(np.abs(stress - calculate_numerical_stress(atoms, eps=SHIFT)).max()),
+    )
+
+
+def dynamics(
+    card: Card, threshold: float, temperature: float, picoseconds: float, folder: Path
+) -> tuple[UncertaintyMonitor, list[MDRow]]:
+    atoms = card.structure.atoms()
+    atoms.calc = SchNetEnsembleCalculator(card.path)
+    folder.mkdir(parents=True, exist_ok=True)
+    flagged, log = folder / "flagged.extxyz", folder / "uncertainty.csv"
+    for file in (flagged, log):  # a monitor adds to what is there
+        file.unlink(missing_ok=True)
+    monitor = UncertaintyMonitor(atoms, threshold=threshold, file=flagged, log=log)
+    steps = round(1000.0 * picoseconds / TIMESTEP_FS)
+    with Progress(steps, "dynamics") as progress:
+        rows = run_md(
+            atoms,
+            folder / "md",
+            steps=steps,
+            timestep_fs=TIMESTEP_FS,
+            temperature=temperature,
+            thermostat=True,
+            interval=SPACING,
+            monitor=monitor,
+            report=lambda step, row: progress.update(step - progress.done),
+        )
+    return monitor, rows
+
+
+def radial_distribution(run: Sequence[Atoms], labelled: Sequence[Atoms], element: str) -> Structure:
+    """Up to half the smallest height of the cells."""
+    heights = [1.0 / np.linalg.norm(atoms.cell.reciprocal(), axis=1) for atoms in (*run, *labelled)]
+    farthest = 0.499 * float(np.min(heights))
+    of_run, distance = get_rdf(run, farthest, BINS, elements=[element, element])
+    of_frames, _ = get_rdf(labelled, farthest, BINS, elements=[element, element])
+    return Structure(distance, of_run, of_frames)
+
+
+def until_broken(images: Sequence[Atoms]) -> int | None:
+    """The first image in which a bond of the first is more than 0.5 Å off its length there; None if there is none."""
+    first, second = neighbor_list("ij", images[0], natural_cutoffs(images[0], mult=1.25))
+    once = first < second
+    first, second = first[once], second[once]
+
+    def lengths(atoms: Atoms) -> Floats:
+        cell = atoms.cell
+        vectors = atoms.positions[second] - atoms.positions[first]
+        scaled = cell.scaled_positions(vectors)
+        return np.linalg.norm(cell.cartesian_positions(scaled - np.round(scaled)), axis=1)
+
+    start = lengths(images[0])
+    for k, atoms in enumerate(images):
+        if not np.all(np.abs(lengths(atoms) - start) <= BROKEN):  # nor where it is not a number
+            return k
+    return None
+
+
+def markdown(
+    card: Card,
+    data: Path,
+    element: str,
+    dynamics: Dynamics,
+    errors: Errors,
+    structure: Structure,
+    temperature: float,
+) -> str:
+    rows = [
+        ("mean temperature (K)", f"{temperature:.1f}", ""),
+        *(
+            (name, f"{value(structure.run):.2f}", f"{value(structure.frames):.2f}")
+            for name, value in (
+                ("first maximum of g(r), at (Å)", lambda g: structure.distance[np.argmax(g)]),
+                ("its height", np.max),
+            )
+        ),
+        ("mean of the difference of g(r)", f"{np.abs(structure.run - structure.frames).mean():.3f}", ""),
+    ]
+    return (
+        "\n\n".join(
+            (
+                f"# {card.name}: {card.structure.atoms().get_chemical_formula()} as a liquid",
+                "\n".join(f"- {line}" for line in dynamics.lines()),
+                f"In a frame beside the relaxed one forces are {errors.forces:.1e} eV/Å off central differences of\n"
+                f"the energy, the stress {errors.stress:.1e} eV/Å³. The cell is held: the labelled frames have no\n"
+                "stress, so that nothing is said of the density.",
+                table(("", "dynamics", data.name), rows),
+                f"![g(r) of {element}](liquid.png)",
+                conditions(),
+            )
+        )
+        + "\n"
+    )
+
+
+def draw(structure: Structure, element: str, frames: str, path: Path) -> None:
+    """g(r) of the run beside that of the labelled frames."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(structure.distance, structure.frames, color="0.5", lw=2.5, label=frames)
+    axes.plot(structure.distance, structure.run, color="tab:blue", lw=1.2, label="dynamics")
+    axes.axhline(1.0, color="0.8", lw=0.8, zorder=0)
+    axes.set(xlabel=f"{element}–{element} distance (Å)", ylabel="g(r)", xlim=(0.0, None), ylim=(0.0, None))
+    axes.legend()
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    atomic_write(path, content.getvalue())
+
+
+if __name__ == "__main__":
+    main()
