@@ -11,10 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from _report import table
 from _systems import WATER
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from schnet_ase.files import atomic_write
+from schnet_ase.plots import save_figure
 
 
 class Row(NamedTuple):
@@ -104,7 +103,6 @@ def comma_separated(rows: Sequence[Row]) -> str:
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Time per step and peak memory against the number of atoms, of one thread."""
     figure = Figure(figsize=(9, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     programs = dict.fromkeys((r.program, r.members) for r in rows)
     for color, (program, members) in zip(("0.4", "tab:blue", "tab:orange", "tab:green"), programs, strict=False):
@@ -117,6 +115,4 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     left.set(xlabel="atoms", ylabel="time per MD step (ms)")
     right.set(xlabel="atoms", ylabel="peak memory of the process (MB)")
     left.legend(frameon=False, fontsize=8)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    atomic_write(path, content.getvalue())
+    save_figure(figure, path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +13,10 @@ from _pulls import Pull
 from _report import table
 from _runs import BLOCK, BROKEN, TIMESTEP_FS, Job, Run
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from schnet_ase.files import atomic_write
 from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.plots import save_figure
 
 WARNING_FS = 50.0  # before a collapse, and
 REACH = 0.3  # Å beyond the longest length in training: by then the monitor shall have flagged
@@ -161,7 +159,6 @@ def _warning(run: Run) -> tuple[str, str]:
 def draw(results: Results, path: Path) -> None:
     """Bonds and deviations against time, at 500 K and when heated, and h(r) and the pulls."""
     figure = Figure(figsize=(13.5, 6.4), layout="constrained")
-    FigureCanvasAgg(figure)
     (calm, heated, distances), (calm_flags, heated_flags, pulls) = figure.subplots(2, 3)
     for job, run in results.calm:
         ends = np.minimum(BLOCK * np.arange(1, len(run.deviation) + 1), run.steps) * TIMESTEP_FS / 1000.0
@@ -192,9 +189,7 @@ def draw(results: Results, path: Path) -> None:
     heated.set_xlim(-500.0, 10.0)
     _draw_distances(distances, results)
     _draw_pulls(pulls, results)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    atomic_write(path, content.getvalue())
+    save_figure(figure, path)
 
 
 def _draw_distances(axes: Axes, results: Results) -> None:

@@ -10,7 +10,6 @@ none is both faster and better; the error is the geometric mean over the molecul
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,6 @@ import numpy as np
 from _md_time import milliseconds_per_step
 from _report import conditions, exit_on_error, table
 from ase import Atoms
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from schnet_ase.data import read_dataset, split_folds
@@ -29,6 +27,7 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.files import atomic_write
 from schnet_ase.metrics import MEV
 from schnet_ase.model import SchNetConfig
+from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
 from schnet_ase.training.state import TrainingResult
@@ -236,7 +235,6 @@ def markdown(outcomes: Sequence[Outcome], data: Sequence[Path], steps: int) -> s
 def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     """Error against time per step of dynamics."""
     figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for o in outcomes:
         front = on_front(o, outcomes)
@@ -245,9 +243,7 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     front = sorted((o.time, o.error) for o in outcomes if on_front(o, outcomes))
     axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
     axes.set(xlabel="time per MD step (ms)", ylabel="validation force MAE (meV/Å)", xscale="log", yscale="log")
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    atomic_write(path, content.getvalue())
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

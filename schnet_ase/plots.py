@@ -43,7 +43,7 @@ def learning_curve(
             right.semilogy(steps, values, label=label, color=color)
     right.set(xlabel="step", ylabel="validation error")
     right.legend(frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def learning(generations: Sequence[Generation], flags: Sequence[Flagged], path: Path) -> None:
@@ -65,7 +65,7 @@ def learning(generations: Sequence[Generation], flags: Sequence[Flagged], path: 
         labels_then = [next(g.labels for g in generations if g.generation == f.generation) for f in flags]
         right.plot([f.time_fs / 1000.0 for f in flags], labels_then, "v", color="tab:red")
     right.set(xlabel="time of the flag (ps)", ylabel="labels by then")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def parity(
@@ -82,7 +82,7 @@ def parity(
     figure.suptitle(title)
     _parity_energy(left, reference_energy, energy)
     _parity_forces(right, reference_forces, forces)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def parity_and_uncertainty(
@@ -134,7 +134,7 @@ def parity_and_uncertainty(
         va="center",
         transform=table.transAxes,
     )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def molecular_dynamics(
@@ -169,7 +169,7 @@ def molecular_dynamics(
             panels[2].legend(frameon=False, ncols=2)
         panels[2].set_ylim(bottom=0.0)
     panels[-1].set_xlabel("time (ps)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def optimization(energy: Floats, largest_force: Floats, fmax: float, path: Path) -> None:
@@ -181,7 +181,7 @@ def optimization(energy: Floats, largest_force: Floats, fmax: float, path: Path)
     right.semilogy(largest_force, color="tab:green", marker=".", ms=4)
     right.axhline(fmax, color="0.5", lw=0.8, ls="--")
     right.set(xlabel="step", ylabel="largest force (eV/Å)")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _parity_energy(axes: Axes, reference: Floats | None, energy: Floats) -> None:
@@ -233,7 +233,8 @@ def _scatter(axes: Axes, x: Floats, y: Floats, color: str) -> None:
     axes.set_aspect("equal")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """As PNG, atomically."""
     FigureCanvasAgg(figure)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)

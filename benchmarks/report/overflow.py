@@ -11,7 +11,6 @@ is finite, and in the figure at every step. A training ends with its first loss 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,6 @@ import numpy as np
 import torch
 from _report import comma_separated, conditions, exit_on_error, table
 from ase.units import kcal, mol
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -30,6 +28,7 @@ from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Frame, read_dataset
 from schnet_ase.files import atomic_write
 from schnet_ase.model.activation import ssp
+from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
 from schnet_ase.training.batches import collate, make_examples
 from schnet_ase.training.loss import eager_step
@@ -144,7 +143,6 @@ def main(data: Path, steps: int, rate: float, output: Path | None) -> None:
 def draw(courses: list[Course], file: Path) -> None:
     """The largest input of any activation against the step."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for setting, course, style in zip(SETTINGS, courses, ("o-", "-", "-"), strict=True):
         steps = np.arange(1, len(course.largest) + 1)
@@ -153,9 +151,7 @@ def draw(courses: list[Course], file: Path) -> None:
     axes.axhline(math.log(torch.finfo(torch.float32).max), color="0.5", ls="--", lw=1)
     axes.set(xlabel="step", ylabel="largest input of an activation", xscale="log", yscale="log")
     figure.legend(loc="outside upper center", fontsize=8)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    atomic_write(file, content.getvalue())
+    save_figure(figure, file)
 
 
 if __name__ == "__main__":
