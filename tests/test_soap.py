@@ -82,6 +82,16 @@ def test_narrow_valleys():
     assert soap < 0.1 * adam
 
 
+def test_inputs_that_all_but_vanish():
+    """As those of Gaussians far beyond a molecule do: their moments are subnormal, and others are learnt as ever."""
+    torch.manual_seed(4)
+    inputs = torch.exp(-torch.linspace(0.0, 60.0, 100))[:, None] * torch.randn(100, 32)
+    target = torch.randn(32, 100) @ inputs
+    w = start(torch.zeros(32, 100))
+    minimized(SOAP([w], lr=0.1), w, lambda x: ((x @ inputs - target) ** 2).mean(), 200)
+    assert ((w @ inputs - target) ** 2).mean() < 0.01 * (target**2).mean()
+
+
 def test_weight_decay_is_decoupled():
     """Without a gradient the weights shrink by what AdamW takes off."""
     values = torch.randn(4, 3)

@@ -89,8 +89,10 @@ def _start(gradients: Tensor) -> dict[str, Tensor]:
     if gradients.ndim == 3 and min(gradients.shape[1:]) > 1:
         for side, moment in (("left", gradients @ gradients.mT), ("right", gradients.mT @ gradients)):
             state[side] = moment
+            # In float64: the moments of features that all but vanish are subnormal in float32, where eigh can fail.
             # Largest first, the order in which power iterations keep them.
-            state[f"{side}_basis"] = torch.linalg.eigh(moment).eigenvectors.flip(-1).contiguous()
+            vectors = torch.linalg.eigh(moment.double()).eigenvectors
+            state[f"{side}_basis"] = vectors.flip(-1).to(moment.dtype).contiguous()
     return state
 
 
