@@ -18,6 +18,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from schnet_ase.errors import SchNetError
+from schnet_ase.files import atomic_write
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +39,13 @@ def comma_separated(header: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
+
+
+def write_results(folder: Path, name: str, page: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a page, NAME.md, and its table, NAME.csv, into a folder that is made where missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / f"{name}.md", page)
+    atomic_write(folder / f"{name}.csv", comma_separated(header, rows))
 
 
 def conditions(schnetpack_python: str | None = None) -> str:

@@ -3,9 +3,12 @@
 Each DATA holds labelled frames of a molecule. A variation is trained on the first of the five folds of each and judged
 by the fold's validation frames; no test frame is read. Trainings are kept, the same command goes on with them. The time
 is that of a step of dynamics with the network, all taking turns, on one thread. A variation is on the Pareto front if
-none is both faster and better; the error is the geometric mean over the molecules.
+none is both faster and better; the error is the geometric mean over the molecules. With another preset the changes are
+to that network, trained in the same way.
 
+\b
     python benchmarks/recipe.py rmd17_aspirin_train_01.npz rmd17_malonaldehyde_train_01.npz --output docs
+    python benchmarks/recipe.py rmd17_ethanol_train_01.npz --preset default --only recipe --only SiLU --output docs
 """
 
 from __future__ import annotations
@@ -18,18 +21,17 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 from _md_time import milliseconds_per_step
-from _report import conditions, exit_on_error, table
+from _report import conditions, exit_on_error, table, write_results
 from ase import Atoms
 from matplotlib.figure import Figure
 
 from schnet_ase.data import read_dataset, split_folds
 from schnet_ase.errors import SchNetError
-from schnet_ase.files import atomic_write
 from schnet_ase.metrics import MEV
 from schnet_ase.model import SchNetConfig
 from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
-from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
+from schnet_ase.training.config import PRESETS, DataConfig, RunConfig, TrainingConfig
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import train
 
@@ -47,6 +49,7 @@ class Variation(NamedTuple):
 
 
 GAUSSIAN: dict[str, Any] = {"radial": "gaussian", "gamma": None}
+EXPONENTIAL: dict[str, Any] = {"radial": "exponential", "gamma": None}
 ADAMW: dict[str, Any] = {"optimizer": "adamw"}
 VARIATIONS = (
     Variation("recipe"),
@@ -62,11 +65,13 @@ VARIATIONS = (
     Variation("4 Å", {"cutoff": 4.0}),
     Variation("6 Å", {"cutoff": 6.0}),
     Variation("cosine envelope", {"envelope": "cosine"}),
-    Variation("10 exponential", {"n_rbf": 10}),
-    Variation("32 exponential", {"n_rbf": 32}),
-    Variation("16 Gaussians", GAUSSIAN),
+    Variation("10 exponential", {**EXPONENTIAL, "n_rbf": 10}),
+    Variation("32 exponential", {**EXPONENTIAL, "n_rbf": 32}),
+    Variation("16 Gaussians", {**GAUSSIAN, "n_rbf": 16}),
     Variation("32 Gaussians", {**GAUSSIAN, "n_rbf": 32}),
     Variation("SiLU", {"activation": "silu"}),
+    Variation("GELU", {"activation": "gelu"}),
+    Variation("tanh", {"activation": "tanh"}),
     Variation("RMS normalization", {"norm": "rms"}),
     Variation("layer normalization", {"norm": "layer"}),
     Variation("dropout 0.05", {"dropout": 0.05}),
@@ -85,6 +90,18 @@ VARIATIONS = (
     Variation("no clipping", training={"clip": None}),
     Variation("weight decay 0.01", training={"weight_decay": 0.01}),
     Variation("weight decay 0.1", training={"weight_decay": 0.1}),
+)
+
+
+HEADER = (
+    "variation",
+    "parameters",
+    "force MAE (meV/Å)",
+    "energy MAE (meV)",
+    "mean",
+    "ms/MD step",
+    "minutes",
+    "front",
 )
 
 
@@ -114,11 +131,14 @@ class Outcome(NamedTuple):
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--steps", default=4000, show_default=True, type=click.IntRange(1), help="Of every training.")
+@click.option("--preset", default="md", show_default=True, type=click.Choice(list(PRESETS)), help="Of the network.")
 @click.option("--only", multiple=True, help="Name of a variation; may be given several times.  [default: all]")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe.md and recipe.png.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe-PRESET.md, .csv and .png.")
 @exit_on_error
-def main(data: tuple[Path, ...], steps: int, only: tuple[str, ...], runs: Path, output: Path | None) -> None:
+def main(
+    data: tuple[Path, ...], steps: int, preset: str, only: tuple[str, ...], runs: Path, output: Path | None
+) -> None:
     names = [variation.name for variation in VARIATIONS]
     if unknown := set(only).difference(names):
         raise SchNetError(f"no variation {', '.join(sorted(unknown))}; there are {', '.join(names)}")
@@ -126,39 +146,42 @@ def main(data: tuple[Path, ...], steps: int, only: tuple[str, ...], runs: Path, 
     results: list[list[TrainingResult]] = []
     with Progress(len(chosen) * len(data) * steps, "recipe") as progress:
         for variation in chosen:
-            results.append([run_one(variation, file, steps, runs, progress) for file in data])
+            results.append([run_one(variation, preset, file, steps, runs, progress) for file in data])
             errors = ", ".join(f"{MEV * r.best.errors.force_mae:.2f}" for r in results[-1])
             progress.print(f"{variation.name}: force MAE {errors} meV/Å")
     outcomes = measured(chosen, results, [molecule_of(file) for file in data])
-    page = markdown(outcomes, data, steps)
+    rows = cells(outcomes)
+    page = markdown(rows, preset, data, steps)
     if output is not None:
-        atomic_write(output / "recipe.md", page)
-        draw(outcomes, output / "recipe.png")
+        write_results(output, f"recipe-{preset}", page, HEADER, rows)
+        draw(outcomes, output / f"recipe-{preset}.png")
     print(page)
 
 
-def configuration(variation: Variation, file: Path, steps: int) -> RunConfig:
+def configuration(variation: Variation, preset: str, file: Path, steps: int) -> RunConfig:
     """The recipe with a change, checked as if it came from a TOML file."""
     return RunConfig(
         name="recipe",
         data=DataConfig(file=str(file), calibration=CALIBRATION),
-        model=SchNetConfig(**{**SchNetConfig.md().to_dict(), **variation.model}),
+        model=SchNetConfig(**{**PRESETS[preset]().to_dict(), **variation.model}),
         training=replace(TrainingConfig(), steps=steps, **variation.training),
         folds=FOLDS,
         seed=variation.seed,
     )
 
 
-def run_one(variation: Variation, file: Path, steps: int, runs: Path, progress: Progress) -> TrainingResult:
+def run_one(
+    variation: Variation, preset: str, file: Path, steps: int, runs: Path, progress: Progress
+) -> TrainingResult:
     dataset = read_dataset(file)
     split = split_folds(len(dataset.frames), FOLDS, CALIBRATION, SEED).folds[0]
-    folder = runs / file.stem / variation.name.replace(" ", "-")
+    folder = runs / preset / file.stem / variation.name.replace(" ", "-")
     before = progress.done
 
     def report(step: int, row: object) -> None:
         progress.update(before + step - progress.done)
 
-    return train(configuration(variation, file, steps), dataset, split, folder, report=report)
+    return train(configuration(variation, preset, file, steps), dataset, split, folder, report=report)
 
 
 def molecule_of(file: Path) -> Atoms:
@@ -193,43 +216,40 @@ def on_front(outcome: Outcome, outcomes: Sequence[Outcome]) -> bool:
     return not any(o.error < outcome.error and o.time < outcome.time for o in outcomes)
 
 
-def markdown(outcomes: Sequence[Outcome], data: Sequence[Path], steps: int) -> str:
-    """The page: the best first."""
+def cells(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
+    """Rows of the table: the best first."""
 
-    def cells(values: Sequence[float], digits: int) -> str:
+    def each(values: Sequence[float], digits: int) -> str:
         return " / ".join(f"{value:.{digits}f}" for value in values)
 
-    rows = [
+    return [
         (
             o.name,
             f"{o.parameters:,}",
-            cells(o.forces, 2),
-            cells(o.energy, 2),
+            each(o.forces, 2),
+            each(o.energy, 2),
             f"{o.error:.2f}",
-            cells(o.milliseconds, 3),
-            cells(o.minutes, 1),
+            each(o.milliseconds, 3),
+            each(o.minutes, 1),
             "yes" if on_front(o, outcomes) else "",
         )
         for o in sorted(outcomes, key=lambda o: o.error)
     ]
-    header = (
-        "variation",
-        "parameters",
-        "force MAE (meV/Å)",
-        "energy MAE (meV)",
-        "mean",
-        "ms/MD step",
-        "minutes",
-        "front",
-    )
+
+
+def markdown(rows: Sequence[tuple[str, ...]], preset: str, data: Sequence[Path], steps: int) -> str:
+    """The page."""
+    base = "the recipe of the shipped ensembles"
+    if preset != "md":
+        base = f"the preset `{preset}`, trained by {base}"
     molecules = " / ".join(file.stem for file in data)
     note = (
-        f"One change at a time to the recipe of the shipped ensembles, {steps:,} steps each; validation frames of one\n"
+        f"One change at a time to {base}, {steps:,} steps each; validation frames of one\n"
         f"fold of {molecules}. The mean of the errors is geometric; on the front is what nothing is\n"
         "both faster and better than. Differences smaller than those between seeds mean nothing."
     )
-    picture = "![Error against time per step of dynamics](recipe.png)"
-    return "\n\n".join(("# Which recipe", note, table(header, rows), picture, conditions())) + "\n"
+    picture = f"![Error against time per step of dynamics](recipe-{preset}.png)"
+    return "\n\n".join(("# Which recipe", note, table(HEADER, rows), picture, conditions())) + "\n"
 
 
 def draw(outcomes: Sequence[Outcome], path: Path) -> None:

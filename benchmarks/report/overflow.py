@@ -19,14 +19,13 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from _report import comma_separated, conditions, exit_on_error, table
+from _report import conditions, exit_on_error, table, write_results
 from ase.units import kcal, mol
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Frame, read_dataset
-from schnet_ase.files import atomic_write
 from schnet_ase.model.activation import ssp
 from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
@@ -133,9 +132,7 @@ def main(data: Path, steps: int, rate: float, output: Path | None) -> None:
     header = ("largest input of", *(s.name for s in SETTINGS))
     page = "\n\n".join((table(header, rows), conditions())) + "\n"
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        atomic_write(output / "overflow.md", page)
-        atomic_write(output / "overflow.csv", comma_separated(header, rows))
+        write_results(output, "overflow", page, header, rows)
         draw(courses, output / "overflow.png")
     print(page)
 
