@@ -11,7 +11,6 @@ log and a picture are kept in --runs.
 
 from __future__ import annotations
 
-import io
 import shlex
 import sys
 from collections.abc import Sequence
@@ -30,7 +29,6 @@ from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_s
 from ase.geometry.rdf import get_rdf
 from ase.io import Trajectory
 from ase.neighborlist import natural_cutoffs, neighbor_list
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
@@ -39,6 +37,7 @@ from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
 from schnet_ase.files import atomic_write
 from schnet_ase.neighbors import Floats
+from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
 from schnet_ase.simulate import MDRow, run_md
 
@@ -231,16 +230,13 @@ def markdown(
 def draw(structure: Structure, element: str, frames: str, path: Path) -> None:
     """g(r) of the run beside that of the labelled frames."""
     figure = Figure(figsize=(6, 4), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.plot(structure.distance, structure.frames, color="0.5", lw=2.5, label=frames)
     axes.plot(structure.distance, structure.run, color="tab:blue", lw=1.2, label="dynamics")
     axes.axhline(1.0, color="0.8", lw=0.8, zorder=0)
     axes.set(xlabel=f"{element}–{element} distance (Å)", ylabel="g(r)", xlim=(0.0, None), ylim=(0.0, None))
     axes.legend()
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    atomic_write(path, content.getvalue())
+    save_figure(figure, path)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,9 @@ class Outcome(NamedTuple):
 @click.option("--preset", default="md", show_default=True, type=click.Choice(list(PRESETS)), help="Of the network.")
 @click.option("--only", multiple=True, help="Name of a variation; may be given several times.  [default: all]")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe-PRESET.md, .csv and .png.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Folder for recipe.md, .csv and .png."
+)
 @exit_on_error
 def main(
     data: tuple[Path, ...], steps: int, preset: str, only: tuple[str, ...], runs: Path, output: Path | None
@@ -153,9 +155,13 @@ def main(
     rows = cells(outcomes)
     page = markdown(rows, preset, data, steps)
     if output is not None:
-        write_results(output, f"recipe-{preset}", page, HEADER, rows)
-        draw(outcomes, output / f"recipe-{preset}.png")
+        write_results(output, file_name(preset), page, HEADER, rows)
+        draw(outcomes, output / f"{file_name(preset)}.png")
     print(page)
+
+
+def file_name(preset: str) -> str:
+    return "recipe" if preset == "md" else f"recipe-{preset}"
 
 
 def configuration(variation: Variation, preset: str, file: Path, steps: int) -> RunConfig:
@@ -248,7 +254,7 @@ def markdown(rows: Sequence[tuple[str, ...]], preset: str, data: Sequence[Path],
         f"fold of {molecules}. The mean of the errors is geometric; on the front is what nothing is\n"
         "both faster and better than. Differences smaller than those between seeds mean nothing."
     )
-    picture = f"![Error against time per step of dynamics](recipe-{preset}.png)"
+    picture = f"![Error against time per step of dynamics]({file_name(preset)}.png)"
     return "\n\n".join(("# Which recipe", note, table(HEADER, rows), picture, conditions())) + "\n"
 
 
