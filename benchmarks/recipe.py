@@ -134,9 +134,7 @@ class Outcome(NamedTuple):
 @click.option("--preset", default="md", show_default=True, type=click.Choice(list(PRESETS)), help="Of the network.")
 @click.option("--only", multiple=True, help="Name of a variation; may be given several times.  [default: all]")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Folder for recipe.md, .csv and .png."
-)
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe.md, .csv and .png.")
 @exit_on_error
 def main(
     data: tuple[Path, ...], steps: int, preset: str, only: tuple[str, ...], runs: Path, output: Path | None

@@ -94,3 +94,9 @@ def crystal() -> Atoms:
     fractional = [[0.0, 0.1, 0.0], [0.55, 0.5, 0.1], [0.1, 0.5, 0.6], [0.6, 0.0, 0.5]]
     cell = np.array([[3.0, 0.0, 0.0], [0.7, 3.2, 0.0], [0.4, -0.5, 3.6]])
     return Atoms("OCHN", scaled_positions=fractional, cell=cell, pbc=True)
+
+
+@pytest.fixture
+def no_learning_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of a few steps take most of their time for the picture."""
+    monkeypatch.setattr("schnet_ase.training.trainer.draw_history", lambda rows, folder: None)

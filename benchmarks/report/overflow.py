@@ -19,15 +19,14 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from _report import conditions, exit_on_error, table, write_results
-from ase.units import kcal, mol
+from _report import exit_on_error
 from matplotlib.figure import Figure
+from report._fit import learn_total_energies, publish
 from torch import Tensor
 
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Frame, read_dataset
 from schnet_ase.model.activation import ssp
-from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
 from schnet_ase.training.batches import collate, make_examples
 from schnet_ase.training.loss import eager_step
@@ -93,9 +92,8 @@ def learn(setting: Setting, frames: list[Frame], steps: int, rate: float, report
     torch.manual_seed(0)
     model = SchNet(SchNetConfig.default())
     fit_normalization(model, frames)
-    if not setting.references:  # as the report: the output in kcal/mol is the energy itself
-        model.scale.fill_(kcal / mol)
-        model.reference.zero_()
+    if not setting.references:
+        learn_total_energies(model)
     seen = watch(model, setting.activation)
     step = eager_step(model, 0.01, 1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
@@ -130,14 +128,10 @@ def main(data: Path, steps: int, rate: float, output: Path | None) -> None:
     rows.append(("loss ((eV/Å)²)", *(f"{c.loss[-1]:.4g}" for c in courses)))
     rows.append(("", *(c.end for c in courses)))
     header = ("largest input of", *(s.name for s in SETTINGS))
-    page = "\n\n".join((table(header, rows), conditions())) + "\n"
-    if output is not None:
-        write_results(output, "overflow", page, header, rows)
-        draw(courses, output / "overflow.png")
-    print(page)
+    publish("overflow", header, rows, draw(courses), output)
 
 
-def draw(courses: list[Course], file: Path) -> None:
+def draw(courses: list[Course]) -> Figure:
     """The largest input of any activation against the step."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
@@ -148,7 +142,7 @@ def draw(courses: list[Course], file: Path) -> None:
     axes.axhline(math.log(torch.finfo(torch.float32).max), color="0.5", ls="--", lw=1)
     axes.set(xlabel="step", ylabel="largest input of an activation", xscale="log", yscale="log")
     figure.legend(loc="outside upper center", fontsize=8)
-    save_figure(figure, file)
+    return figure
 
 
 if __name__ == "__main__":
