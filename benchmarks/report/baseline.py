@@ -22,7 +22,6 @@ import click
 import numpy as np
 import torch
 from _report import exit_on_error
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from report._baseline import Baseline, evaluate_baseline, train_baseline
@@ -205,7 +204,6 @@ def draw(outcomes: Sequence[Outcome]) -> Figure:
     quantities = [q for q in QUANTITIES if any(q[1](o.schnet) is not None for o in outcomes)]
     size = (1.5 + 2.8 * len(columns), 0.6 + len(quantities) * (0.9 + 0.25 * len(cases)))
     figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(quantities), len(columns), sharex="row", sharey=True, squeeze=False)
     for (label, of), line in zip(quantities, panels, strict=True):
         for target, axes in zip(columns, line, strict=True):

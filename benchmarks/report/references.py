@@ -22,7 +22,6 @@ import click
 import numpy as np
 import torch
 from _report import exit_on_error
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from report._fit import (
     BOTH,
@@ -138,7 +137,6 @@ def row(o: Outcome) -> tuple[str, ...]:
 def draw(outcomes: Sequence[Outcome]) -> Figure:
     """Energy errors both ways, and how much the energies vary."""
     figure = Figure(figsize=(7, 1.2 + 0.3 * len(outcomes)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     places = range(len(outcomes))
     for values, mark, label in (

@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 import click
 from _report import exit_on_error
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from report._fit import FOLDS, Case, cell, names, publish, read_case, train_schnet
 
@@ -104,7 +103,6 @@ def row(course: Course, equal: str, at: Row | None) -> tuple[str, ...]:
 def draw(courses: Sequence[Course]) -> Figure:
     """Validation loss against the step and against time."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
     for course in courses:
         losses = [row.validation_loss for row in course.history]
