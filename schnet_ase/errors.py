@@ -33,6 +33,10 @@ class TrainingError(SchNetError):
     """A training that cannot go on."""
 
 
+class DivergenceError(TrainingError):
+    """A training whose loss or gradient became NaN or infinite."""
+
+
 class CalibrationError(SchNetError):
     """An ensemble that cannot be calibrated: too few members or frames, or frames that its members have seen."""
 

@@ -1,6 +1,7 @@
 """Small models with random weights, and atoms without symmetry: what most tests need."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ase.build import molecule
 from ase.calculators.calculator import Calculator
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator, registry
+from schnet_ase.cli import main
 
 ModelFactory = Callable[..., SchNet]
 CalculatorFactory = Callable[..., Calculator]
@@ -78,6 +80,34 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
     monkeypatch.setattr(registry, "SHIPPED", found["shipped"])
     monkeypatch.chdir(tmp_path)
     return found
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Runs `schnet-ase` with arguments in this process: status, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["schnet-ase", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capfd.readouterr()
+        return caught.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def mistake(run):
+    """Runs and expects status 2 and one line."""
+
+    def mistake(*arguments):
+        status, _, err = run(*arguments)
+        assert status == 2
+        assert err.count("\n") == 1, err
+        assert err.startswith("schnet-ase: ")
+        return err
+
+    return mistake
 
 
 @pytest.fixture

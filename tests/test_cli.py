@@ -14,36 +14,7 @@ from ase.io import read, write
 
 import schnet_ase
 from schnet_ase import SchNet, SchNetConfig, save_model
-from schnet_ase.cli import main
 from tests.frames import labelled_ethanol, write_ethanol, write_run
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Runs `schnet-ase` with arguments in this process: status, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["schnet-ase", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        captured = capfd.readouterr()
-        return caught.value.code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def mistake(run):
-    """Runs and expects status 2 and one line."""
-
-    def mistake(*arguments):
-        status, _, err = run(*arguments)
-        assert status == 2
-        assert err.count("\n") == 1, err
-        assert err.startswith("schnet-ase: ")
-        return err
-
-    return mistake
 
 
 @pytest.fixture(scope="module")

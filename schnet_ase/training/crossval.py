@@ -16,13 +16,13 @@ import torch
 from schnet_ase.calibration import check_sizes
 from schnet_ase.card import Card
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import Dataset, TrainingSplit, split_folds
+from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, free_entry, write_entry
 from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
 from schnet_ase.training.ray_folds import check_ray, train_on_ray
-from schnet_ase.training.run import load_frames, load_test, n_test
+from schnet_ase.training.run import load_frames, load_test, split_for_crossval
 from schnet_ase.training.state import BEST, TrainingResult
 from schnet_ase.training.trainer import Report
 
@@ -102,14 +102,7 @@ def crossval(
         check_ray()
     dataset = load_frames(config.data.file, config)
     test = load_test(config, dataset)
-    split = split_folds(
-        len(dataset.frames),
-        config.folds,
-        config.data.calibration,
-        config.seed,
-        n_training=config.data.training,
-        n_test=n_test(config),
-    )
+    split = split_for_crossval(config, dataset)
     if initial is not None:
         for k, fold in enumerate(split.folds):
             _check_initial(initial / fold_name(k) / BEST, dataset, fold)

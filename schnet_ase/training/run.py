@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from schnet_ase.data import CrossValidationSplit, Dataset, held_out, read_dataset, split_training, stored_dataset
+from schnet_ase.data import (
+    CrossValidationSplit,
+    Dataset,
+    held_out,
+    read_dataset,
+    split_folds,
+    split_training,
+    stored_dataset,
+)
 from schnet_ase.data.frames import check_frames
 from schnet_ase.data.readers import files_of
 from schnet_ase.training.config import RunConfig
@@ -62,6 +70,24 @@ def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:
 def n_test(config: RunConfig) -> int:
     """How many frames of `file` are for tests."""
     return config.data.test if isinstance(config.data.test, int) else 0
+
+
+def split_for_crossval(config: RunConfig, dataset: Dataset) -> CrossValidationSplit:
+    """Folds, calibration and what is left for tests, of the data of `config.data.file`.
+
+    Raises
+    ------
+    DataError
+        As `split_folds`.
+    """
+    return split_folds(
+        len(dataset.frames),
+        config.folds,
+        config.data.calibration,
+        config.seed,
+        n_training=config.data.training,
+        n_test=n_test(config),
+    )
 
 
 def train_from_config(

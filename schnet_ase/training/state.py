@@ -44,9 +44,20 @@ def read_result(folder: Path) -> TrainingResult:
     CheckpointError
         There is none, or a file is damaged.
     """
-    history = [Row.from_json(table) for table in read_tensors(folder / STATE, "training state").header["history"]]
+    history = read_history(folder)
     best = min(history, key=lambda r: r.validation_loss)
     return TrainingResult(load_checkpoint(folder / BEST), folder / BEST, best, history)
+
+
+def read_history(folder: Path) -> list[Row]:
+    """The validations of a training, which may not be finished.
+
+    Raises
+    ------
+    CheckpointError
+        There is none, or the file is damaged.
+    """
+    return [Row.from_json(table) for table in read_tensors(folder / STATE, "training state").header["history"]]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from schnet_ase.checkpoint import Tensors, load_checkpoint, read_tensors, save_m
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
-from schnet_ase.errors import TrainingError
+from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.model import SchNet
 from schnet_ase.training.batches import (
@@ -100,9 +100,11 @@ def train(
 
     Raises
     ------
+    DivergenceError
+        The loss became NaN or infinite. The last good checkpoint is kept.
     TrainingError
-        The loss became NaN or infinite; the folder holds another training; or another process trains in it. The last
-        good checkpoint is kept. Or a process failed or is gone, or they were given different things.
+        The folder holds another training, or another process trains in it; or a process failed or is gone, or they
+        were given different things.
     """
     with ExitStack() as stack, torch.random.fork_rng():
 
@@ -201,7 +203,7 @@ class _Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip or math.inf).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
             frames = [self.identity["training_frames"][i] for i in indices]
-            raise TrainingError(
+            raise DivergenceError(
                 f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, batch of frames {frames}; "
                 "lower training.learning_rate or set training.clip, and look at these frames; "
                 f"the last good checkpoint is in {self.folder}"
@@ -214,7 +216,7 @@ class _Trainer:
         result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
         loss = evaluation_loss(result, self.training.energy_weight, self.training.force_weight)
         if not math.isfinite(loss):
-            raise TrainingError(
+            raise DivergenceError(
                 f"validation loss is {loss} at step {self.step}; lower training.learning_rate or set training.clip; "
                 f"the last good checkpoint is in {self.folder}"
             )
