@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,8 @@ from schnet_ase.neighbors import Floats
 if TYPE_CHECKING:
     from schnet_ase.learn.audit import Flagged, Generation
     from schnet_ase.reliability import Quantity, Reliability
+    from schnet_ase.training.trials import Trial
+    from schnet_ase.training.tune_config import SearchRange
 
 
 def learning_curve(
@@ -182,6 +185,51 @@ def optimization(energy: Floats, largest_force: Floats, fmax: float, path: Path)
     right.axhline(fmax, color="0.5", lw=0.8, ls="--")
     right.set(xlabel="step", ylabel="largest force (eV/Å)")
     save_figure(figure, path)
+
+
+def tuning(
+    trials: Sequence[Trial], search: Mapping[str, SearchRange], importances: Mapping[str, float], path: Path
+) -> None:
+    """A search: losses in (eV/Å)² in the order of the trials and against each key, and the keys' importances."""
+    columns = min(4, 2 + len(search))
+    rows = -(-(2 + len(search)) // columns)
+    figure = Figure(figsize=(3.6 * columns, 0.3 + 3.2 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns).flat)
+    history, importance = panels[:2]
+    _losses(history, trials, [t.number for t in trials])
+    best, so_far = math.inf, []
+    for t in trials:
+        if t.state == "complete" and t.best is not None:
+            best = min(best, t.best.validation_loss)
+        so_far.append(best)
+    history.step([t.number for t in trials], so_far, where="post", color="tab:blue", lw=1.0, label="best so far")
+    history.set(xlabel="trial")
+    figure.legend(*history.get_legend_handles_labels(), loc="outside upper center", frameon=False, ncols=3)
+    importance.barh(list(importances)[::-1], list(importances.values())[::-1], height=0.5, color="tab:green")
+    importance.set(xlabel="importance (PED-ANOVA)", xlim=(0.0, 1.0))
+    for axes, (key, values) in zip(panels[2:], search.items(), strict=False):
+        if values.choices is None:
+            _losses(axes, trials, [float(t.values[key]) for t in trials])
+            axes.set_xscale("log" if values.log else "linear")
+        else:
+            _losses(axes, trials, [values.choices.index(t.values[key]) for t in trials])
+            axes.set_xticks(range(len(values.choices)), [str(choice) for choice in values.choices])
+        axes.set(xlabel=key)
+    for axes in panels[2 + len(search) :]:
+        axes.set_axis_off()
+    _save(figure, path)
+
+
+def _losses(axes: Axes, trials: Sequence[Trial], x: Sequence[float]) -> None:
+    """Smallest validation losses of trials, those that were ended early apart."""
+    for early, marker, color, label in ((True, "x", "0.6", "pruned or failed"), (False, "o", "tab:blue", "complete")):
+        chosen = [
+            (at, t.best.validation_loss)
+            for at, t in zip(x, trials, strict=True)
+            if t.best is not None and (t.state != "complete") == early
+        ]
+        axes.plot(*zip(*chosen, strict=True) if chosen else ((), ()), marker, color=color, ms=4, label=label)
+    axes.set(yscale="log", ylabel="validation loss (eV²/Å²)")
 
 
 def _parity_energy(axes: Axes, reference: Floats | None, energy: Floats) -> None:

@@ -85,12 +85,12 @@ class Stages:
         self._name = ""
         self._current: Progress | None = None
 
-    def update(self, name: str, done: int, total: int) -> None:
-        """`done` of `total` steps of the stage `name`."""
+    def update(self, name: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` steps of the stage `name`; `note` is shown beside the rate."""
         if self._current is None or name != self._name or done < self._current.done or total != self._current.total:
             self.close()
             self._name, self._current = name, Progress(total, name)
-        self._current.update(done - self._current.done)
+        self._current.update(done - self._current.done, note)
 
     def print(self, line: str) -> None:
         """A line on standard output."""

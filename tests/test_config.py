@@ -59,7 +59,7 @@ def test_data_root(tmp_path):
         ("n_features = 16", "n_features = 16.5", "model.n_features is 16.5"),
         ("batch_size = 5", "batch_size = 0", "training.batch_size is 0"),
         ("n_rbf = 12", 'preset = "huge"', "model.preset is 'huge'"),
-        ("n_rbf = 12", 'activation = "relu6"', "activation 'relu6' is unknown"),
+        ("n_rbf = 12", 'activation = "relu6"', "run.toml: activation 'relu6' is unknown"),
         ('name = "ethanol-emt"', "", "name is missing"),
         ('name = "ethanol-emt"', 'name = "a/b"', "name is 'a/b'"),
         ('file = "ethanol.extxyz"', "", "data.file is missing"),

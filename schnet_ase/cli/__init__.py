@@ -10,7 +10,7 @@ import click
 from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.dynamics import md, relax
 from schnet_ase.cli.models import info, models
-from schnet_ase.cli.training import crossval, learn, train
+from schnet_ase.cli.training import crossval, learn, train, tune
 from schnet_ase.errors import SchNetError
 
 # Torch, ASE and matplotlib are imported where a command needs them: `--help` and a mistyped option answer at once.
@@ -22,7 +22,7 @@ def cli() -> None:
     """SchNet potentials for ASE: molecular dynamics, optimization, training. Units: eV, Å, fs, K."""
 
 
-for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, learn, data):
+for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, tune, learn, data):
     cli.add_command(_command)
 
 

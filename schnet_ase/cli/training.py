@@ -122,6 +122,36 @@ def crossval(
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the search.  [default: runs/NAME-tune]")
+@click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
+@click.option("--device", default="cpu", show_default=True)
+def tune(config: Path, output: Path | None, data_root: Path | None, device: str) -> None:
+    """Search the settings that table [tune] of CONFIG names, on fold 1 of crossval; the same command resumes."""
+    from schnet_ase.progress import Stages
+    from schnet_ase.training import TrialProgress, load_config
+    from schnet_ase.training import tune as run_tune
+    from schnet_ase.training.history import describe
+
+    run = load_config(config, data_root)
+    folder = output or Path("runs") / f"{run.name}-tune"
+    with Stages() as stages:
+
+        def report(at: TrialProgress) -> None:
+            stages.update(f"trial {at.trial}", at.step, at.steps, "" if at.row is None else describe(at.row))
+
+        result = run_tune(
+            run, folder, device=device, report=report, finished=lambda trial: stages.print(trial.describe())
+        )
+    best, states = result.best, [trial.state for trial in result.trials]
+    print(f"best of {len(states)} trials, {states.count('pruned')} pruned, {states.count('failed')} failed:")
+    print(best.describe())
+    print(f"wrote {folder}/best.toml, {folder}/trials.csv, {folder}/trials.png")
+    ensemble = ["schnet-ase", "crossval", str(folder / "best.toml"), "--output", str(folder / best.folder)]
+    print(f"for the ensemble, whose fold 1 is trained: {shlex.join(ensemble)}")
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
 @click.option(
     "--data-root", type=click.Path(path_type=Path), help="Where the relative path of the first frames starts."

@@ -7,17 +7,24 @@ from schnet_ase.training.folds import FoldProgress
 from schnet_ase.training.run import train_from_config
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import train
+from schnet_ase.training.tune import TrialProgress, TuneResult, tune
+from schnet_ase.training.tune_config import SearchRange, TuneConfig
 
 __all__ = [
     "DataConfig",
     "FoldProgress",
     "RunConfig",
+    "SearchRange",
     "TrainingConfig",
     "TrainingResult",
+    "TrialProgress",
+    "TuneConfig",
+    "TuneResult",
     "calibrate_entry",
     "crossval",
     "load_config",
     "train",
     "train_from_config",
+    "tune",
     "unseen_frames",
 ]

@@ -7,15 +7,16 @@ import os
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.data.readers import EnergyUnit
 from schnet_ase.errors import ConfigError
 from schnet_ase.model import SchNetConfig
+from schnet_ase.training.tune_config import TuneConfig, Value
 
 PRESETS = {
     "md": SchNetConfig.md,
@@ -100,6 +101,30 @@ class RunConfig:
     """`crossval`: number of members."""
     seed: int = Field(default=0, ge=0)
     """Of the split, the initial weights and the order of the batches."""
+    tune: TuneConfig | None = None
+    """`tune`: what is searched; it means nothing to the others."""
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        for key, values in (self.tune.search if self.tune else {}).items():
+            for value in values.extremes:
+                self.with_values({key: value})
+        return self
+
+    def with_values(self, values: dict[str, Value]) -> RunConfig:
+        """The same with keys set, ``{"training.learning_rate": 1e-3}``, and nothing to search.
+
+        Raises
+        ------
+        ConfigError
+            A key that does not exist, or a value that is not valid with the others.
+        """
+        tables: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
+        for key, value in values.items():
+            table, field = key.split(".")
+            tables[table][field] = value
+        model = _changed(self.model, "model", tables["model"])
+        return replace(self, model=model, training=_changed(self.training, "training", tables["training"]), tune=None)
 
 
 def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> RunConfig:
@@ -186,15 +211,37 @@ def _model(table: Any) -> SchNetConfig:
 
 def _first_mistake(error: ValidationError, prefix: str = "") -> str:
     mistake = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in mistake["loc"])
+    within = ".".join(str(part) for part in mistake["loc"])
+    key = prefix + within
     if mistake["type"] == "unexpected_keyword_argument":
         return f"key {key} is unknown; remove it or correct its spelling"
     if mistake["type"] in ("missing", "missing_argument"):
         return f"key {key} is missing"
     said = mistake["msg"].removeprefix("Value error, ")
-    if not key:  # of the whole
+    if not within:  # of the whole
         return said
     return f"key {key} is {mistake['input']!r}; {said[0].lower()}{said[1:]}"
+
+
+def _changed(table: T, name: str, fields: dict[str, Any]) -> T:
+    try:
+        return replace(table, **fields)  # type: ignore[type-var]
+    except ValidationError as error:
+        raise ConfigError(_first_mistake(error, prefix=f"tune.{name}.")) from error
+
+
+def absolute(data: DataConfig) -> DataConfig:
+    """The same with paths that hold in every folder."""
+
+    def path(name: str) -> str:
+        return name if name == QM9_PACKAGE else str(Path(name).resolve())
+
+    return replace(
+        data,
+        file=path(data.file),
+        test=path(data.test) if isinstance(data.test, str) else data.test,
+        exclude=None if data.exclude is None else path(data.exclude),
+    )
 
 
 def existing(root: Path, name: str, config: Path, key: str) -> str:

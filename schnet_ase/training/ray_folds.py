@@ -7,13 +7,12 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import CheckpointError, TrainingError
+from schnet_ase.training.config import absolute
 from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
 from schnet_ase.training.state import TrainingResult, read_result
 
@@ -86,13 +85,9 @@ def check_ray() -> tuple[Any, Any]:
 
 def _everywhere(task: FoldTask) -> FoldTask:
     """The same with absolute paths: a task runs in another folder."""
-    data = task.config.data
-    if data.file != QM9_PACKAGE:
-        data = replace(data, file=str(Path(data.file).resolve()))
-    if data.exclude is not None:
-        data = replace(data, exclude=str(Path(data.exclude).resolve()))
+    config = replace(task.config, data=absolute(task.config.data))
     initial = None if task.initial is None else task.initial.resolve()
-    return task._replace(config=replace(task.config, data=data), run=task.run.resolve(), initial=initial)
+    return task._replace(config=config, run=task.run.resolve(), initial=initial)
 
 
 def _train(task: FoldTask, threads: int, queue: Any) -> None:
