@@ -217,7 +217,7 @@ def tuning(
         axes.set(xlabel=key)
     for axes in panels[2 + len(search) :]:
         axes.set_axis_off()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _losses(axes: Axes, trials: Sequence[Trial], x: Sequence[float]) -> None:
