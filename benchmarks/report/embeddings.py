@@ -138,8 +138,8 @@ def main(entry: str, data: Path, frames: int, output: Path | None) -> None:
         f"`{entry}` on the first {min(frames, len(dataset.frames)):,} frames of {data.name}. Per-atom energies are\n"
         "less the reference energies of the elements; mean and std are those of the members' mean. Only their sum\n"
         "over a molecule is fitted to anything: a per-atom energy cannot be observed, and each member shares the\n"
-        "energy out in its own way. The std between members says how differently; the correlation, the mean over pairs of\n"
-        "members, whether they agree at least on which atoms of an environment lie higher."
+        "energy out in its own way. The std between members says how differently; the correlation, the mean over\n"
+        "pairs of members, whether they agree at least on which atoms of an environment lie higher."
     )
     picture = f"![Features and per-atom energies by environment]({name}.png)"
     page = "\n\n".join((table(HEADER, rows), note, picture, conditions())) + "\n"
