@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
+import torch
 from _report import conditions, table, write_results
 from ase.units import kcal, mol
 from matplotlib.figure import Figure
 
 from schnet_ase import SchNet, SchNetConfig
+from schnet_ase.checkpoint import save_model
 from schnet_ase.data import Dataset, Frame, TrainingSplit, read_dataset, split_folds
 from schnet_ase.data.frames import check_frames
 from schnet_ase.errors import DataError, SchNetError
@@ -165,6 +167,16 @@ def learn_total_energies(model: SchNet) -> None:
     """As in the report: the network's output in kcal/mol is the energy itself."""
     model.scale.fill_(kcal / mol)
     model.reference.zero_()
+
+
+def start_for_total_energies(network: SchNetConfig, file: Path) -> Path:
+    """A checkpoint with the weights from which a training less the references starts as well; made where missing."""
+    if not file.exists():
+        torch.manual_seed(SEED)
+        model = SchNet(network)
+        learn_total_energies(model)
+        save_model(model, file)
+    return file
 
 
 def cell(value: float | None, unit: float, digits: int) -> str:

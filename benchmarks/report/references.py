@@ -27,20 +27,17 @@ from report._fit import (
     BOTH,
     ENERGIES,
     NETWORK,
-    SEED,
     Case,
     cell,
     data_options,
     evaluate_schnet,
-    learn_total_energies,
     publish,
     read_cases,
+    start_for_total_energies,
     train_schnet,
     training_for,
 )
 
-from schnet_ase import SchNet
-from schnet_ase.checkpoint import save_model
 from schnet_ase.metrics import KCAL_PER_MOL, Errors
 from schnet_ase.neighbors import Floats
 from schnet_ase.progress import Progress
@@ -98,9 +95,7 @@ def main(
 def compare(case: Case, steps: int, runs: Path, progress: Progress) -> Outcome:
     target = BOTH if case.has_forces else ENERGIES
     training, folder = training_for(steps, target), runs / case.name
-    start = folder / "total.safetensors"
-    if not start.exists():
-        save_model(for_total_energies(), start)
+    start = start_for_total_energies(NETWORK, folder / "total.safetensors")
     total = train_schnet(case, NETWORK, training, folder / f"total-{target.name}", progress, start).model
     less = train_schnet(case, NETWORK, training, folder / target.name, progress).model
     energies, references = [], []
@@ -110,14 +105,6 @@ def compare(case: Case, steps: int, runs: Path, progress: Progress) -> Outcome:
         references.append(less.reference[torch.from_numpy(frame.geometry.numbers)].sum().item())
     errors = (evaluate_schnet(model, case.test).errors() for model in (total, less))
     return Outcome(case.name, np.array(energies), np.array(references), *errors)
-
-
-def for_total_energies() -> SchNet:
-    """The weights from which the training less the references starts as well."""
-    torch.manual_seed(SEED)
-    model = SchNet(NETWORK)
-    learn_total_energies(model)
-    return model
 
 
 def row(o: Outcome) -> tuple[str, ...]:
