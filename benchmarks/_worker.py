@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ase import Atoms, units
@@ -77,7 +78,16 @@ def serve(handlers: dict[str, Callable[..., dict[str, Any]]]) -> None:
 
 
 def peak_mb() -> float:
-    """The largest resident size of this process so far, MB."""
+    """The largest resident size of this process so far, MB.
+
+    Linux hands getrusage's on to a process that is started, which is then never below its parent's: there it is read
+    from /proc.
+    """
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    kib = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    if kib is not None:
+        return kib * 1024 / 1e6
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size / 1e6 if sys.platform == "darwin" else size * 1024 / 1e6
 
