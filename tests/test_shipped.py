@@ -81,10 +81,15 @@ def test_the_mean_is_better_than_every_member(name):
 
 @pytest.mark.parametrize(
     ("name", "energy", "force"),
-    [("rmd17-ethanol", 2.5, 11.0), ("rmd17-malonaldehyde", 4.0, 18.0)],
+    [
+        ("rmd17-aspirin", np.inf, 36.0),
+        ("rmd17-ethanol", 2.5, 11.0),
+        ("rmd17-malonaldehyde", 4.0, 18.0),
+        ("rmd17-toluene", 8.0, np.inf),
+    ],
 )
-def test_mean_errors_are_below_the_targets(name, energy, force):
-    """meV, meV/Å."""
+def test_mean_errors_are_below_the_targets_that_were_reached(name, energy, force):
+    """meV, meV/Å; the README has those that were not, too."""
     test = get_card(name).metrics.test
     assert 1000.0 * test.energy_mae < energy
     assert 1000.0 * test.force_mae < force
