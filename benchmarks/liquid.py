@@ -166,9 +166,14 @@ def radial_distribution(run: Sequence[Atoms], labelled: Sequence[Atoms], element
     """Up to half the smallest height of the cells."""
     heights = [1.0 / np.linalg.norm(atoms.cell.reciprocal(), axis=1) for atoms in (*run, *labelled)]
     farthest = 0.499 * float(np.min(heights))
-    of_run, distance = get_rdf(run, farthest, BINS, elements=[element, element])
-    of_frames, _ = get_rdf(labelled, farthest, BINS, elements=[element, element])
-    return Structure(distance, of_run, of_frames)
+    with Progress(len(run) + len(labelled), "g(r)", "frame") as progress:
+
+        def of(atoms: Atoms) -> Floats:
+            progress.update(1)
+            return get_rdf(atoms[atoms.symbols == element], farthest, BINS, no_dists=True)
+
+        means = [np.mean([of(atoms) for atoms in frames], axis=0) for frames in (run, labelled)]
+    return Structure(farthest * (np.arange(BINS) + 0.5) / BINS, *means)
 
 
 def until_broken(images: Sequence[Atoms]) -> int | None:
