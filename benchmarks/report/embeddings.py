@@ -37,6 +37,8 @@ from schnet_ase.registry import locate_members
 from schnet_ase.training.batches import collate, make_example
 
 BATCH = 32
+RARE = 0.01
+"""Of all atoms; fewer of an environment make no histogram."""
 HEADER = (
     "environment",
     "atoms",
@@ -161,7 +163,8 @@ def draw(seen: Seen, projection: Projection, file: Path) -> None:
     for k, name in enumerate(kinds):
         some, color = names == name, colors[k % len(colors)]
         left.plot(*projection.coordinates[some, :2].T, ".", ms=3, alpha=0.5, color=color, label=name, rasterized=True)
-        right.hist(mean[some], bins, density=True, histtype="step", color=color, lw=1.5)
+        if some.mean() >= RARE:
+            right.hist(mean[some], bins, density=True, histtype="step", color=color, lw=1.5)
     for axis, label, share in zip("xy", ("first", "second"), projection.shares, strict=False):
         left.set(**{f"{axis}label": f"{label} principal component ({share:.0%} of the variance)"})
     right.set(xlabel="per-atom energy less the element's reference (eV)", ylabel="share of atoms (1/eV)")

@@ -162,7 +162,7 @@ def draw(results: Sequence[Result], file: Path) -> None:
             axes.plot(*_columns(points(results, method.name, quantity)), "o-", color=color, label=method.name)
             axes.set(xscale="log", yscale="log", ylabel=quantity.name)
         panels[0].plot(*_columns(points(results, method.name, forces)), "s--", color=color, mfc="none")
-    panels[0].set(ylabel="energy MAE (meV), dashed: force MAE (meV/Å)")
+    panels[0].set(ylabel="MAE (meV; dashed: forces, meV/Å)")
     sizes = sorted({r.n for r in results})
     for axes in panels[2:]:
         axes.set(xlabel="training frames")
