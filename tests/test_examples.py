@@ -30,6 +30,7 @@ def test_example(example, tmp_path):
 def test_configurations(tmp_path):
     for file in (ROOT / "examples").glob("*.toml"):
         for name in re.findall(r'^(?:file|test) = "(.*)"', file.read_text(), re.M):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
             write_ethanol(tmp_path / name, 2)
         assert load_config(file, tmp_path).folds == 5
 
