@@ -94,6 +94,8 @@ def main(
     start = card.structure.atoms()
     if not start.pbc.all():
         raise SchNetError(f"{card.name}: a molecule; expected a liquid, periodic in three directions")
+    if element not in start.symbols:
+        raise SchNetError(f"--element {element}: not in {card.name}, which is {start.get_chemical_formula()}")
     labelled = [
         Atoms(g.numbers, g.positions, cell=g.cell, pbc=g.pbc) for g in (f.geometry for f in read_dataset(data).frames)
     ]

@@ -111,3 +111,9 @@ def test_a_molecule_is_refused(tmp_path):
     result = CliRunner().invoke(liquid.main, [str(card.path), "frames.extxyz"])
     assert result.exit_code == 2
     assert "expected a liquid, periodic in three directions" in result.output
+
+
+def test_an_element_that_is_not_there_is_refused(entry):
+    result = CliRunner().invoke(liquid.main, [str(entry.path), "frames.extxyz", "--element", "N"])
+    assert result.exit_code == 2
+    assert "--element N: not in liquid, which is H16O8" in result.output
