@@ -21,10 +21,15 @@ CalculatorFactory = Callable[..., Calculator]
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """The systems are too small for more, and tests run side by side."""
+    """The systems are too small for more, tests run side by side, and sums in another order are other numbers.
+
+    Processes that tests start inherit it.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
     torch.set_num_threads(threads)
 
 

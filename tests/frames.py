@@ -10,11 +10,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
 
-def labelled_ethanol(n_frames: int, seed: int = 0, amplitude: float = 0.05) -> list[Atoms]:
+def labelled_ethanol(n_frames: int, seed: int = 0, amplitude: float = 0.05, name: str = "CH3CH2OH") -> list[Atoms]:
     rng = np.random.default_rng(seed)
     frames = []
     for _ in range(n_frames):
-        atoms = molecule("CH3CH2OH")
+        atoms = molecule(name)
         atoms.rattle(amplitude, rng=rng)
         atoms.calc = EMT()
         energy, forces = atoms.get_potential_energy(), atoms.get_forces()

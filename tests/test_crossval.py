@@ -1,11 +1,13 @@
 """Cross-validation: folds as promised, an entry that can be used, and nothing lost when it is interrupted."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from ase.io import write
 
 from schnet_ase import SchNetEnsembleCalculator, list_models, load_model
 from schnet_ase.card import read_card
@@ -15,6 +17,7 @@ from schnet_ase.errors import CalibrationError, RegistryError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.training import crossval, load_config
 from schnet_ase.training.entry import relax
+from schnet_ase.training.run import load_frames, load_test, split_for_crossval
 from tests.frames import TOML, labelled_ethanol, write_run
 
 
@@ -237,5 +240,99 @@ def test_starting_from_an_earlier_run(finished, tmp_path):
     for old, new in zip(card.members, again.members, strict=True):
         assert new.validation.force_mae == pytest.approx(old.validation.force_mae, rel=1e-4)
     # Weights that have seen its validation frames would make a fold's error a lie.
-    with pytest.raises(TrainingError, match="was trained with other training_frames"):
+    with pytest.raises(
+        TrainingError, match="was trained on [0-9]+ of the 8 frames that are for validation here; give a run"
+    ):
         crossval(replace(config, seed=17), tmp_path / "other", tmp_path / "others", initial=folder / "run", workers=1)
+
+
+ETHANOL = TOML.replace("ethanol.extxyz", "train_ethanol.extxyz").replace("test.extxyz", "test_ethanol.extxyz")
+BOTH = (
+    ETHANOL.replace("_ethanol.extxyz", "_*.extxyz")
+    .replace("ethanol-emt", "both")
+    .replace("calibration", "by_molecule = true\ncalibration")
+)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A folder of two molecules' frames, and a run on both that split them by molecule."""
+    folder = tmp_path_factory.mktemp("several")
+    for name, formula, seed in (("ethanol", "CH3CH2OH", 0), ("methanol", "CH3OH", 1)):
+        write(folder / f"train_{name}.extxyz", labelled_ethanol(40, seed, name=formula))
+        write(folder / f"test_{name}.extxyz", labelled_ethanol(8, seed + 5, name=formula))
+    (folder / "both.toml").write_text(BOTH)
+    (folder / "ethanol.toml").write_text(ETHANOL)
+    card = crossval(load_config(folder / "both.toml"), folder / "run", folder / "models", workers=2)
+    return folder, card
+
+
+def test_molecules_are_split_as_if_each_were_alone(several):
+    folder, card = several
+    config = load_config(folder / "ethanol.toml")
+    alone = split_for_crossval(config, load_frames(config.data.file, config))
+    assert "4 random, molecule by molecule, folds over 60 frames, 20 kept for calibration" in card.data.split
+    for member, fold in zip(card.members, alone.folds, strict=True):
+        provenance = read_provenance(card.path / member.file)
+        for key, frames in (
+            ("training_frames", fold.training),
+            ("validation_frames", fold.validation),
+            ("calibration_frames", alone.calibration),
+        ):
+            of_ethanol, of_methanol = (
+                [i - first for i in provenance[key] if first <= i < first + 40] for first in (0, 40)
+            )
+            assert of_ethanol == of_methanol == frames.tolist()
+
+
+def test_tests_of_each_molecule(several):
+    folder, _ = several
+    config = load_config(folder / "both.toml")
+    config = replace(config, data=replace(config.data, test=7))
+    dataset = load_frames(config.data.file, config)
+    positions = [f.geometry.positions for f in load_test(config, dataset).frames]
+    kept = held_out(40, 7, config.seed)
+    expected = [dataset.frames[i].geometry.positions for i in (*kept, *(40 + kept))]
+    assert all(np.array_equal(a, b) for a, b in zip(positions, expected, strict=True))
+
+
+def test_starting_from_a_run_on_more_molecules(several, tmp_path):
+    folder, _ = several
+    config = load_config(folder / "ethanol.toml")
+    card = crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=2)
+    for k, member in enumerate(card.members):
+        start = read_provenance(folder / "run" / f"fold-{k + 1}" / "best.safetensors")
+        assert {*start["training_frames"]}.isdisjoint({*read_provenance(card.path / member.file)["validation_frames"]})
+        weights = folder / "run" / f"fold-{k + 1}" / "best.safetensors"
+        assert read_provenance(tmp_path / "run" / f"fold-{k + 1}" / "best.safetensors")["initial_sha256"] == sha256(
+            weights
+        )
+
+
+@pytest.mark.parametrize("k", [0, 3])
+def test_frames_that_the_start_has_seen_are_not_validated_on(several, tmp_path, k):
+    folder, _ = several
+    config = load_config(folder / "ethanol.toml")
+    swapped = tmp_path / "swapped"
+    shutil.copytree(folder / "run", swapped)
+    other = folder / "run" / f"fold-{(k + 1) % 4 + 1}" / "best.safetensors"
+    shutil.copy(other, swapped / f"fold-{k + 1}" / "best.safetensors")
+    with pytest.raises(TrainingError, match=rf"fold-{k + 1}.*was trained on (7|8) of the (7|8) frames .* validation"):
+        crossval(config, tmp_path / "run", tmp_path / "models", initial=swapped, workers=1)
+    with pytest.raises(TrainingError, match=r"frames that are for (validation|calibration) here"):
+        crossval(replace(config, seed=8), tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
+    assert not (tmp_path / "models").exists()
+
+
+def test_data_of_the_start_that_are_gone_or_changed(several, tmp_path):
+    folder, _ = several
+    moved = shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("*methanol*"))
+    config = load_config(moved / "ethanol.toml")
+    with pytest.raises(TrainingError, match="other data than are in"):
+        crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
+    (tmp_path / "alone").mkdir()
+    file = tmp_path / "alone" / "mine.extxyz"
+    shutil.copy(folder / "train_ethanol.extxyz", file)
+    config = replace(config, data=replace(config.data, file=str(file)))
+    with pytest.raises(TrainingError, match=r"cannot be seen; .*train_\*\.extxyz.*no file fits"):
+        crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)

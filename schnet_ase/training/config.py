@@ -52,6 +52,10 @@ class DataConfig:
     """`train`: how many frames are for validation; unset: a tenth."""
     calibration: int = Field(default=50, ge=0)
     """`crossval`: how many frames no fold touches, for calibration; 0: none is made."""
+    by_molecule: bool = False
+    """Whether the frames of each molecule, the same atoms in the same order, are split by themselves, as they would be
+    if they were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames
+    of each molecule."""
     level_of_theory: str = "not stated"
     licence: str = "not stated"
     temperature: str = "not stated"

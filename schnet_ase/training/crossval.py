@@ -9,15 +9,15 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from schnet_ase.calibration import check_sizes
 from schnet_ase.card import Card
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import Dataset, TrainingSplit
-from schnet_ase.errors import CalibrationError, TrainingError
+from schnet_ase.data import CrossValidationSplit, Dataset, Frame, TrainingSplit
+from schnet_ase.errors import CalibrationError, DataError, TrainingError
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, free_entry, write_entry
 from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
@@ -58,7 +58,8 @@ def crossval(
     models
         Where the entry ``<models>/<config.name>/`` is written, whole or not at all.
     initial
-        Folder of an earlier run with the same data, folds and seed; each fold starts from its weights.
+        Folder of an earlier run of as many folds, each of which starts from its weights; of the same data or of more,
+        which lie beside them, and that no fold's training saw what is validated or calibrated on here is checked.
     device
         ``"cpu"`` or ``"cuda"``.
     workers
@@ -104,8 +105,7 @@ def crossval(
     test = load_test(config, dataset)
     split = split_for_crossval(config, dataset)
     if initial is not None:
-        for k, fold in enumerate(split.folds):
-            _check_initial(initial / fold_name(k) / BEST, dataset, fold)
+        _check_initial(initial, config, dataset, split)
     results = train_folds(
         config,
         split.folds,
@@ -178,12 +178,46 @@ def _drain(queue: Queue[FoldProgress], report: Callable[[FoldProgress], None]) -
             return
 
 
-def _check_initial(initial: Path, dataset: Dataset, fold: TrainingSplit) -> None:
-    """Weights that have seen a validation frame would make its error a lie."""
-    earlier = read_provenance(initial)
-    for key, value in (("data_sha256", dataset.sha256), ("training_frames", fold.training.tolist())):
-        if earlier.get(key) != value:
-            raise TrainingError(f"{initial}: was trained with other {key}; give a run of the same data and split")
+def _check_initial(initial: Path, config: RunConfig, dataset: Dataset, split: CrossValidationSplit) -> None:
+    """Weights that have seen a frame of validation or calibration would make its error a lie."""
+    files = [initial / fold_name(k) / BEST for k in range(len(split.folds))]
+    earlier = [read_provenance(file) for file in files]
+    if len({e.get("data_sha256") for e in earlier}) > 1:
+        raise TrainingError(f"{initial}: its folds were trained on different data; give one run")
+    data = _data_of_initial(files[0], earlier[0], config, dataset)
+    for file, provenance, fold in zip(files, earlier, split.folds, strict=True):
+        seen = _in_both(data, provenance.get("training_frames", []), dataset)
+        for use, frames in (("validation", fold.validation), ("calibration", split.calibration)):
+            if known := seen.intersection(frames.tolist()):
+                raise TrainingError(
+                    f"{file}: was trained on {len(known)} of the {len(frames)} frames that are for {use} here; "
+                    "give a run that splits them in the same way (of several molecules: with data.by_molecule)"
+                )
+
+
+def _data_of_initial(file: Path, earlier: dict[str, Any], config: RunConfig, dataset: Dataset) -> Dataset:
+    if earlier.get("data_sha256") == dataset.sha256:
+        return dataset
+    beside = str(Path(config.data.file).with_name(earlier.get("data_file", "?")))
+    try:
+        data = load_frames(beside, config)
+    except DataError as error:
+        raise TrainingError(f"{file}: which frames it was trained on cannot be seen; {error}") from error
+    if data.sha256 != earlier.get("data_sha256"):
+        raise TrainingError(f"{file}: was trained on other data than are in {beside} now; give a run of those")
+    return data
+
+
+def _in_both(data: Dataset, frames: list[int], dataset: Dataset) -> set[int]:
+    """Those of `frames` of `data` that are in `dataset`, by their index there."""
+    if data is dataset:
+        return set(frames)
+    contents = {_content(data.frames[i]) for i in frames}
+    return {i for i, frame in enumerate(dataset.frames) if _content(frame) in contents}
+
+
+def _content(frame: Frame) -> bytes:
+    return frame.geometry.numbers.tobytes() + frame.geometry.positions.tobytes()
 
 
 def _train_in_process(

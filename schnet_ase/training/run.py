@@ -10,6 +10,7 @@ import numpy as np
 from schnet_ase.data import (
     CrossValidationSplit,
     Dataset,
+    TrainingSplit,
     held_out,
     read_dataset,
     split_folds,
@@ -18,6 +19,7 @@ from schnet_ase.data import (
 )
 from schnet_ase.data.frames import check_frames
 from schnet_ase.data.readers import files_of
+from schnet_ase.neighbors import Integers
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import free_entry, write_entry
 from schnet_ase.training.evaluate import evaluate_dataset
@@ -63,12 +65,13 @@ def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:
     """
     test = config.data.test
     if isinstance(test, int):
-        return dataset._replace(frames=[dataset.frames[i] for i in held_out(len(dataset.frames), test, config.seed)])
+        chosen = [frames[held_out(len(frames), test, config.seed)] for frames in _split_together(config, dataset)]
+        return dataset._replace(frames=[dataset.frames[i] for i in _joined(chosen)])
     return None if test is None else load_frames(test, config)
 
 
 def n_test(config: RunConfig) -> int:
-    """How many frames of `file` are for tests."""
+    """How many frames of `file`, or of each of its molecules, are for tests."""
     return config.data.test if isinstance(config.data.test, int) else 0
 
 
@@ -80,14 +83,60 @@ def split_for_crossval(config: RunConfig, dataset: Dataset) -> CrossValidationSp
     DataError
         As `split_folds`.
     """
-    return split_folds(
-        len(dataset.frames),
-        config.folds,
-        config.data.calibration,
-        config.seed,
-        n_training=config.data.training,
-        n_test=n_test(config),
+    data, together = config.data, _split_together(config, dataset)
+    splits = [
+        split_folds(
+            len(frames),
+            config.folds,
+            data.calibration,
+            config.seed,
+            n_training=data.training,
+            n_test=n_test(config),
+        )
+        for frames in together
+    ]
+    return CrossValidationSplit(
+        tuple(_training_split(together, [split.folds[k] for split in splits]) for k in range(config.folds)),
+        _joined([frames[split.calibration] for frames, split in zip(together, splits, strict=True)]),
+        "random, molecule by molecule," if data.by_molecule else splits[0].rule,
     )
+
+
+def _split_for_training(config: RunConfig, dataset: Dataset) -> TrainingSplit:
+    together = _split_together(config, dataset)
+    splits = [
+        split_training(
+            len(frames),
+            config.data.validation or max(1, len(frames) // 10),
+            config.seed,
+            n_training=config.data.training,
+            n_test=n_test(config),
+        )
+        for frames in together
+    ]
+    return _training_split(together, splits)
+
+
+def _split_together(config: RunConfig, dataset: Dataset) -> list[Integers]:
+    """The frames of each molecule, where they are split by themselves; else one list of all."""
+    if not config.data.by_molecule:
+        return [np.arange(len(dataset.frames))]
+    molecules: dict[bytes, list[int]] = {}
+    for index, frame in enumerate(dataset.frames):
+        molecules.setdefault(frame.geometry.numbers.tobytes(), []).append(index)
+    return [np.array(frames) for frames in molecules.values()]
+
+
+def _training_split(together: list[Integers], splits: list[TrainingSplit]) -> TrainingSplit:
+    pairs = list(zip(together, splits, strict=True))
+    return TrainingSplit(
+        _joined([frames[split.training] for frames, split in pairs]),
+        _joined([frames[split.validation] for frames, split in pairs]),
+    )
+
+
+def _joined(parts: list[Integers]) -> Integers:
+    return np.sort(np.concatenate(parts))
 
 
 def train_from_config(
@@ -118,14 +167,7 @@ def train_from_config(
     """
     entry = None if models is None else free_entry(models, config.name)
     dataset = processes.agree(lambda: load_frames(config.data.file, config))
-    n_frames = len(dataset.frames)
-    split = split_training(
-        n_frames,
-        config.data.validation or max(1, n_frames // 10),
-        config.seed,
-        n_training=config.data.training,
-        n_test=n_test(config),
-    )
+    split = _split_for_training(config, dataset)
     # First: what is wrong with it should not be found out after hours.
     test = processes.agree(lambda: load_test(config, dataset))
     result = train(config, dataset, split, folder, device=device, processes=processes, report=report)

@@ -128,6 +128,7 @@ def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "training": config.data.training,
             "calibration": config.data.calibration,
             "test": n_test(config),
+            "by_molecule": config.data.by_molecule,
         },
         "model": config.model.to_dict(),
         "training": asdict(config.training),
