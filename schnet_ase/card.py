@@ -62,6 +62,8 @@ class TrainingData:
     energy_min: float | None
     energy_max: float | None
     split: str
+    initial: str | None = None
+    """The frames behind the weights that training started from; None where they were random."""
 
 
 @dataclass(frozen=True)

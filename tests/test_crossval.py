@@ -269,6 +269,7 @@ def several(tmp_path_factory):
 
 def test_molecules_are_split_as_if_each_were_alone(several):
     folder, card = several
+    assert card.data.initial is None
     config = load_config(folder / "ethanol.toml")
     alone = split_for_crossval(config, load_frames(config.data.file, config))
     assert "4 random, molecule by molecule, folds over 60 frames, 20 kept for calibration" in card.data.split
@@ -300,6 +301,7 @@ def test_starting_from_a_run_on_more_molecules(several, tmp_path):
     folder, _ = several
     config = load_config(folder / "ethanol.toml")
     card = crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=2)
+    assert card.data.initial == "train_*.extxyz"
     for k, member in enumerate(card.members):
         start = read_provenance(folder / "run" / f"fold-{k + 1}" / "best.safetensors")
         assert {*start["training_frames"]}.isdisjoint({*read_provenance(card.path / member.file)["validation_frames"]})

@@ -98,7 +98,7 @@ class Ours(NamedTuple):
 
     molecule: str
     split: str
-    """Of its labelled frames, in words."""
+    """Of its labelled frames, in words, and what its training started from."""
     frames: int
     """Tested."""
     energy: float
@@ -121,7 +121,10 @@ def ours(molecule: str, card: Card) -> Ours:
     pairs = [(MEV * energy, MEV * forces) for energy, forces in errors if energy is not None and forces is not None]
     if card.metrics.test is None or len(pairs) < len(tests):
         raise SchNetError(f"{card.path}: its card has no test errors; train it with data.test")
-    return Ours(molecule, card.data.split, card.metrics.test.n_frames, *pairs[0], *np.mean(pairs[1:], axis=0).tolist())
+    start = "" if card.data.initial is None else f"; started from weights trained on {card.data.initial}"
+    return Ours(
+        molecule, card.data.split + start, card.metrics.test.n_frames, *pairs[0], *np.mean(pairs[1:], axis=0).tolist()
+    )
 
 
 def of(published: Published, molecule: str) -> float | None:

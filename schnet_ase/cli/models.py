@@ -50,6 +50,7 @@ def models_show(name: str) -> None:
         ("temperature", data.temperature),
         ("training data", f"{data.file}, {data.n_frames} frames ({data.licence})"),
         ("split", data.split),
+        ("started from", "random weights" if data.initial is None else f"weights trained on {data.initial}"),
         ("made by", card.command),
         ("made with", ", ".join(f"{k} {v}" for k, v in card.versions.items())),
     ):

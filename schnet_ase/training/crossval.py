@@ -104,8 +104,7 @@ def crossval(
     dataset = load_frames(config.data.file, config)
     test = load_test(config, dataset)
     split = split_for_crossval(config, dataset)
-    if initial is not None:
-        _check_initial(initial, config, dataset, split)
+    started_from = None if initial is None else _check_initial(initial, config, dataset, split)
     results = train_folds(
         config,
         split.folds,
@@ -117,7 +116,7 @@ def crossval(
         ray_address=ray_address,
         report=report,
     )
-    return write_entry(config, dataset, test, split, results, entry, command)
+    return write_entry(config, dataset, test, split, results, entry, command, started_from)
 
 
 def train_folds(
@@ -178,8 +177,8 @@ def _drain(queue: Queue[FoldProgress], report: Callable[[FoldProgress], None]) -
             return
 
 
-def _check_initial(initial: Path, config: RunConfig, dataset: Dataset, split: CrossValidationSplit) -> None:
-    """Weights that have seen a frame of validation or calibration would make its error a lie."""
+def _check_initial(initial: Path, config: RunConfig, dataset: Dataset, split: CrossValidationSplit) -> str:
+    """The file of frames behind earlier weights, which must not have seen a frame of validation or calibration."""
     files = [initial / fold_name(k) / BEST for k in range(len(split.folds))]
     earlier = [read_provenance(file) for file in files]
     if len({e.get("data_sha256") for e in earlier}) > 1:
@@ -193,6 +192,7 @@ def _check_initial(initial: Path, config: RunConfig, dataset: Dataset, split: Cr
                     f"{file}: was trained on {len(known)} of the {len(frames)} frames that are for {use} here; "
                     "give a run that splits them in the same way (of several molecules: with data.by_molecule)"
                 )
+    return data.source
 
 
 def _data_of_initial(file: Path, earlier: dict[str, Any], config: RunConfig, dataset: Dataset) -> Dataset:

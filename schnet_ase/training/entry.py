@@ -63,6 +63,7 @@ def write_entry(
     results: list[TrainingResult],
     entry: Path,
     command: str,
+    initial: str | None = None,
 ) -> Card:
     """Write the folder `entry` from the trained folds of a cross-validation, or from a single training.
 
@@ -80,6 +81,8 @@ def write_entry(
         Folder to write; it must not exist. It is built beside itself and renamed.
     command
         That made it, for the card.
+    initial
+        The file of frames behind the weights that training started from; None: random weights.
 
     Raises
     ------
@@ -125,7 +128,7 @@ def write_entry(
         card = Card(
             name=config.name,
             elements=tuple(chemical_symbols[z] for z in dataset.elements),
-            data=_describe(config, dataset, test, split),
+            data=_describe(config, dataset, test, split, initial),
             members=tuple(members),
             metrics=Metrics(
                 calibration=None if calibration is None else calibration.mean().errors(),
@@ -161,7 +164,9 @@ def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors
     return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
 
 
-def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: CrossValidationSplit) -> TrainingData:
+def _describe(
+    config: RunConfig, dataset: Dataset, test: Dataset | None, split: CrossValidationSplit, initial: str | None
+) -> TrainingData:
     energies = [f.energy for f in dataset.frames if f.energy is not None]
     return TrainingData(
         description=config.data.description,
@@ -177,6 +182,7 @@ def _describe(config: RunConfig, dataset: Dataset, test: Dataset | None, split: 
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
         split=f"{_in_words(split)}, seed {config.seed}",
+        initial=initial,
     )
 
 
