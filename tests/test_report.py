@@ -50,3 +50,16 @@ def test_overflow(tmp_path, file):
     ]
     assert all(" | ".join(row) in page for row in (header, *rows))
     assert (tmp_path / "overflow.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_first_step_that_is_not_finite(tmp_path, file, monkeypatch):
+    """Has no activations before it to show."""
+    broken = overflow.SETTINGS[0]._replace(activation=lambda x: x * torch.inf)
+    monkeypatch.setattr(overflow, "SETTINGS", (broken, *overflow.SETTINGS[1:]))
+    result = CliRunner().invoke(overflow.main, [str(file), "--steps", "2", "--output", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "overflow.csv").open() as table:
+        _, *rows = csv.reader(table)
+    assert {row[1] for row in rows[:-1]} == {""}
+    assert rows[-1][1] == "loss nan at step 1"
+    assert all(float(row[2]) > 0.0 for row in rows[:-1])

@@ -124,8 +124,9 @@ def main(data: Path, steps: int, rate: float, output: Path | None) -> None:
     with Progress(len(SETTINGS) * steps, "overflow") as progress:
         courses = [learn(s, frames, steps, rate, progress.update) for s in SETTINGS]
     names = layers(SchNetConfig.default())
-    rows = [(name, *(f"{c.largest[-1][k]:.4g}" for c in courses)) for k, name in enumerate(names)]
-    rows.append(("loss ((eV/Å)²)", *(f"{c.loss[-1]:.4g}" for c in courses)))
+    # A training whose first step is not finite already has no last one before it.
+    rows = [(name, *(f"{c.largest[-1][k]:.4g}" if c.largest else "" for c in courses)) for k, name in enumerate(names)]
+    rows.append(("loss ((eV/Å)²)", *(f"{c.loss[-1]:.4g}" if c.loss else "" for c in courses)))
     rows.append(("", *(c.end for c in courses)))
     header = ("largest input of", *(s.name for s in SETTINGS))
     publish("overflow", header, rows, draw(courses), output)
@@ -138,7 +139,7 @@ def draw(courses: list[Course]) -> Figure:
     for setting, course, style in zip(SETTINGS, courses, ("o-", "-", "-"), strict=True):
         steps = np.arange(1, len(course.largest) + 1)
         label = f"{setting.name}: {course.end}"
-        axes.plot(steps, np.max(course.largest, axis=1), style, ms=4, zorder=2 + (style == "o-"), label=label)
+        axes.plot(steps, [max(row) for row in course.largest], style, ms=4, zorder=2 + (style == "o-"), label=label)
     axes.axhline(math.log(torch.finfo(torch.float32).max), color="0.5", ls="--", lw=1)
     axes.set(xlabel="step", ylabel="largest input of an activation", xscale="log", yscale="log")
     figure.legend(loc="outside upper center", fontsize=8)
