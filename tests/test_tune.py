@@ -185,10 +185,7 @@ def test_kill_9_and_again(finished, tmp_path):
     assert process.returncode == -signal.SIGKILL
     reports = []
     resumed = tune(with_trials(load_config(folder / "run.toml"), 2), tmp_path / "run", report=reports.append)
-    # Another process rounds otherwise: how sums are cut up depends on where memory lies.
-    for trial, expected in zip(resumed.trials, whole.trials[:2], strict=True):
-        assert (trial.values, trial.state, trial.last.step) == (expected.values, expected.state, expected.last.step)
-        assert trial.last.validation_loss == pytest.approx(expected.last.validation_loss, rel=1e-3)
+    assert without_time(resumed.trials) == without_time(whole.trials[:2])
     assert [(r.trial, r.step) for r in reports] == [(1, step) for step in range(10, 21)]
 
 
