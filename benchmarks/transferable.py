@@ -15,7 +15,6 @@ from typing import NamedTuple
 import click
 from _report import conditions, exit_on_error, table, write_results
 
-from schnet_ase.card import Card
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
 from schnet_ase.metrics import MEV, Errors
@@ -42,37 +41,27 @@ class Compared(NamedTuple):
 
     file: str
     together: Errors
-    own: Card | None
+    owner: str
+    own: Errors | None
 
     @property
-    def ratios(self) -> tuple[float | None, float | None]:
-        """Of energies and of forces."""
-        own = None if self.own is None else self.own.metrics.test
-        if own is None:
-            return None, None
-        return _ratio(self.together.energy_mae, own.energy_mae), _ratio(self.together.force_mae, own.force_mae)
+    def force_ratio(self) -> float | None:
+        return _ratio(self.together.force_mae, self.own.force_mae if self.own else None)
 
     def row(self) -> tuple[str, ...]:
-        own = None if self.own is None else self.own.metrics.test
-        energy, forces = self.ratios
-        return (
-            self.file,
-            "" if self.own is None else self.own.name,
-            _mev(self.together.energy_mae),
-            _mev(None if own is None else own.energy_mae),
-            "" if energy is None else f"{energy:.2f}",
-            _mev(self.together.force_mae),
-            _mev(None if own is None else own.force_mae),
-            "" if forces is None else f"{forces:.2f}",
-        )
+        cells = [self.file, self.owner]
+        for quantity in ("energy_mae", "force_mae"):
+            together, own = (None if e is None else getattr(e, quantity) for e in (self.together, self.own))
+            cells += [_cell(together, MEV), _cell(own, MEV), _cell(_ratio(together, own))]
+        return tuple(cells)
 
 
-def _ratio(ours: float | None, own: float | None) -> float | None:
-    return None if ours is None or own is None else ours / own
+def _ratio(together: float | None, own: float | None) -> float | None:
+    return None if together is None or own is None else together / own
 
 
-def _mev(value: float | None) -> str:
-    return "" if value is None else f"{MEV * value:.2f}"
+def _cell(value: float | None, unit: float = 1.0) -> str:
+    return "" if value is None else f"{unit * value:.2f}"
 
 
 def compare(entry: str, files: Sequence[Path]) -> list[Compared]:
@@ -84,13 +73,13 @@ def compare(entry: str, files: Sequence[Path]) -> list[Compared]:
         There is no such entry, or a file cannot be read or holds an element that it does not know.
     """
     models = [loaded.model for loaded in locate_members(entry)]
-    owners = {card.data.test_sha256: card for card in list_models() if card.name != entry}
+    owners = {card.data.test_sha256: (card.name, card.metrics.test) for card in list_models() if card.name != entry}
     compared = []
     with Progress(len(files), entry, "file") as progress:
         for file in files:
             dataset = read_dataset(file)
             errors = evaluate_dataset(models, dataset).mean().errors()
-            compared.append(Compared(file.name, errors, owners.get(dataset.sha256)))
+            compared.append(Compared(file.name, errors, *owners.get(dataset.sha256, ("", None))))
             progress.update()
     return compared
 
@@ -110,10 +99,10 @@ def main(entry: str, data: tuple[Path, ...], output: Path | None) -> None:
 
 def markdown(entry: str, compared: Sequence[Compared]) -> str:
     """The page."""
-    ratios = [(c.file, *c.ratios) for c in compared]
-    if not any(forces is not None for _, _, forces in ratios):
+    ratios = {c.file: ratio for c in compared if (ratio := c.force_ratio) is not None}
+    if not ratios:
         raise SchNetError("no installed entry was tested on one of these files; see schnet-ase models")
-    above = [name for name, _, forces in ratios if forces is not None and forces > MOST]
+    above = [file for file, ratio in ratios.items() if ratio > MOST]
     verdict = f"Force errors are more than {MOST:g} times those of the molecule's own ensemble for: {', '.join(above)}."
     if not above:
         verdict = f"No force error is more than {MOST:g} times that of the molecule's own ensemble."

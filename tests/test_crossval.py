@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -324,6 +325,21 @@ def test_frames_that_the_start_has_seen_are_not_validated_on(several, tmp_path, 
     with pytest.raises(TrainingError, match=r"frames that are for (validation|calibration) here"):
         crossval(replace(config, seed=8), tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
     assert not (tmp_path / "models").exists()
+
+
+def test_frames_that_the_start_was_selected_on_do_not_calibrate(finished, tmp_path, monkeypatch):
+    folder, _, _ = finished
+
+    def split(config, dataset):
+        right = split_for_crossval(config, dataset)
+        return right._replace(calibration=right.folds[0].validation)
+
+    monkeypatch.setattr(sys.modules["schnet_ase.training.crossval"], "split_for_crossval", split)
+    message = r"fold-1.*was validated on (\d) of the \1 frames that are for calibration here"
+    with pytest.raises(TrainingError, match=message):
+        crossval(
+            load_config(folder / "run.toml"), tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1
+        )
 
 
 def test_data_of_the_start_that_are_gone_or_changed(several, tmp_path):

@@ -83,7 +83,8 @@ def crossval(
     Raises
     ------
     TrainingError
-        There is an entry of this name already, or a fold cannot go on; or Ray is not there.
+        There is an entry of this name already, or a fold cannot go on; or Ray is not there; or `initial` has seen
+        frames that are validated or calibrated on here, or which it has seen cannot be told.
     CalibrationError
         Too few folds or calibration frames, and not none of them.
     DataError
@@ -185,11 +186,17 @@ def _check_initial(initial: Path, config: RunConfig, dataset: Dataset, split: Cr
         raise TrainingError(f"{initial}: its folds were trained on different data; give one run")
     data = _data_of_initial(files[0], earlier[0], config, dataset)
     for file, provenance, fold in zip(files, earlier, split.folds, strict=True):
-        seen = _in_both(data, provenance.get("training_frames", []), dataset)
-        for use, frames in (("validation", fold.validation), ("calibration", split.calibration)):
-            if known := seen.intersection(frames.tolist()):
+        trained, validated = (
+            _in_both(data, provenance.get(key, []), dataset) for key in ("training_frames", "validation_frames")
+        )
+        for known, verb, use, frames in (
+            (trained, "trained", "validation", fold.validation),
+            (trained, "trained", "calibration", split.calibration),
+            (validated, "validated", "calibration", split.calibration),
+        ):
+            if both := known.intersection(frames.tolist()):
                 raise TrainingError(
-                    f"{file}: was trained on {len(known)} of the {len(frames)} frames that are for {use} here; "
+                    f"{file}: was {verb} on {len(both)} of the {len(frames)} frames that are for {use} here; "
                     "give a run that splits them in the same way (of several molecules: with data.by_molecule)"
                 )
     return data.source

@@ -91,8 +91,8 @@ def unpack(tensors: dict[str, Tensor], model: SchNet, average: SchNet, optimizer
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, key = name.split(".")
-        # A copy, since it is this tensor that the optimizer keeps: as read it lies where it lay in the file, and products
-        # of matrices that are aligned otherwise are rounded otherwise.
+        # A copy, since the optimizer keeps this very tensor: as read it lies where it lay in the file, and products of
+        # matrices that are aligned otherwise are rounded otherwise.
         state.setdefault(int(index), {})[key] = tensor.clone()
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["rng"])
