@@ -69,6 +69,7 @@ VARIATIONS = (
     Variation("32 exponential", {**EXPONENTIAL, "n_rbf": 32}),
     Variation("16 Gaussians", {**GAUSSIAN, "n_rbf": 16}),
     Variation("32 Gaussians", {**GAUSSIAN, "n_rbf": 32}),
+    Variation("20 Gaussians, 6 Å", {**GAUSSIAN, "n_rbf": 20, "cutoff": 6.0}),
     Variation("SiLU", {"activation": "silu"}),
     Variation("GELU", {"activation": "gelu"}),
     Variation("tanh", {"activation": "tanh"}),

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ase.io import read, write
 from click.testing import CliRunner
 from report import _baseline, baseline
 from report._baseline import Baseline, evaluate_baseline, predict_from_origin, train_baseline
-from report._fit import BOTH, ENERGIES, FORCES, evaluate_schnet, names, read_case, training_for
+from report._fit import BOTH, ENERGIES, FORCES, evaluate_schnet, names, read_case, read_cases, training_for
 
 from schnet_ase.data import Dataset, Frame, read_dataset
 from schnet_ase.training.batches import collate, make_examples
@@ -197,6 +198,13 @@ def test_energies_alone(folder, tmp_path):
         _, *rows = csv.reader(table)
     assert [row[:2] for row in rows] == [["energies", "energies"]]
     assert rows[0][6:] == ["–"] * 4
+
+
+def test_a_file_for_one_test_and_frames_for_another(folder):
+    data = [folder / "ethanol.extxyz"] * 2
+    own, other = read_cases(data, [Path("4"), folder / "test.extxyz"], 10, 99)
+    assert own.test.frames == read_case("own", data[0], 4, 10).test.frames
+    assert len(other.test.frames) == len(read(folder / "test.extxyz", ":"))
 
 
 def test_frames_for_tests_are_kept_apart(folder):

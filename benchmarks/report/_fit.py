@@ -33,7 +33,9 @@ NETWORK = SchNetConfig.md()
 """Where the sizes of networks are not what is compared."""
 FRAMES_HELP = "For training and validation, at most; drawn from DATA."
 HELD_OUT_HELP = "How many frames of each DATA are kept apart without --test."
-TEST_HELP = "File of frames kept apart; once per DATA, in the same order.  [default: frames of DATA, see --held-out]"
+TEST_HELP = (
+    "File of frames kept apart, or how many of DATA; once per DATA, in the same order.  [default: see --held-out]"
+)
 Command = Callable[..., Any]
 
 
@@ -88,7 +90,8 @@ def read_cases(data: Sequence[Path], test: Sequence[Path], frames: int, held_out
     """
     if test and len(test) != len(data):
         raise SchNetError(f"{len(test)} files for tests of {len(data)} data sets; give --test once per DATA, or never")
-    tests: Sequence[Path | int] = test or [held_out] * len(data)
+    given = [int(file.name) if file.name.isdecimal() else file for file in test]
+    tests: Sequence[Path | int] = given or [held_out] * len(data)
     return [read_case(*case, frames) for case in zip(names(data), data, tests, strict=True)]
 
 
