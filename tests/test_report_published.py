@@ -46,6 +46,15 @@ def test_errors_beside_published_ones(tmp_path, monkeypatch):
     assert (tmp_path / "out" / "authors.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_qm9_beside_published_errors(tmp_path):
+    """An entry that errs by 0.59 kcal/mol, as the SchNet authors' network."""
+    card = replace(make_entry(tmp_path, "qm9-u0"), metrics=Metrics(None, errors(None, 0.59 * kcal / mol)))
+    name, rows = authors.qm9(card)
+    assert name == "QM9, U0:"
+    assert [line.split(" | ")[-1] for line in rows.splitlines()[2:]] == ["1.00 |", "0.98 |", "1.00 |", "1.90 |"]
+    assert authors.qm9(None) == authors.qm9(replace(card, metrics=Metrics(None, None))) == []
+
+
 def metrics(folder, exponent, steps=2000, every=100):
     """A training whose loss follows a power law until its learning rate, a cosine, falls below three quarters."""
     rows = []

@@ -1,7 +1,7 @@
 """Table 7 and Appendix C of the report: the shipped ensembles' force errors beside those that were published.
 
 Every entry rmd17-MOLECULE that is installed gives the errors on its card, of 1,000 test frames. Beside them stand the
-report's own, the SchNet authors', and those of other methods trained on as many frames.
+report's own, the SchNet authors', and those of other methods trained on as many frames, and qm9-u0 beside those of QM9.
 
     cd benchmarks
     python -m report.authors --output ../docs/report
@@ -93,6 +93,14 @@ PUBLISHED = (
 )
 
 
+PUBLISHED_QM9 = (
+    ("report, 50,000 molecules, 10 epochs", 0.60),
+    (f"SchNet, its authors, 50,000 molecules; {QUOTED}", 0.59),
+    (f"SchNet, its authors, 110,000 molecules; {QUOTED}", 0.31),
+)
+"""MAE of U0, kcal/mol."""
+
+
 class Ours(NamedTuple):
     """Test errors of an entry, meV and meV/Å."""
 
@@ -125,6 +133,16 @@ def ours(molecule: str, card: Card) -> Ours:
     return Ours(
         molecule, card.data.split + start, card.metrics.test.n_frames, *pairs[0], *np.mean(pairs[1:], axis=0).tolist()
     )
+
+
+def qm9(card: Card | None) -> list[str]:
+    """Paragraphs on the energies of QM9; none without an entry that was tested there."""
+    if card is None or card.metrics.test is None or card.metrics.test.energy_mae is None:
+        return []
+    error = KCAL_PER_MOL * card.metrics.test.energy_mae
+    rows = [(f"ours, one network; {card.data.split}", error), *PUBLISHED_QM9]
+    cells = [(method, f"{mae:.3f}", f"{MEV_PER_KCAL * mae:.1f}", f"{error / mae:.2f}") for method, mae in rows]
+    return ["QM9, U0:", table(("method", "energy MAE (kcal/mol)", "energy MAE (meV)", "ours / theirs"), cells)]
 
 
 def of(published: Published, molecule: str) -> float | None:
@@ -165,14 +183,14 @@ def main(output: Path | None) -> None:
     entries = [ours(molecule, card) for molecule, card in cards if card is not None]
     if not entries:
         raise SchNetError("no entry rmd17-MOLECULE is installed; see schnet-ase models")
-    page = markdown(entries)
+    page = markdown(entries, find_card("qm9-u0"))
     if output is not None:
         write_results(output, "authors", page, HEADER, long_rows(entries))
         draw(entries, output / "authors.png")
     print(page)
 
 
-def markdown(entries: Sequence[Ours]) -> str:
+def markdown(entries: Sequence[Ours], of_qm9: Card | None) -> str:
     """The page."""
     sources = "\n".join(f"- {p.method} ({p.data}): {p.source}." for p in PUBLISHED)
     note = (
@@ -204,6 +222,7 @@ def markdown(entries: Sequence[Ours]) -> str:
                 wide(entries, lambda value, entry: f"{entry.forces / value:.2f}"),
                 "Energy MAE:",
                 table(header, of_each),
+                *qm9(of_qm9),
                 sources,
                 "![Force errors of each molecule](authors.png)",
                 conditions(),
