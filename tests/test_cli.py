@@ -14,6 +14,7 @@ from ase.io import read, write
 
 import schnet_ase
 from schnet_ase import SchNet, SchNetConfig, save_model
+from tests.entries import errors, make_entry
 from tests.frames import labelled_ethanol, write_ethanol, write_run
 
 
@@ -52,6 +53,15 @@ def test_models_show(here, run):
         "calibrated on 10 frames of ethanol.extxyz",
     ):
         assert expected in out
+
+
+def test_models_show_of_one_network_in_a_folder(tmp_path, run):
+    card = make_entry(tmp_path, "single", (errors(0.1),))
+    status, out, _ = run("models", "show", str(card.path))
+    assert status == 0
+    assert "fold-0, validation" in out
+    assert "ensemble" not in out
+    assert "no calibration; it takes 4 members" in out
 
 
 def test_info(here, run):

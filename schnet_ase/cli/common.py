@@ -71,9 +71,12 @@ def print_card_errors(card: Card) -> None:
 
 
 def print_calibration(card: Card) -> None:
+    from schnet_ase.uncertainty import MIN_MEMBERS
+
     calibration = card.calibration
     if calibration is None:
-        print("no calibration; schnet-ase calibrate makes one")
+        few = len(card.members) < MIN_MEMBERS
+        print(f"no calibration; {f'it takes {MIN_MEMBERS} members' if few else 'schnet-ase calibrate makes one'}")
         return
     print(
         f"calibrated on {calibration.n_frames} frames of {calibration.file}; half-widths for a coverage of "

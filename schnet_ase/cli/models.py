@@ -37,10 +37,10 @@ def models(context: click.Context) -> None:
 @models.command("show")
 @click.argument("name")
 def models_show(name: str) -> None:
-    """Print the card of the model NAME."""
-    from schnet_ase.registry import get_card
+    """Print the card of the model NAME, or of the entry in a folder."""
+    from schnet_ase.registry import find_card, get_card
 
-    card = get_card(name)
+    card = find_card(name) or get_card(name)
     data = card.data
     print(f"{card.name}: {data.description}")
     for label, text in (
@@ -60,7 +60,8 @@ def models_show(name: str) -> None:
     for member in card.members:
         stem = Path(member.file).stem
         rows += [(f"{stem}, validation", member.validation), (f"{stem}, test", member.test)]
-    rows += [("ensemble, calibration", card.metrics.calibration), ("ensemble, test", card.metrics.test)]
+    if len(card.members) > 1:
+        rows += [("ensemble, calibration", card.metrics.calibration), ("ensemble, test", card.metrics.test)]
     for label, errors in rows:
         if errors is not None:
             print(f"  {label:28s} {mev(errors.energy_mae):>12s}   {mev(errors.force_mae):>13s}")
