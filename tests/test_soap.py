@@ -118,3 +118,17 @@ def test_goes_on_from_its_state():
     again = SOAP([second], lr=0.05)
     again.load_state_dict(optimizer.state_dict())
     assert torch.equal(minimized(again, second, loss, 23), path[17:])
+
+
+def test_no_step_is_longer_than_adams():
+    """Not after a gradient out of all proportion either, which turns the bases away from the second moment kept."""
+    torch.manual_seed(3)
+    n, m, rate = 6, 4, 0.1
+    weight = start(torch.zeros(n, m, dtype=torch.float64))
+    optimizer = SOAP([weight], lr=rate)
+    for step in range(60):
+        before = weight.detach().clone()
+        weight.grad = torch.randn(n, 1, dtype=torch.float64) @ torch.randn(1, m, dtype=torch.float64)
+        weight.grad *= 1e8 if step == 27 else 1.0
+        optimizer.step()
+        assert torch.linalg.matrix_norm(weight.detach() - before) <= rate * (n * m) ** 0.5 * (1.0 + 1e-9), step

@@ -74,10 +74,10 @@ def _update(state: dict[str, Tensor], gradients: Tensor) -> Tensor:
         gradients = state["left_basis"].mT @ gradients @ state["right_basis"]
     state["mean"].lerp_(gradients, 1.0 - DECAY)
     state["square"].mul_(DECAY).addcmul_(gradients, gradients, value=1.0 - DECAY)
-    update = state["mean"] / state["square"].sqrt().add_(TINY)
-    if rotated:
-        update = state["left_basis"] @ update @ state["right_basis"].mT
-    return update.mul_((1.0 - DECAY**step) ** -0.5)
+    # Both moments decay alike, so that in one basis no ratio exceeds 1 (Cauchy-Schwarz). Just after a refresh one can,
+    # by orders of magnitude: the second moment is still the old basis'. Such a step ruined trainings.
+    update = (state["mean"] / state["square"].sqrt().add_(TINY)).mul_((1.0 - DECAY**step) ** -0.5).clamp_(-1.0, 1.0)
+    return state["left_basis"] @ update @ state["right_basis"].mT if rotated else update
 
 
 def _start(gradients: Tensor) -> dict[str, Tensor]:
