@@ -1,8 +1,10 @@
 """The search over hyperparameters: the better setting wins, nothing is lost by a kill, every mistake is one line."""
 
+import contextlib
 import csv
 import dataclasses
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -305,6 +307,20 @@ def test_a_damaged_study_is_one_line(tmp_path):
     with (
         pytest.raises(TrainingError, match="study.sqlite: cannot be used .*not a database") as caught,
         open_study(tmp_path / "study.sqlite", SEARCH, 0, {}),
+    ):
+        pass
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_of_another_optuna_is_one_line(tmp_path):
+    file = tmp_path / "study.sqlite"
+    with open_study(file, SEARCH, 0, {}):
+        pass
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'v0.9.0.a'")
+    with (
+        pytest.raises(TrainingError, match="study.sqlite: written by another version of Optuna than") as caught,
+        open_study(file, SEARCH, 0, {}),
     ):
         pass
     assert "\n" not in str(caught.value)

@@ -126,7 +126,13 @@ def open_study(file: Path, search: dict[str, SearchRange], seed: int, identity: 
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the command reports
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+        try:
+            storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+        except RuntimeError as error:
+            raise TrainingError(
+                f"{file}: written by another version of Optuna than {optuna.__version__}; "
+                "install that one, or choose another folder"
+            ) from error
         try:
             study = optuna.create_study(storage=storage, study_name="tune", load_if_exists=True)
             _check_identity(study, json.loads(json.dumps(identity)), file)
