@@ -42,7 +42,7 @@ def test_errors_beside_published_ones(tmp_path, monkeypatch):
     assert ratio["ours, one member"] == pytest.approx(16.9 / 150.0, abs=5e-4)
     assert ratio["report, 50,000 frames, 10 epochs"] == pytest.approx(0.0169 / (0.86 * kcal / mol), abs=5e-4)
     page = (tmp_path / "out" / "authors.md").read_text()
-    assert page.count("quoted, not checked against the paper") == 2
+    assert page.count("quoted, not checked against the paper.") == 2
     assert (tmp_path / "out" / "authors.png").read_bytes().startswith(b"\x89PNG")
 
 
