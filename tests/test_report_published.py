@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase.units import kcal, mol
 from click.testing import CliRunner
-from report import authors, losses
+from report import authors, losses, validation
 
 from schnet_ase.card import Metrics, write_card
 from schnet_ase.metrics import Errors
@@ -93,6 +93,26 @@ def test_losses_of_folds(tmp_path):
     error = f"{np.std((-0.6, -0.7, -0.8), ddof=1) / math.sqrt(3):.3f}"
     assert rows[3:] == [("run", "mean of 3", "-0.700", error), ("single", "", "-1.000", "0.000")]
     assert (tmp_path / "losses.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_validation_losses_of_folds(tmp_path):
+    """Those of a power law, from the second tenth of the steps on."""
+    for k, exponent in enumerate((-0.5, -1.0), start=1):
+        metrics(tmp_path / "run" / f"fold-{k}", exponent, steps=1000)
+    result = CliRunner().invoke(validation.main, [str(tmp_path / "run"), "--output", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    with (tmp_path / "validation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    means = []
+    for row, k in zip(rows, (1, 2), strict=True):
+        table = np.genfromtxt(tmp_path / "run" / f"fold-{k}" / "metrics.csv", delimiter=",", names=True)
+        losses = table["validation_loss"][table["step"] > 100] / (kcal / mol) ** 2
+        expected = [losses.min(), losses.max(), losses.mean(), losses.std()]
+        assert [float(row[name]) for name in validation.HEADER[2:]] == pytest.approx(expected, rel=5e-3)
+        assert row["validations"] == "9"
+        means.append(losses.mean())
+    assert f"within a factor of {max(means) / min(means):.3f} of each other" in " ".join(result.output.split())
+    assert (tmp_path / "validation.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_runs_that_cannot_be_fitted(tmp_path):
