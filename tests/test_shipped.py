@@ -130,6 +130,10 @@ def test_errors_on_the_test_frames_are_those_of_the_card(name):
         assert result.member(m).errors().force_mae == pytest.approx(member.test.force_mae, rel=1e-3)
 
 
+def test_energies_of_qm9_are_below_the_target():
+    assert get_card("qm9-u0").metrics.test.energy_mae < 0.55 * units.kcal / units.mol
+
+
 def test_energies_of_qm9_are_those_of_the_card():
     """On every fiftieth of the molecules for the test, of which training saw none."""
     if importlib.util.find_spec("qm9pack") is None:
