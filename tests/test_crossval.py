@@ -312,6 +312,20 @@ def test_starting_from_a_run_on_more_molecules(several, tmp_path):
         )
 
 
+def test_starting_from_an_entry_by_its_name(several, tmp_path, monkeypatch):
+    folder, both = several
+    monkeypatch.setenv("SCHNET_ASE_MODELS", str(folder / "models"))
+    config = load_config(folder / "ethanol.toml")
+    crossval(config, tmp_path / "run", tmp_path / "models", initial="both", workers=1)
+    for k, member in enumerate(both.members):
+        provenance = read_provenance(tmp_path / "run" / f"fold-{k + 1}" / "best.safetensors")
+        assert provenance["initial_sha256"] == member.sha256
+    with pytest.raises(TrainingError, match="both: has 4 members for 5 folds to start from"):
+        crossval(replace(config, folds=5), tmp_path / "five", tmp_path / "others", initial="both", workers=1)
+    with pytest.raises(RegistryError, match="'bothe'.*did you mean both"):
+        crossval(config, tmp_path / "none", tmp_path / "others", initial="bothe", workers=1)
+
+
 @pytest.mark.parametrize("k", [0, 3])
 def test_frames_that_the_start_has_seen_are_not_validated_on(several, tmp_path, k):
     folder, _ = several

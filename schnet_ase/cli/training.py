@@ -64,7 +64,7 @@ def train(config: Path, output: Path | None, models_folder: Path | None, data_ro
 @click.option("--models", "models_folder", type=click.Path(path_type=Path), help="Where the entry goes.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--initial", type=click.Path(path_type=Path), help="Run whose folds' weights to start from.")
+@click.option("--initial", help="Run (a folder) or entry whose folds' weights to start from.")
 @click.option("--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core]")
 @click.option(
     "--executor", default="processes", show_default=True, type=click.Choice(["processes", "ray"]), help="Of the folds."
@@ -76,7 +76,7 @@ def crossval(
     models_folder: Path | None,
     data_root: Path | None,
     device: str,
-    initial: Path | None,
+    initial: str | None,
     workers: int | None,
     executor: Any,
     ray_address: str | None,

@@ -18,7 +18,7 @@ from schnet_ase.training.config import DataConfig, RunConfig
 from schnet_ase.training.crossval import train_folds
 from schnet_ase.training.entry import write_entry
 from schnet_ase.training.evaluate import evaluate_dataset
-from schnet_ase.training.folds import FoldProgress
+from schnet_ase.training.folds import FoldProgress, checkpoints
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it is."""
@@ -124,8 +124,9 @@ def train_generation(
             done[fold.fold - 1] = fold.step
             progress(f"training generation {number}", sum(done), config.folds * run.training.steps)
 
-        earlier = folder / f"generation-{number - 1:03d}" / "folds" if number else None
+        earlier = folder / f"generation-{number - 1:03d}" / "folds"
+        weights = checkpoints(earlier, config.folds) if number else None
         folds = generation / "folds"
-        results = train_folds(run, split.folds, folds, initial=earlier, workers=workers, report=report)
+        results = train_folds(run, split.folds, folds, initial=weights, workers=workers, report=report)
         write_entry(run, dataset, None, split, results, entry, "schnet_ase.learn")
     return Trained(number, read_card(entry), dataset, split, config)

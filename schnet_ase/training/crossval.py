@@ -19,11 +19,18 @@ from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import CrossValidationSplit, Dataset, Frame, TrainingSplit
 from schnet_ase.errors import CalibrationError, DataError, TrainingError
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.entry import fold_name, free_entry, write_entry
-from schnet_ase.training.folds import SECONDS_BETWEEN_REPORTS, FoldProgress, FoldTask, now_and_then, train_fold
+from schnet_ase.training.entry import free_entry, write_entry
+from schnet_ase.training.folds import (
+    SECONDS_BETWEEN_REPORTS,
+    FoldProgress,
+    FoldTask,
+    checkpoints,
+    now_and_then,
+    train_fold,
+)
 from schnet_ase.training.ray_folds import check_ray, train_on_ray
 from schnet_ase.training.run import load_frames, load_test, split_for_crossval
-from schnet_ase.training.state import BEST, TrainingResult
+from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import Report
 
 Executor = Literal["processes", "ray"]
@@ -38,7 +45,7 @@ def crossval(
     folder: Path,
     models: Path,
     *,
-    initial: Path | None = None,
+    initial: str | Path | None = None,
     device: str = "cpu",
     workers: int | None = None,
     executor: Executor = "processes",
@@ -58,8 +65,9 @@ def crossval(
     models
         Where the entry ``<models>/<config.name>/`` is written, whole or not at all.
     initial
-        Folder of an earlier run of as many folds, each of which starts from its weights; of the same data or of more,
-        which lie beside them, and that no fold's training saw what is validated or calibrated on here is checked.
+        Folder of an earlier run of as many folds, or an entry (name or folder): each fold starts from its weights. They
+        are of the same data or of more, which lie beside them; that no fold's training saw what is validated or
+        calibrated on here is checked.
     device
         ``"cpu"`` or ``"cuda"``.
     workers
@@ -105,12 +113,13 @@ def crossval(
     dataset = load_frames(config.data.file, config)
     test = load_test(config, dataset)
     split = split_for_crossval(config, dataset)
-    started_from = None if initial is None else _check_initial(initial, config, dataset, split)
+    weights = None if initial is None else checkpoints(initial, config.folds)
+    started_from = None if weights is None else _check_initial(weights, config, dataset, split)
     results = train_folds(
         config,
         split.folds,
         folder,
-        initial=initial,
+        initial=weights,
         device=device,
         workers=workers,
         executor=executor,
@@ -125,7 +134,7 @@ def train_folds(
     folds: Sequence[TrainingSplit],
     folder: Path,
     *,
-    initial: Path | None = None,
+    initial: Sequence[Path] | None = None,
     device: str = "cpu",
     workers: int | None = None,
     executor: Executor = "processes",
@@ -139,7 +148,10 @@ def train_folds(
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     workers = min(len(folds), workers or (cores if device == "cpu" else 1))
     threads = max(1, cores // workers)
-    tasks = [FoldTask(config, k, split, folder, initial, device) for k, split in enumerate(folds)]
+    tasks = [
+        FoldTask(config, k, split, folder, None if initial is None else initial[k], device)
+        for k, split in enumerate(folds)
+    ]
     if executor == "ray":
         return train_on_ray(tasks, workers, threads, ray_address, report)
     if workers == 1:
@@ -178,12 +190,11 @@ def _drain(queue: Queue[FoldProgress], report: Callable[[FoldProgress], None]) -
             return
 
 
-def _check_initial(initial: Path, config: RunConfig, dataset: Dataset, split: CrossValidationSplit) -> str:
+def _check_initial(files: Sequence[Path], config: RunConfig, dataset: Dataset, split: CrossValidationSplit) -> str:
     """The file of frames behind earlier weights, which must not have seen a frame of validation or calibration."""
-    files = [initial / fold_name(k) / BEST for k in range(len(split.folds))]
     earlier = [read_provenance(file) for file in files]
     if len({e.get("data_sha256") for e in earlier}) > 1:
-        raise TrainingError(f"{initial}: its folds were trained on different data; give one run")
+        raise TrainingError(f"{files[0]}: the other folds were trained on other data; give one run")
     data = _data_of_initial(files[0], earlier[0], config, dataset)
     for file, provenance, fold in zip(files, earlier, split.folds, strict=True):
         trained, validated = (

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schnet_ase.data import TrainingSplit
+from schnet_ase.errors import TrainingError
+from schnet_ase.registry import locate_members
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed
 from schnet_ase.training.history import Row
@@ -38,13 +40,30 @@ class FoldTask(NamedTuple):
     run: Path
     """Folder of the run."""
     initial: Path | None
-    """Folder of the run whose fold's weights to start from."""
+    """Checkpoint whose weights to start from."""
     device: str
 
     @property
     def folder(self) -> Path:
         """Of the fold."""
         return self.run / fold_name(self.k)
+
+
+def checkpoints(start: str | Path, folds: int) -> list[Path]:
+    """The checkpoints of a run's folds, or of the members of an entry (by name or folder), in the folds' order.
+
+    Raises
+    ------
+    TrainingError
+        They are more or fewer.
+    RegistryError
+        It is neither.
+    """
+    run = [Path(start) / fold_name(k) / BEST for k in range(folds)]
+    files = run if run[0].is_file() else [member.path for member in locate_members(start)]
+    if len(files) != folds:
+        raise TrainingError(f"{start}: has {len(files)} members for {folds} folds to start from; give as many")
+    return files
 
 
 def train_fold(task: FoldTask, report: Report) -> TrainingResult:
@@ -55,7 +74,7 @@ def train_fold(task: FoldTask, report: Report) -> TrainingResult:
         task.split,
         task.folder,
         seed=fold_seed(task.config, task.k),
-        initial=None if task.initial is None else task.initial / fold_name(task.k) / BEST,
+        initial=task.initial,
         device=task.device,
         report=report,
     )
