@@ -1,13 +1,15 @@
-"""The recipe search: one change at a time to the recipe of the shipped ensembles, on two molecules.
+"""The recipe search: changes to the recipe that it started from, on two molecules.
 
 Each DATA holds labelled frames of a molecule. A variation is trained on the first of the five folds of each and judged
 by the fold's validation frames; no test frame is read. Trainings are kept, the same command goes on with them. The time
 is that of a step of dynamics with the network, all taking turns, on one thread. A variation is on the Pareto front if
-none is both faster and better; the error is the geometric mean over the molecules. With another preset the changes are
-to that network, trained in the same way.
+none is both faster and better; the error is the geometric mean over the molecules. With a preset the changes are to
+that network, trained in the same way.
 
 \b
     python benchmarks/recipe.py rmd17_aspirin_train_01.npz rmd17_malonaldehyde_train_01.npz --output docs
+    python benchmarks/recipe.py rmd17_aspirin_train_01.npz rmd17_malonaldehyde_train_01.npz --steps 10000 \
+        --only recipe --only 'SiLU, rate 3e-3' --output docs
     python benchmarks/recipe.py rmd17_ethanol_train_01.npz --preset default --only recipe --only SiLU --output docs
 """
 
@@ -37,6 +39,20 @@ from schnet_ase.training.trainer import train
 
 FOLDS, CALIBRATION, SEED = 5, 50, 0
 """As `crossval` splits for the shipped ensembles."""
+START = SchNetConfig(
+    n_features=64,
+    n_interactions=6,
+    n_rbf=16,
+    cutoff=5.0,
+    gamma=None,
+    radial="exponential",
+    envelope="polynomial",
+    filter_activation_last=False,
+)
+"""The network of the recipe."""
+TRAINING = TrainingConfig(learning_rate=1e-2)
+"""And its training; what is not said are the defaults."""
+STEPS = 2000
 
 
 class Variation(NamedTuple):
@@ -50,6 +66,7 @@ class Variation(NamedTuple):
 
 GAUSSIAN: dict[str, Any] = {"radial": "gaussian", "gamma": None}
 EXPONENTIAL: dict[str, Any] = {"radial": "exponential", "gamma": None}
+WIDE: dict[str, Any] = {**GAUSSIAN, "n_rbf": 20, "cutoff": 6.0}
 ADAMW: dict[str, Any] = {"optimizer": "adamw"}
 VARIATIONS = (
     Variation("recipe"),
@@ -69,8 +86,11 @@ VARIATIONS = (
     Variation("32 exponential", {**EXPONENTIAL, "n_rbf": 32}),
     Variation("16 Gaussians", {**GAUSSIAN, "n_rbf": 16}),
     Variation("32 Gaussians", {**GAUSSIAN, "n_rbf": 32}),
-    Variation("20 Gaussians, 6 Å", {**GAUSSIAN, "n_rbf": 20, "cutoff": 6.0}),
+    Variation("20 Gaussians, 6 Å", WIDE),
     Variation("SiLU", {"activation": "silu"}),
+    Variation("SiLU, rate 3e-3", {"activation": "silu"}, {"learning_rate": 3e-3}),
+    Variation("20 Gaussians, 6 Å, rate 3e-3", WIDE, {"learning_rate": 3e-3}),
+    Variation("20 Gaussians, 6 Å, SiLU, rate 3e-3", {**WIDE, "activation": "silu"}, {"learning_rate": 3e-3}),
     Variation("GELU", {"activation": "gelu"}),
     Variation("tanh", {"activation": "tanh"}),
     Variation("RMS normalization", {"norm": "rms"}),
@@ -131,14 +151,14 @@ class Outcome(NamedTuple):
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--steps", default=4000, show_default=True, type=click.IntRange(1), help="Of every training.")
-@click.option("--preset", default="md", show_default=True, type=click.Choice(list(PRESETS)), help="Of the network.")
+@click.option("--steps", default=STEPS, show_default=True, type=click.IntRange(1), help="Of every training.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Of the network.  [default: the recipe's own]")
 @click.option("--only", multiple=True, help="Name of a variation; may be given several times.  [default: all]")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe.md, .csv and .png.")
 @exit_on_error
 def main(
-    data: tuple[Path, ...], steps: int, preset: str, only: tuple[str, ...], runs: Path, output: Path | None
+    data: tuple[Path, ...], steps: int, preset: str | None, only: tuple[str, ...], runs: Path, output: Path | None
 ) -> None:
     names = [variation.name for variation in VARIATIONS]
     if unknown := set(only).difference(names):
@@ -154,33 +174,33 @@ def main(
     rows = cells(outcomes)
     page = markdown(rows, preset, data, steps)
     if output is not None:
-        write_results(output, file_name(preset), page, HEADER, rows)
-        draw(outcomes, output / f"{file_name(preset)}.png")
+        write_results(output, page_name(preset, steps), page, HEADER, rows)
+        draw(outcomes, output / f"{page_name(preset, steps)}.png")
     print(page)
 
 
-def file_name(preset: str) -> str:
-    return "recipe" if preset == "md" else f"recipe-{preset}"
+def page_name(preset: str | None, steps: int) -> str:
+    return "-".join(["recipe", *([preset] if preset else []), *([str(steps)] if steps != STEPS else [])])
 
 
-def configuration(variation: Variation, preset: str, file: Path, steps: int) -> RunConfig:
+def configuration(variation: Variation, preset: str | None, file: Path, steps: int) -> RunConfig:
     """The recipe with a change, checked as if it came from a TOML file."""
     return RunConfig(
         name="recipe",
         data=DataConfig(file=str(file), calibration=CALIBRATION),
-        model=SchNetConfig(**{**PRESETS[preset]().to_dict(), **variation.model}),
-        training=replace(TrainingConfig(), steps=steps, **variation.training),
+        model=SchNetConfig(**{**(PRESETS[preset]() if preset else START).to_dict(), **variation.model}),
+        training=replace(TRAINING, steps=steps, **variation.training),
         folds=FOLDS,
         seed=variation.seed,
     )
 
 
 def run_one(
-    variation: Variation, preset: str, file: Path, steps: int, runs: Path, progress: Progress
+    variation: Variation, preset: str | None, file: Path, steps: int, runs: Path, progress: Progress
 ) -> TrainingResult:
     dataset = read_dataset(file)
     split = split_folds(len(dataset.frames), FOLDS, CALIBRATION, SEED).folds[0]
-    folder = runs / preset / file.stem / variation.name.replace(" ", "-")
+    folder = runs / (preset or "recipe") / str(steps) / file.stem / variation.name.replace(" ", "-")
     before = progress.done
 
     def report(step: int, row: object) -> None:
@@ -242,18 +262,18 @@ def cells(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     ]
 
 
-def markdown(rows: Sequence[tuple[str, ...]], preset: str, data: Sequence[Path], steps: int) -> str:
+def markdown(rows: Sequence[tuple[str, ...]], preset: str | None, data: Sequence[Path], steps: int) -> str:
     """The page."""
-    base = "the recipe of the shipped ensembles"
-    if preset != "md":
+    base = "the recipe that the search started from"
+    if preset:
         base = f"the preset `{preset}`, trained by {base}"
     molecules = " / ".join(file.stem for file in data)
     note = (
-        f"One change at a time to {base}, {steps:,} steps each; validation frames of one\n"
+        f"Changes to {base}, {steps:,} steps each; validation frames of one\n"
         f"fold of {molecules}. The mean of the errors is geometric; on the front is what nothing is\n"
         "both faster and better than. Differences smaller than those between seeds mean nothing."
     )
-    picture = f"![Error against time per step of dynamics]({file_name(preset)}.png)"
+    picture = f"![Error against time per step of dynamics]({page_name(preset, steps)}.png)"
     return "\n\n".join(("# Which recipe", note, table(HEADER, rows), picture, conditions())) + "\n"
 
 

@@ -14,20 +14,20 @@ from tests.frames import write_ethanol
 
 @pytest.mark.parametrize("variation", recipe.VARIATIONS, ids=lambda variation: variation.name)
 def test_variations_are_valid_and_differ_from_the_recipe(variation):
-    config = recipe.configuration(variation, "md", Path("x.npz"), 100)
+    config = recipe.configuration(variation, None, Path("x.npz"), 100)
     assert config.training.steps == 100
-    same = config == recipe.configuration(recipe.VARIATIONS[0], "md", Path("x.npz"), 100)
+    same = config == recipe.configuration(recipe.VARIATIONS[0], None, Path("x.npz"), 100)
     assert same == (variation.name == "recipe")
 
 
 @pytest.mark.parametrize("variation", recipe.VARIATIONS, ids=lambda variation: variation.name)
 def test_variations_change_what_they_say_of_any_preset(variation):
     """And nothing else: the default preset has another basis and no envelope."""
-    md, default = (recipe.configuration(variation, preset, Path("x.npz"), 100) for preset in ("md", "default"))
+    own, default = (recipe.configuration(variation, preset, Path("x.npz"), 100) for preset in (None, "default"))
     changed, base = default.model.to_dict(), SchNetConfig.default().to_dict()
     assert {key for key in base if changed[key] != base[key]} <= variation.model.keys()
-    assert all(changed[key] == md.model.to_dict()[key] for key in variation.model)
-    assert default.training == md.training
+    assert all(changed[key] == own.model.to_dict()[key] for key in variation.model)
+    assert default.training == own.training
 
 
 def outcome(name, error, time):
@@ -56,16 +56,16 @@ def test_search(tmp_path):
     for _ in range(2):
         result = CliRunner().invoke(recipe.main, arguments)
         assert result.exit_code == 0, result.output
-        rows = [line.split(" | ") for line in (tmp_path / "recipe-small.md").read_text().splitlines()]
+        rows = [line.split(" | ") for line in (tmp_path / "recipe-small-20.md").read_text().splitlines()]
         pages.append({row[0].removeprefix("| "): row[2:5] for row in rows if len(row) == 8})
     assert pages[0] == pages[1]
     for name, folder in (("2 interactions", "2-interactions"), ("16 Gaussians", "16-Gaussians")):
         errors = []
         for file in data:
-            with (tmp_path / "runs" / "small" / file.stem / folder / "metrics.csv").open() as metrics:
+            with (tmp_path / "runs" / "small" / "20" / file.stem / folder / "metrics.csv").open() as metrics:
                 errors.append(float(list(csv.DictReader(metrics))[-1]["force_mae_meV"]))
         assert pages[0][name][0] == " / ".join(f"{error:.2f}" for error in errors)
-    assert (tmp_path / "recipe-small.png").stat().st_size > 5000
+    assert (tmp_path / "recipe-small-20.png").stat().st_size > 5000
 
 
 def test_variation_that_does_not_exist(tmp_path):
