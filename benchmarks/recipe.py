@@ -24,6 +24,7 @@ import click
 import numpy as np
 from _md_time import milliseconds_per_step
 from _report import conditions, exit_on_error, table, write_results
+from _start import NETWORK, TRAINING
 from ase import Atoms
 from matplotlib.figure import Figure
 
@@ -33,25 +34,12 @@ from schnet_ase.metrics import MEV
 from schnet_ase.model import SchNetConfig
 from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
-from schnet_ase.training.config import PRESETS, DataConfig, RunConfig, TrainingConfig
+from schnet_ase.training.config import PRESETS, DataConfig, RunConfig
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import train
 
 FOLDS, CALIBRATION, SEED = 5, 50, 0
 """As `crossval` splits for the shipped ensembles."""
-START = SchNetConfig(
-    n_features=64,
-    n_interactions=6,
-    n_rbf=16,
-    cutoff=5.0,
-    gamma=None,
-    radial="exponential",
-    envelope="polynomial",
-    filter_activation_last=False,
-)
-"""The network of the recipe."""
-TRAINING = TrainingConfig(learning_rate=1e-2)
-"""And its training; what is not said are the defaults."""
 STEPS = 2000
 
 
@@ -188,7 +176,7 @@ def configuration(variation: Variation, preset: str | None, file: Path, steps: i
     return RunConfig(
         name="recipe",
         data=DataConfig(file=str(file), calibration=CALIBRATION),
-        model=SchNetConfig(**{**(PRESETS[preset]() if preset else START).to_dict(), **variation.model}),
+        model=SchNetConfig(**{**(PRESETS[preset]() if preset else NETWORK).to_dict(), **variation.model}),
         training=replace(TRAINING, steps=steps, **variation.training),
         folds=FOLDS,
         seed=variation.seed,

@@ -1,6 +1,6 @@
 """A training step with filters interpolated against one with a filter network for every pair, taking turns.
 
-The network is `SchNetConfig.md()`, the frames are jiggled molecules. Both steps are compiled and run on the same batch;
+The network is that of _start.py, the frames are jiggled molecules. Both steps are compiled and run on the same batch;
 the largest difference between their gradients, relative to the largest gradient of each parameter, is printed too.
 
     python benchmarks/train_filters.py
@@ -14,9 +14,10 @@ import time
 import click
 import torch
 from _report import conditions, exit_on_error, table
+from _start import NETWORK
 from _systems import MOLECULES, labelled_frames
 
-from schnet_ase import SchNet, SchNetConfig
+from schnet_ase import SchNet
 from schnet_ase.data import Frame
 from schnet_ase.errors import SchNetError
 from schnet_ase.graph import geometry
@@ -37,7 +38,7 @@ def main(batch: int, rounds: int, steps: int) -> None:
     rows = []
     for name in MOLECULES:
         torch.manual_seed(0)
-        model = SchNet(SchNetConfig.md())
+        model = SchNet(NETWORK)
         terms = terms_for(model)
         assert terms is not None
         exact = compiled_step(model, 0.01, 1.0)
@@ -50,7 +51,7 @@ def main(batch: int, rounds: int, steps: int) -> None:
         pairs = len(examples.graph.pairs.first)
         rows.append((name, pairs, terms, f"{one:.1f}", f"{other:.1f}", f"{one / other:.2f}", f"{difference:.0e}"))
     header = ("molecule", "pairs", "terms", "a network a pair (ms)", "interpolated (ms)", "times faster", "ΔG rel.")
-    print(f"SchNetConfig.md(), batches of {batch}, one thread: {conditions()}\n")
+    print(f"The network of _start.py, batches of {batch}, one thread: {conditions()}\n")
     print(table(header, rows))
 
 

@@ -11,6 +11,7 @@ import click
 import numpy as np
 import torch
 from _report import conditions, table, write_results
+from _start import TRAINING
 from ase.units import kcal, mol
 from matplotlib.figure import Figure
 
@@ -29,8 +30,6 @@ from schnet_ase.training.trainer import train
 
 FOLDS, SEED = 5, 0
 """As `crossval` splits for the shipped ensembles; the first fold is trained."""
-NETWORK = SchNetConfig.md()
-"""Where the sizes of networks are not what is compared."""
 FRAMES_HELP = "For training and validation, at most; drawn from DATA."
 HELD_OUT_HELP = "How many frames of each DATA are kept apart without --test."
 TEST_HELP = (
@@ -131,9 +130,9 @@ def compositions(frames: Sequence[Frame]) -> set[tuple[int, ...]]:
 
 
 def training_for(steps: int, target: Target) -> TrainingConfig:
-    """The recipe of the shipped ensembles, shortened, and without the average of weights: few steps leave it behind."""
+    """The recipe, shortened, and without the average of weights: few steps leave it behind."""
     return replace(
-        TrainingConfig(),
+        TRAINING,
         steps=steps,
         warmup=steps // 4,
         validate_every=max(1, steps // 10),

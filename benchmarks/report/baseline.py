@@ -22,6 +22,7 @@ import click
 import numpy as np
 import torch
 from _report import exit_on_error
+from _start import NETWORK
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 from report._baseline import Baseline, evaluate_baseline, train_baseline
@@ -29,7 +30,6 @@ from report._fit import (
     BOTH,
     ENERGIES,
     FORCES,
-    NETWORK,
     SEED,
     Case,
     Target,

@@ -22,11 +22,11 @@ import click
 import numpy as np
 import torch
 from _report import exit_on_error
+from _start import NETWORK
 from matplotlib.figure import Figure
 from report._fit import (
     BOTH,
     ENERGIES,
-    NETWORK,
     Case,
     cell,
     data_options,

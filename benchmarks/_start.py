@@ -1,0 +1,19 @@
+"""The recipe that the search in recipe.py started from; the report's experiments are made with it."""
+
+from __future__ import annotations
+
+from schnet_ase.model import SchNetConfig
+from schnet_ase.training.config import TrainingConfig
+
+NETWORK = SchNetConfig(
+    n_features=64,
+    n_interactions=6,
+    n_rbf=16,
+    cutoff=5.0,
+    gamma=None,
+    radial="exponential",
+    envelope="polynomial",
+    filter_activation_last=False,
+)
+TRAINING = TrainingConfig(learning_rate=1e-2)
+"""What is not said are the defaults."""
