@@ -19,7 +19,15 @@ from schnet_ase.training.filters import TOLERANCE, InterpolatedSchNet, interpola
 from schnet_ase.training.loss import eager_step
 from schnet_ase.training.steps import Steps
 
-EXPONENTIAL = replace(SchNetConfig.md(), n_features=64)
+EXPONENTIAL = SchNetConfig(
+    n_interactions=6,
+    n_rbf=16,
+    cutoff=5.0,
+    gamma=None,
+    radial="exponential",
+    envelope="polynomial",
+    filter_activation_last=False,
+)
 GAUSSIAN = SchNetConfig(n_features=96, n_rbf=16, cutoff=5.0, gamma=None, envelope="cosine")
 CONFIGS = [EXPONENTIAL, GAUSSIAN, replace(EXPONENTIAL, activation="silu", filter_activation_last=True)]
 

@@ -92,7 +92,7 @@ def test_the_mean_is_better_than_every_member(name):
         ("rmd17-naphthalene", 8.0, 15.0),
         ("rmd17-paracetamol", np.inf, 27.0),
         ("rmd17-salicylic", 8.0, np.inf),
-        ("rmd17-toluene", 8.0, np.inf),
+        ("rmd17-toluene", 8.0, 14.0),
     ],
 )
 def test_mean_errors_are_below_the_targets_that_were_reached(name, energy, force):

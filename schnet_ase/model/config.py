@@ -102,15 +102,15 @@ class SchNetConfig:
 
     @classmethod
     def md(cls) -> Self:
-        """Our choice for molecular dynamics."""
+        """Our choice for molecular dynamics, see docs/recipe.md."""
         return cls(
             n_features=64,
             n_interactions=6,
-            n_rbf=16,
-            cutoff=5.0,
+            n_rbf=20,
+            cutoff=6.0,
             gamma=None,
-            radial="exponential",
             envelope="polynomial",
+            activation="silu",
             filter_activation_last=False,
         )
 

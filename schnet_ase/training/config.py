@@ -71,7 +71,7 @@ class TrainingConfig:
     batch_size: int = Field(default=10, ge=1)
     optimizer: Literal["adamw", "soap"] = "soap"
     """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and does more."""
-    learning_rate: float = Field(default=1e-2, gt=0, allow_inf_nan=False)
+    learning_rate: float = Field(default=3e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "report"] = "cosine"
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
     warmup: int = Field(default=1000, ge=0)
