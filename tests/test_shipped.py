@@ -79,7 +79,7 @@ def test_the_mean_is_better_than_every_member(name):
     card = get_card(name)
     mean = card.metrics.test
     assert all(mean.force_mae < m.test.force_mae for m in card.members)
-    if name not in ("acac", "rmd17-azobenzene", "water"):  # whose energies err alike, see docs/uncertainty.md
+    if name not in ("acac", "water"):  # whose energies err alike, see docs/uncertainty.md
         assert all(mean.energy_mae < m.test.energy_mae for m in card.members)
 
 
@@ -87,11 +87,12 @@ def test_the_mean_is_better_than_every_member(name):
     ("name", "energy", "force"),
     [
         ("rmd17-aspirin", np.inf, 36.0),
+        ("rmd17-azobenzene", 8.0, 24.0),
         ("rmd17-ethanol", 2.5, 11.0),
         ("rmd17-malonaldehyde", 4.0, 18.0),
         ("rmd17-naphthalene", 8.0, 15.0),
         ("rmd17-paracetamol", np.inf, 27.0),
-        ("rmd17-salicylic", 8.0, np.inf),
+        ("rmd17-salicylic", 8.0, 22.0),
         ("rmd17-toluene", 8.0, 14.0),
     ],
 )
@@ -108,14 +109,23 @@ def test_root_mean_square_errors_are_below_the_targets(name, force):
     assert 1000.0 * get_card(name).metrics.test.force_rmse < force
 
 
+def frames_tested(card):
+    """Those of the card's test file, or of the files that it is a pattern of; None if they are not here."""
+    for folder in DATASETS.glob("*"):
+        if any(folder.glob(card.data.test_file)):
+            dataset = read_dataset(folder / card.data.test_file)
+            if dataset.sha256 == card.data.test_sha256:
+                return dataset
+    return None
+
+
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_errors_on_the_test_frames_are_those_of_the_card(name):
     card = get_card(name)
-    files = [file for file in DATASETS.glob(f"*/{card.data.test_file}") if sha256(file) == card.data.test_sha256]
-    if not files:
+    dataset = frames_tested(card)
+    if dataset is None:
         pytest.skip(f"{card.data.test_file} is not here: errors on the card cannot be measured again")
     models = [load_model(f"{name}/fold-{k}") for k in range(1, 6)]
-    dataset = read_dataset(files[0])
     if card.data.test_file == card.data.file:
         config = configuration(name)
         kept = held_out(len(dataset.frames), config.data.test, config.seed)
