@@ -5,13 +5,14 @@ import csv
 import numpy as np
 import pytest
 import torch
+from _start import NETWORK
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import kcal, mol
 from click.testing import CliRunner
 from report import references
-from report._fit import NETWORK, SEED, start_for_total_energies
+from report._fit import SEED, start_for_total_energies
 from report.references import HEADER
 
 from schnet_ase import SchNet, load_model
