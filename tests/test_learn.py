@@ -52,7 +52,7 @@ def tiny(folder: Path, **changes) -> LearnConfig:
         dynamics=DynamicsConfig(temperature=100.0, quiet=0.05),
         flags=FlagConfig(threshold=(0.05, 1000.0), labels=3, explore=10.0),
         model=SchNetConfig(n_features=8, n_interactions=1, n_rbf=8, cutoff=4.0, gamma=None, envelope="polynomial"),
-        training=TrainingConfig(steps=20, batch_size=5, warmup=2, validate_every=10, ema=0.9),
+        training=TrainingConfig(steps=20, batch_size=5, learning_rate=1e-2, warmup=2, validate_every=10, ema=0.9),
         max_labels=STARTING + 5,
         folds=FOLDS,
         seed=1,
