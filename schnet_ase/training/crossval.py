@@ -244,8 +244,10 @@ def _train_in_process(
     torch.set_num_threads(threads)
 
     def send(progress: FoldProgress) -> None:
-        # A parent that was killed cannot tell; its folds must not train on beside those of the next start.
-        if os.getppid() != parent or stop.is_set():
+        if os.getppid() != parent:
+            # It was killed. Its folds must not train on beside those of the next start, nor wait for work without end.
+            os._exit(1)
+        if stop.is_set():
             raise _Interrupted
         queue.put(progress)
 
