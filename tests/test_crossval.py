@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -368,3 +370,16 @@ def test_data_of_the_start_that_are_gone_or_changed(several, tmp_path):
     config = replace(config, data=replace(config.data, file=str(file)))
     with pytest.raises(TrainingError, match=r"cannot be seen; .*train_\*\.extxyz.*no file fits"):
         crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
+
+
+def test_nothing_is_left_of_a_run_that_was_killed(tmp_path):
+    """Folds and all other processes end with it: they hold its output open for as long as they live."""
+    path = write_run(tmp_path, TOML.replace("steps = 60", "steps = 1_000_000\ncompile = false"))
+    command = [sys.executable, "-m", "schnet_ase", "crossval", str(path), "--output", str(tmp_path / "run")]
+    command += ["--models", str(tmp_path / "models"), "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        while not all((tmp_path / "run" / f"fold-{k}" / "state.safetensors").exists() for k in (1, 2)):
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.1)
+        process.kill()
+        process.communicate(timeout=60)

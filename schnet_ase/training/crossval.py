@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event
@@ -161,10 +164,12 @@ def train_folds(
 
         return [train_fold(task, report_of(task.k)) for task in tasks]
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+    manager, parent = SyncManager(ctx=context), (os.getpid(),)
+    manager.start(_end_with, parent)
+    with manager, ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=parent) as pool:
         queue, stop = manager.Queue(), manager.Event()
         futures: list[Future[TrainingResult]] = [
-            pool.submit(_train_in_process, task, threads, queue, stop, os.getpid()) for task in tasks
+            pool.submit(_train_in_process, task, threads, queue, stop) for task in tasks
         ]
         try:
             while wait(futures, timeout=SECONDS_BETWEEN_REPORTS, return_when=FIRST_EXCEPTION).not_done:
@@ -238,15 +243,21 @@ def _content(frame: Frame) -> bytes:
     return frame.geometry.numbers.tobytes() + frame.geometry.positions.tobytes()
 
 
-def _train_in_process(
-    task: FoldTask, threads: int, queue: Queue[FoldProgress], stop: Event, parent: int
-) -> TrainingResult:
+def _end_with(parent: int) -> None:
+    """Let this process end with its parent, which cannot tell when it is killed: a next start trains the same folds."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_BETWEEN_REPORTS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _train_in_process(task: FoldTask, threads: int, queue: Queue[FoldProgress], stop: Event) -> TrainingResult:
     torch.set_num_threads(threads)
 
     def send(progress: FoldProgress) -> None:
-        if os.getppid() != parent:
-            # It was killed. Its folds must not train on beside those of the next start, nor wait for work without end.
-            os._exit(1)
         if stop.is_set():
             raise _Interrupted
         queue.put(progress)
