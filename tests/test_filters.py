@@ -19,15 +19,7 @@ from schnet_ase.training.filters import TOLERANCE, InterpolatedSchNet, interpola
 from schnet_ase.training.loss import eager_step
 from schnet_ase.training.steps import Steps
 
-EXPONENTIAL = SchNetConfig(
-    n_interactions=6,
-    n_rbf=16,
-    cutoff=5.0,
-    gamma=None,
-    radial="exponential",
-    envelope="polynomial",
-    filter_activation_last=False,
-)
+EXPONENTIAL = replace(SchNetConfig.md(), radial="exponential", n_rbf=16, cutoff=5.0, activation="ssp")
 GAUSSIAN = SchNetConfig(n_features=96, n_rbf=16, cutoff=5.0, gamma=None, envelope="cosine")
 CONFIGS = [EXPONENTIAL, GAUSSIAN, replace(EXPONENTIAL, activation="silu", filter_activation_last=True)]
 
