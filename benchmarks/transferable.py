@@ -109,6 +109,7 @@ def markdown(entry: str, compared: Sequence[Compared]) -> str:
     return (
         "\n\n".join(
             (
+                "# One ensemble for several molecules",
                 f"`{entry}`, the mean over its members, beside an ensemble for each molecule. {verdict}",
                 table(HEADER, [c.row() for c in compared]),
                 conditions(),

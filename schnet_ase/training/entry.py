@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -95,10 +94,11 @@ def write_entry(
     ensemble = StackedSchNet(models)
     calibration = _evaluate(ensemble, dataset, split.calibration.tolist())
     tested = None if test is None else _evaluate(ensemble, test, list(range(len(test.frames))))
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
+    building = entry.with_name(f".{entry.name}.new")
+    if building.exists():  # of a process that was killed at this point
+        shutil.rmtree(building)
+    building.mkdir(parents=True)
     try:
-        building.chmod(0o755)
         members = []
         for k, result in enumerate(results):
             file = f"{fold_name(k)}.safetensors"
