@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +11,58 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from schnet_ase.errors import StructureError
-from schnet_ase.evaluator import EngineChoice, Evaluator
+from schnet_ase.evaluator import EngineChoice, Evaluator, Results
 from schnet_ase.model import SchNet
-from schnet_ase.registry import locate
+from schnet_ase.registry import lasting_name, locate
 
 IN_MEMORY = "in memory"
 
 
-class SchNetCalculator(Calculator):
+class FixedCalculator(Calculator):
+    """What one model and several have in common: an evaluator, and arguments that do not change once it is made."""
+
+    _evaluator: Evaluator
+
+    @property
+    def engine(self) -> EngineChoice:
+        """The engine that computes, and why that one."""
+        return self._evaluator.engine
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Refuse changes; ASE's constructor also calls this, without arguments."""
+        if kwargs:
+            raise ValueError(f"set({', '.join(kwargs)}): the calculator is fixed once made; make a new one")
+        return {}
+
+    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
+        """What has changed since the last calculation; exact, and of what an energy depends on only."""
+        return changes(self.atoms, atoms)
+
+    def reset(self) -> None:
+        """Forget the results and the neighbour list: what comes next does not depend on what was before."""
+        self.results = {}
+        self._evaluator.neighbors.forget()
+
+    def todict(self, skip_default: bool = False) -> dict[str, Any]:
+        """The constructor's arguments, as JSON scalars."""
+        return dict(self.parameters)
+
+    def _evaluate(self, atoms: Atoms | None, properties: Sequence[str], system_changes: Sequence[str]) -> Results:
+        """Results for `atoms`, or for the last ones; those that there are go, unless they are of the same atoms."""
+        if system_changes:
+            self.results = {}
+        if atoms is not None:
+            self.atoms = atoms.copy()
+        if self.atoms is None:
+            raise StructureError("calculate() got no atoms; expected an ase.Atoms")
+        if any(name.startswith("stress") for name in properties) and not np.all(self.atoms.pbc):
+            raise PropertyNotImplementedError(
+                f"stress needs a system periodic in three directions; atoms.pbc is {self.atoms.pbc.tolist()}"
+            )
+        return self._evaluator(self.atoms)
+
+
+class SchNetCalculator(FixedCalculator):
     """A SchNet model: energy and conservative forces, and stress where the system is periodic in three directions.
 
     Parameters
@@ -77,19 +120,11 @@ class SchNetCalculator(Calculator):
         threads: int | None = None,
     ) -> None:
         super().__init__()
-        name = IN_MEMORY if isinstance(model, SchNet) else absolute(model)
         network = model if isinstance(model, SchNet) else locate(model).model
+        name = IN_MEMORY if isinstance(model, SchNet) else lasting_name(model)
         self._evaluator = Evaluator(network, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads)
-        self.parameters.update(model=name, device=device, dtype=dtype, engine=engine, skin=float(skin), threads=threads)
-
-    @property
-    def engine(self) -> EngineChoice:
-        """The engine that computes, and why that one."""
-        return self._evaluator.engine
-
-    def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Refuse changes: everything is fixed when the calculator is made."""
-        return refuse_changes(kwargs)
+        where = None if device is None else str(device)
+        self.parameters.update(model=name, device=where, dtype=dtype, engine=engine, skin=float(skin), threads=threads)
 
     def calculate(
         self,
@@ -106,10 +141,7 @@ class SchNetCalculator(Calculator):
         PropertyNotImplementedError
             Stress was asked for, and the system is not periodic in three directions.
         """
-        self.results = {}  # those of the last atoms must not outlive a refusal of these
-        self.atoms = snapshot(atoms, self.atoms, system_changes)
-        system = check_request(self.atoms, properties)
-        energy, energies, forces, stress = self._evaluator(system)
+        energy, energies, forces, stress = self._evaluate(atoms, properties, system_changes)
         self.results = {
             "energy": float(energy),
             "free_energy": float(energy),
@@ -118,32 +150,6 @@ class SchNetCalculator(Calculator):
         }
         if stress is not None:
             self.results["stress"] = stress
-
-    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What has changed since the last calculation; exact, and of what an energy depends on only."""
-        return changes(self.atoms, atoms)
-
-    def reset(self) -> None:
-        """Forget the results and the neighbour list: what comes next does not depend on what was before."""
-        self.results = {}
-        self._evaluator.neighbors.forget()
-
-    def todict(self, skip_default: bool = False) -> dict[str, Any]:
-        """The constructor's arguments, as JSON scalars."""
-        return dict(self.parameters)
-
-
-def absolute(model: str | os.PathLike[str]) -> str:
-    """A registry name as it is; a file or folder by its absolute path, so that it is found from elsewhere too."""
-    path = Path(model)
-    return str(path.resolve()) if not isinstance(model, str) or path.exists() or path.suffix else model
-
-
-def refuse_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """For `Calculator.set`, which ASE's constructor also calls without arguments."""
-    if changes:
-        raise ValueError(f"set({', '.join(changes)}): the calculator is fixed once made; make a new one")
-    return {}
 
 
 def changes(known: Atoms | None, atoms: Atoms) -> list[str]:
@@ -161,25 +167,3 @@ def changes(known: Atoms | None, atoms: Atoms) -> list[str]:
     if known.pbc.tobytes() != atoms.pbc.tobytes():
         changed.append("pbc")
     return changed
-
-
-def snapshot(atoms: Atoms | None, known: Atoms | None, changed: Sequence[str]) -> Atoms | None:
-    """A copy of `atoms`, by moving those of the last copy where only positions `changed`; for None the last copy."""
-    if atoms is None:
-        return known
-    if known is None or set(changed) - {"positions"}:
-        copy: Atoms = atoms.copy()
-        return copy
-    known.positions[:] = atoms.positions
-    return known
-
-
-def check_request(atoms: Atoms | None, properties: Sequence[str]) -> Atoms:
-    """The atoms to compute; raises where there are none, or stress was asked for and there is no volume."""
-    if atoms is None:
-        raise StructureError("calculate() got no atoms; expected an ase.Atoms")
-    if any(name.startswith("stress") for name in properties) and not np.all(atoms.pbc):
-        raise PropertyNotImplementedError(
-            f"stress needs a system periodic in three directions; atoms.pbc is {atoms.pbc.tolist()}"
-        )
-    return atoms

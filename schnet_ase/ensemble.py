@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, PropertyNotPresent, all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, PropertyNotPresent, all_changes
 from ase.outputs import Properties
 
-from schnet_ase.calculator import IN_MEMORY, absolute, changes, check_request, refuse_changes, snapshot
+from schnet_ase.calculator import IN_MEMORY, FixedCalculator
 from schnet_ase.errors import RegistryError
-from schnet_ase.evaluator import EngineChoice, Evaluator
+from schnet_ase.evaluator import Evaluator
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.registry import find_card, locate_members
+from schnet_ase.registry import find_card, lasting_name, locate_members
 from schnet_ase.uncertainty import Calibration
 
 ModelLike = str | os.PathLike[str] | SchNet
@@ -27,7 +27,7 @@ PER_MEMBER = ("forces_ensemble",)
 EXTRA = (*PER_SYSTEM, *PER_ATOM, *PER_MEMBER)
 
 
-class SchNetEnsembleCalculator(Calculator):
+class SchNetEnsembleCalculator(FixedCalculator):
     r"""Mean and spread of M SchNet models, one neighbour list and one batched pass for all.
 
     Parameters
@@ -113,6 +113,8 @@ class SchNetEnsembleCalculator(Calculator):
         super().__init__()
         if calibration not in ("auto", None):
             raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
+        if not isinstance(models, (str, os.PathLike, SchNet)):
+            models = list(models)  # it may be an iterator
         members = list(_members(models))
         if len(members) < 2:
             raise RegistryError(
@@ -125,22 +127,13 @@ class SchNetEnsembleCalculator(Calculator):
         self.calibration = _calibration(models) if calibration == "auto" else None
         self.parameters.update(
             models=_name(models),
-            device=device,
+            device=None if device is None else str(device),
             dtype=dtype,
             engine=engine,
             skin=float(skin),
             threads=threads,
             calibration=calibration,
         )
-
-    @property
-    def engine(self) -> EngineChoice:
-        """The engine that computes, and why that one."""
-        return self._evaluator.engine
-
-    def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Refuse changes: everything is fixed when the calculator is made."""
-        return refuse_changes(kwargs)
 
     def calculate(
         self,
@@ -149,10 +142,7 @@ class SchNetEnsembleCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute all properties of `atoms` into `results`; called by ASE. Raises as `SchNetCalculator`."""
-        self.results = {}  # those of the last atoms must not outlive a refusal of these
-        self.atoms = snapshot(atoms, self.atoms, system_changes)
-        system = check_request(self.atoms, properties)
-        energy, energies, forces, stress = self._evaluator(system)
+        energy, energies, forces, stress = self._evaluate(atoms, properties, system_changes)
         mean, per_atom = forces.mean(axis=0), energies.mean(axis=0)
         variance = ((forces - mean) ** 2).sum(axis=0) / (len(forces) - 1)
         self.results = {
@@ -217,19 +207,6 @@ class SchNetEnsembleCalculator(Calculator):
             raise PropertyNotImplementedError(f"{', '.join(missing)}: the ensemble is not calibrated")
         return self.export_properties()
 
-    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What has changed since the last calculation; exact, and of what an energy depends on only."""
-        return changes(self.atoms, atoms)
-
-    def reset(self) -> None:
-        """Forget the results and the neighbour list: what comes next does not depend on what was before."""
-        self.results = {}
-        self._evaluator.neighbors.forget()
-
-    def todict(self, skip_default: bool = False) -> dict[str, Any]:
-        """The constructor's arguments, as JSON scalars."""
-        return dict(self.parameters)
-
 
 class EnsembleProperties(Properties):
     """ASE's `Properties`, whose names are a closed set, and beside them those of the ensemble."""
@@ -276,5 +253,5 @@ def _name(models: str | os.PathLike[str] | Sequence[ModelLike]) -> str:
     if isinstance(models, SchNet):
         return IN_MEMORY
     if isinstance(models, (str, os.PathLike)):
-        return absolute(models)
-    return json.dumps([IN_MEMORY if isinstance(m, SchNet) else absolute(m) for m in models])
+        return lasting_name(models)
+    return json.dumps([IN_MEMORY if isinstance(m, SchNet) else lasting_name(m) for m in models])

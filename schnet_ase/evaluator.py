@@ -95,6 +95,7 @@ class Evaluator:
         self._single = isinstance(model, SchNet)
         self._elements = model.elements
         self._max_z = model.config.max_z
+        self._known_numbers = b""  # of the last atoms whose elements were checked
         self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
 
     @staticmethod
@@ -112,7 +113,8 @@ class Evaluator:
                 obstacle = str(error)
             reason = f"the compiled engine does not cover {obstacle}"
             if engine == "compiled":
-                raise ValueError(f"engine='compiled': {reason}; use engine='auto' or 'autograd'")
+                instead = "engine='auto'" if device.type == "cpu" else "device='cpu', or engine='auto'"
+                raise ValueError(f"engine='compiled': {reason}; use {instead}")
         return EngineChoice("autograd", reason), _Autograd(model, device, DTYPES[dtype], threads)
 
     def __call__(self, atoms: Atoms) -> Results:
@@ -126,10 +128,11 @@ class Evaluator:
         """
         system = geometry(atoms)
         _check_finite(system)
-        builds = self.neighbors.builds
-        pairs = self.neighbors.get(system)
-        if self.neighbors.builds != builds:
+        numbers = system.numbers.tobytes()
+        if numbers != self._known_numbers:
             _check_elements(system.numbers, self._elements, self._max_z)
+            self._known_numbers = numbers
+        pairs = self.neighbors.get(system)
         energies, forces, virial, closest = self._backend(system, pairs)
         if closest.distance < MIN_DISTANCE:
             raise StructureError(

@@ -184,6 +184,11 @@ class UncertaintyMonitor:
             with contextlib.suppress(StructureError):  # no results then
                 atoms.get_forces()
         results = calculator.results
+        if results and "forces_deviation" not in results:
+            raise MonitorError(
+                f"the calculator of atoms is now {type(calculator).__name__}, which has no forces_deviation; "
+                "make a monitor after setting atoms.calc"
+            )
         momenta = atoms.arrays.get("momenta")
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
         temperature = self._kelvin * float(np.vdot(momenta, momenta * self._inverse_masses))

@@ -15,14 +15,20 @@ LONGEST_ROW = 1000  # bytes, and far from it
 
 
 def check_frames_file(path: Path) -> None:
-    """See that frames can be added to `path`; one that was cut off is taken away."""
+    """See that frames can be added to `path`; one that was cut off at its end is taken away."""
     new = not path.exists()
     with _appending(path, "file") as file:
         whole = 0
         while count := file.readline():
-            lines = [file.readline() for _ in range(int(count) + 1)] if count.strip().isdigit() else [b""]
+            number = count.strip()
+            lines = [file.readline() for _ in range(int(number) + 1)] if number.isdigit() else [b""]
             if whole == 0 and b"schnet_status=" not in lines[0]:
                 raise MonitorError(f"{path} is there and holds no frames of a monitor; give another file or remove it")
+            if not number.isdigit() and count.endswith(b"\n"):
+                raise MonitorError(
+                    f"{path}: no number of atoms at byte {file.tell() - len(count)}, between frames; mend it or give "
+                    "another file"
+                )
             if not lines[-1].endswith(b"\n"):
                 break
             whole = file.tell()

@@ -122,6 +122,8 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
 
 def locate(name: str | os.PathLike[str]) -> Loaded:
     """`load_model`, with the file it came from."""
+    if named := _named_member(name):
+        return _load_member(*named)
     folder = _folder(name)
     if folder is not None:
         if not (folder / CARD_FILE).is_file():
@@ -136,6 +138,13 @@ def locate(name: str | os.PathLike[str]) -> Loaded:
     return _load_member(get_card(entry), f"{member}.safetensors")
 
 
+def lasting_name(name: str | os.PathLike[str]) -> str:
+    """A registry name as it is; a file or folder by its absolute path, so that it is found from elsewhere too."""
+    if isinstance(name, str) and (name in entry_folders() or _named_member(name)):
+        return name
+    return str(Path(name).resolve())
+
+
 def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     """All members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
 
@@ -147,7 +156,7 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
         A file cannot be read.
     """
     folder = _folder(name)
-    if folder is None:
+    if folder is None or _named_member(name):
         return [locate(name)]
     if (folder / CARD_FILE).is_file():
         card = read_card(folder)
@@ -156,6 +165,15 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     if not files:
         raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
     return [Loaded(load_checkpoint(file), file) for file in files]
+
+
+def _named_member(name: str | os.PathLike[str]) -> tuple[Card, str] | None:
+    """The card and the file that ``"entry/member"`` stands for; None for anything else."""
+    entry, _, member = name.partition("/") if isinstance(name, str) else ("", "", "")
+    if not member or entry not in entry_folders():
+        return None
+    card, file = get_card(entry), f"{member}.safetensors"
+    return (card, file) if any(m.file == file for m in card.members) else None
 
 
 def _folder(name: str | os.PathLike[str]) -> Path | None:

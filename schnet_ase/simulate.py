@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 
 from schnet_ase.errors import SchNetError
+from schnet_ase.files import atomic_write
 from schnet_ase.monitor import UncertaintyMonitor
 from schnet_ase.plots import molecular_dynamics, optimization
 
@@ -91,7 +93,7 @@ def run_md(
     rng = np.random.default_rng(seed)
     if not np.any(atoms.get_momenta()):
         thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
-        Stationary(atoms)
+        Stationary(atoms, preserve_temperature=len(atoms) > 1)  # of one atom nothing is left to scale
         if not atoms.pbc.any() and len(atoms) > 2:
             ZeroRotation(atoms)
     timestep = timestep_fs * units.fs
@@ -201,7 +203,9 @@ def run_relax(
             f"not relaxed after {steps} steps: largest force {rows[-1].max_force_eV_per_A:.3g} eV/Å, wanted {fmax}; "
             f"give more --steps or a larger --fmax; the trace is in {output}.traj"
         )
-    write(f"{output}.xyz", atoms, format="extxyz")
+    text = io.StringIO()
+    write(text, atoms, format="extxyz")
+    atomic_write(f"{output}.xyz", text.getvalue())
     return rows
 
 

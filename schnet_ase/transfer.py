@@ -93,7 +93,7 @@ def _transfer(source: str, part: Path, description: str) -> bool:
     start = part.stat().st_size if part.is_file() else 0
     with _opened(source, start) as content, part.open("ab") as file:
         file.truncate(content.start)
-        with Progress(content.total or 0, description, "B") as progress:
+        with Progress(content.total, description, "B") as progress:
             progress.update(content.start)
             while chunk := _read(source, content.stream):
                 file.write(chunk)

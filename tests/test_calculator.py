@@ -249,6 +249,14 @@ def test_stress_needs_three_periodic_directions(
     assert "stress" not in atoms.calc.results
 
 
+def test_results_outlive_a_refused_stress(make_calculator: CalculatorFactory, ethanol: Atoms) -> None:
+    atoms = calculated(ethanol, make_calculator())
+    energy = atoms.get_potential_energy()
+    with pytest.raises(PropertyNotImplementedError):
+        atoms.get_stress()
+    assert atoms.calc.results["energy"] == energy
+
+
 # --- habits of ASE's users ----------------------------------------------------------------------------------------
 
 
@@ -523,8 +531,10 @@ def test_rejects_a_periodic_system_where_every_pair_counts(make_calculator: Calc
 def test_rejects_an_element_the_model_was_not_trained_on(make_model: ModelFactory, crystal: Atoms) -> None:
     model = make_model()
     model.elements = (1, 6, 8)
-    with pytest.raises(StructureError, match="not trained on N; it knows H, C, O"):
-        SchNetCalculator(model).get_potential_energy(crystal)
+    calc = SchNetCalculator(model)
+    for _ in range(2):  # each time: the list of pairs is there the second time
+        with pytest.raises(StructureError, match="not trained on N; it knows H, C, O"):
+            calc.get_potential_energy(crystal)
 
 
 def test_rejects_no_atoms_at_all(make_calculator: CalculatorFactory) -> None:

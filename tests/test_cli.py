@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
@@ -158,6 +159,35 @@ def test_md_does_not_overwrite_unasked(here, run, mistake):
     assert "--overwrite" in mistake("md", "ethanol-emt", "--steps", 3)
     assert (here / "ethanol-emt-md.csv").read_bytes() == before
     assert run("md", "ethanol-emt", "--steps", 3, "--overwrite")[0] == 0
+
+
+def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake):
+    run("md", "ethanol-emt", "--steps", 2, "--monitor", "--threshold", 1e-6)
+    files = [here / "ethanol-emt-md-flagged.extxyz", here / "ethanol-emt-md-uncertainty.csv"]
+    before = [file.read_bytes() for file in files]
+    assert "none.xyz" in mistake(
+        "md", "ethanol-emt", "none.xyz", "--monitor", "--overwrite", "--output", "ethanol-emt-md"
+    )
+    assert "--threshold" in mistake("md", "ethanol-emt", "--monitor", "--overwrite", "--threshold", -1)
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_md_of_one_atom(here, run):
+    write("h.xyz", Atoms("H"))
+    assert run("md", "ethanol-emt", "h.xyz", "--steps", 2, "--output", "h")[0] == 0
+    assert not np.any(read("h.traj").get_momenta())
+
+
+def test_md_names_its_files_after_the_last_part_of_a_path(here, run, models):
+    shutil.copytree(models / "ethanol-emt", here / "entries" / "mine")
+    assert run("md", here / "entries" / "mine", "--steps", 2)[0] == 0
+    assert (here / "mine-md.traj").exists()
+
+
+def test_folder_without_molecule(here, mistake, make_model):
+    for k in range(2):
+        save_model(make_model(k), here / "members" / f"fold-{k}.safetensors")
+    assert "members is no registry entry and has no molecule of its own" in mistake("md", "members")
 
 
 def test_relax(here, run):
@@ -330,6 +360,10 @@ def test_unknown_command(mistake):
 
 def test_bad_option_value(here, mistake):
     assert "--steps" in mistake("md", "ethanol-emt", "--steps", "many")
+
+
+def test_seed_below_zero(here, mistake):
+    assert "--seed" in mistake("md", "ethanol-emt", "--seed", -1)
 
 
 def test_structure_missing(here, mistake):

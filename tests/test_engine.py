@@ -133,6 +133,19 @@ def test_more_threads_than_atoms(make_model, ethanol):
     np.testing.assert_allclose(many.get_forces(ethanol), one.get_forces(ethanol), atol=1e-12)
 
 
+def test_more_threads_than_the_last_system_had_atoms_for(make_model, ethanol):
+    """Threads that wait for one another must all be running: those for two atoms are too few for nine."""
+    calculator = SchNetCalculator(make_model(0), engine="compiled", threads=4, dtype="float64")
+    calculator.get_forces(ethanol[:2])
+    found = []
+    call = threading.Thread(target=lambda: found.append(calculator.get_forces(ethanol)), daemon=True)
+    call.start()
+    call.join(timeout=60.0)
+    assert found
+    one = SchNetCalculator(make_model(0), engine="compiled", threads=1, dtype="float64")
+    np.testing.assert_allclose(found[0], one.get_forces(ethanol), atol=1e-12)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_copies_and_pickles(make_model, crystal, threads):
     calculator = SchNetCalculator(make_model(0), engine="compiled", threads=threads)
@@ -163,7 +176,7 @@ def test_interrupted_call_leaves_no_thread_waiting(make_model, crystal, monkeypa
     calculator.reset()
     assert np.array_equal(calculator.get_forces(crystal), expected)
     pool = calculator._evaluator._backend._pool
-    waiter = threading.Thread(target=pool.shutdown, daemon=True)
+    waiter = threading.Thread(target=pool.executor.shutdown, daemon=True)
     waiter.start()
     waiter.join(timeout=60.0)
     assert not waiter.is_alive()

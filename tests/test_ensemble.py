@@ -9,6 +9,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError, PropertyNotPresent
@@ -225,13 +226,14 @@ def test_unknown_property_is_refused(members: list[SchNet], ethanol: Atoms) -> N
 # --- where members come from --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["folder", "strings", "paths", "mixed", "modules"])
+@pytest.mark.parametrize("form", ["folder", "strings", "paths", "iterator", "mixed", "modules"])
 def test_members_from_anywhere(folder: Path, members: list[SchNet], ethanol: Atoms, form: str) -> None:
     files = sorted(folder.glob("*.safetensors"))
     forms = {
         "folder": folder,
         "strings": [str(file) for file in files],
         "paths": files,
+        "iterator": iter(files),
         "mixed": [files[0], members[1], str(files[2])],
         "modules": members,
     }
@@ -240,13 +242,14 @@ def test_members_from_anywhere(folder: Path, members: list[SchNet], ethanol: Ato
     np.testing.assert_allclose(energies, expected, rtol=0.0, atol=1e-10)
 
 
-@pytest.mark.parametrize("form", ["folder", "list"])
+@pytest.mark.parametrize("form", ["folder", "list", "iterator"])
 def test_todict_makes_the_same_calculator_from_files(
     folder: Path, ethanol: Atoms, monkeypatch: pytest.MonkeyPatch, form: str
 ) -> None:
     monkeypatch.chdir(folder.parent)
     files = [f"ensemble/fold-{m}.safetensors" for m in range(M)]
-    ensemble = SchNetEnsembleCalculator("ensemble" if form == "folder" else files, dtype="float64", skin=0.7)
+    given = {"folder": "ensemble", "list": files, "iterator": iter(files)}[form]
+    ensemble = SchNetEnsembleCalculator(given, dtype="float64", skin=0.7, device=torch.device("cpu"))
     monkeypatch.chdir("/")
     again = SchNetEnsembleCalculator(**json.loads(json.dumps(ensemble.todict())))
     assert again.todict() == ensemble.todict()

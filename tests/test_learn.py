@@ -14,7 +14,7 @@ from ase.io import read, write
 
 from schnet_ase import SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.errors import ConfigError, LearnError
+from schnet_ase.errors import ConfigError, DataError, LearnError
 from schnet_ase.learn import DynamicsConfig, FlagConfig, LearnConfig, ReferenceConfig, learn, load_learn_config
 from schnet_ase.learn.audit import Failed, Finished, Flagged, Generation, Labelled, describe, read_audit
 from schnet_ase.learn.labels import group
@@ -199,6 +199,24 @@ def test_a_folder_of_something_else(tmp_path):
     (tmp_path / "run" / "thesis.tex").write_text("x")
     with pytest.raises(LearnError, match="holds no learning"):
         learn(tiny(tmp_path), tmp_path / "run", workers=1)
+
+
+def test_a_folder_that_a_kill_left_with_half_a_file(finished, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".config.json.abc.tmp").write_text("{")
+    write_ethanol(tmp_path / "start.extxyz", 20)
+    with pytest.raises(LearnError, match="20 first labels"):  # it begins
+        learn(tiny(tmp_path), tmp_path / "run", workers=1)
+
+
+def test_first_labels_that_are_no_numbers_are_refused_before_anything_is_written(tmp_path):
+    config = tiny(tmp_path)
+    frames = read(config.start, ":")
+    frames[3].calc.results["forces"][0, 0] = np.nan
+    write(config.start, frames)
+    with pytest.raises(DataError, match=r"start\.extxyz: frame 3 has a label that is no finite number"):
+        learn(config, tmp_path / "run", workers=1)
+    assert not (tmp_path / "run" / "labels.extxyz").exists()
 
 
 SCRIPT = """

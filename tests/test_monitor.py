@@ -309,6 +309,23 @@ def test_what_a_killed_run_wrote_in_part_is_taken_away(atoms):
         assert len(read("flagged.extxyz", ":")) == 3
 
 
+def test_frames_after_a_line_that_is_none_of_a_frame_are_not_taken_away(atoms):
+    run(atoms, 3, threshold=1e-6, cooldown=0)
+    frames = Path("flagged.extxyz").read_bytes()
+    Path("flagged.extxyz").write_bytes(frames + b"\n" + frames)
+    with pytest.raises(MonitorError, match=f"no number of atoms at byte {len(frames)}"):
+        UncertaintyMonitor(atoms, threshold=1e6)
+    assert Path("flagged.extxyz").read_bytes() == frames + b"\n" + frames
+
+
+def test_a_calculator_that_is_exchanged_for_one_without_a_deviation(atoms, make_model):
+    monitor = UncertaintyMonitor(atoms, threshold=1e6)
+    monitor()
+    atoms.calc = SchNetCalculator(make_model(0))
+    with pytest.raises(MonitorError, match="now SchNetCalculator, which has no forces_deviation"):
+        monitor()
+
+
 def test_files_of_others_are_left_alone(atoms):
     write("others.extxyz", atoms, format="extxyz")
     with pytest.raises(MonitorError, match=r"others\.extxyz is there and holds no frames of a monitor"):

@@ -18,7 +18,7 @@ from schnet_ase.card import CARD_FILE, Card, Structure, read_card, write_card
 from schnet_ase.checkpoint import read_provenance
 from schnet_ase.errors import CheckpointError, RegistryError
 from schnet_ase.metrics import Errors
-from schnet_ase.registry import find_card, get_card, locate, locate_members
+from schnet_ase.registry import find_card, get_card, lasting_name, locate, locate_members
 from tests.entries import errors, make_entry, one_line, save_member
 
 pytestmark = pytest.mark.usefixtures("places")
@@ -128,6 +128,23 @@ def test_unknown_name_near_to_none_lists_all(entry: Card, places: dict[str, Path
     message = one_line(caught)
     assert "ethanol" in message
     assert "water" in message
+
+
+def test_names_come_before_folders_of_that_name(entry: Card) -> None:
+    """A folder where `crossval` trains has the names of members in it."""
+    (Path.cwd() / "ethanol" / "fold-2").mkdir(parents=True)
+    assert [found.path for found in locate_members("ethanol/fold-2")] == [entry.path / "fold-2.safetensors"]
+    assert locate("ethanol/fold-2").path == entry.path / "fold-2.safetensors"
+    assert lasting_name("ethanol") == "ethanol"
+    assert lasting_name("ethanol/fold-2") == "ethanol/fold-2"
+
+
+def test_lasting_names(entry: Card, places: dict[str, Path]) -> None:
+    make_entry(places["user"], "learned-1.5")
+    assert lasting_name("learned-1.5") == "learned-1.5"
+    here = Path.cwd()
+    assert lasting_name("ethanol/fold-9") == str(here / "ethanol" / "fold-9")
+    assert lasting_name(Path("ethanol")) == str(here / "ethanol")
 
 
 def test_unknown_name_without_any_entry() -> None:

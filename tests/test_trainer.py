@@ -39,6 +39,12 @@ def equal_weights(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
 
 
+def test_an_element_beyond_the_embeddings_is_refused():
+    frame = Frame(geometry(labelled_ethanol(1)[0]), -1.0, None)
+    with pytest.raises(DataError, match=r"hold O, element 8; set model\.max_z, 8, above that"):
+        fit_normalization(SchNet(SchNetConfig(max_z=8)), [frame])
+
+
 class Killed(Exception):
     pass
 

@@ -43,7 +43,11 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def stem(model: str) -> str:
-    return Path(model).stem if model.endswith(".safetensors") else model.rstrip("/").replace("/", "-")
+    """What files made with a model are called: a name's parts joined, of a path the last part."""
+    path = Path(model)
+    if path.exists():
+        return path.stem if path.suffix == ".safetensors" else path.resolve().name
+    return model.replace("/", "-")
 
 
 def free(prefix: Path, suffixes: tuple[str, ...], overwrite: bool) -> Path:

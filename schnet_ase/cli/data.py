@@ -51,6 +51,7 @@ def evaluate(
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
     from schnet_ase.plots import parity, parity_and_uncertainty
+    from schnet_ase.progress import Progress
     from schnet_ase.registry import find_card, locate_members
     from schnet_ase.reliability import reliability
     from schnet_ase.training.evaluate import evaluate_dataset
@@ -58,7 +59,8 @@ def evaluate(
     dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     members = locate_members(model)
-    result = evaluate_dataset([m.model for m in members], dataset, device=device)
+    with Progress(len(dataset.frames), "evaluate", "frame") as progress:
+        result = evaluate_dataset([m.model for m in members], dataset, device=device, report=progress.update)
     names = [m.path.stem for m in members]
     for m, name in enumerate(names):
         print_errors(name if len(names) > 1 else model, result.member(m).errors())

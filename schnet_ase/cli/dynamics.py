@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 @click.option("--temperature", default=300.0, show_default=True, type=click.FloatRange(0), help="K.")
 @click.option("--thermostat", is_flag=True, help="Langevin dynamics (NVT); default: velocity Verlet (NVE).")
 @click.option("--friction", default=10.0, show_default=True, type=click.FloatRange(0), help="Thermostat's, 1/ps.")
-@click.option("--seed", default=0, show_default=True, help="Of velocities and thermostat.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of velocities and thermostat.")
 @click.option("--interval", default=10, show_default=True, type=click.IntRange(1), help="Steps between rows.")
 @click.option("--monitor", is_flag=True, help="Flag uncertain frames, and keep them.")
-@click.option("--threshold", type=float, help="Of the monitor, eV/Å.  [default: from the ensemble's calibration]")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, min_open=True),
+    help="Of the monitor, eV/Å.  [default: from the ensemble's calibration]",
+)
 @click.option("--stop", is_flag=True, help="With --monitor: end the run at the first flagged frame.")
 @calculator_options
 @output_options
@@ -57,9 +61,9 @@ def md(
         raise MonitorError("--threshold and --stop belong to a monitor; add --monitor")
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
     prefix = free(output or Path(f"{stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
+    atoms = _atoms(model, structure, device, dtype or "float32")
     for suffix in watched:
         Path(f"{prefix}{suffix}").unlink(missing_ok=True)  # a monitor adds to what is there
-    atoms = _atoms(model, structure, device, dtype or "float32")
     watch = None
     if monitor:
         watch = UncertaintyMonitor(
@@ -158,8 +162,10 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     elif model.endswith(".safetensors"):
         raise StructureError(f"{model} is a file and has no molecule of its own; give a STRUCTURE")
     else:
-        card = find_card(model) or get_card(model.partition("/")[0])
-        atoms = card.structure.atoms()
+        card = find_card(model)
+        if card is None and Path(model).is_dir():
+            raise StructureError(f"{model} is no registry entry and has no molecule of its own; give a STRUCTURE")
+        atoms = (card or get_card(model.partition("/")[0])).structure.atoms()
     if len(members) > 1:
         atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
     else:

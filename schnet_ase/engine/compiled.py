@@ -85,8 +85,7 @@ class CompiledSchNet:
         self._pairs: HalfNeighbors | None = None
         self._system: System | None = None
         self._work: Work | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self._process = 0
+        self._pool: _Pool | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Memory and threads are this process's own.
@@ -112,18 +111,22 @@ class CompiledSchNet:
 
     def _run(self, arguments: _Arguments, threads: int) -> None:
         others: list[Future[None]] = []
-        if threads > 1:
-            if self._pool is None or self._process != os.getpid():  # threads do not survive a fork
-                self._pool = ThreadPoolExecutor(threads - 1, thread_name_prefix="schnet_ase")
-                self._process = os.getpid()
-            others = [self._pool.submit(_run_thread, arguments, thread) for thread in range(1, threads)]
         try:
+            others += (self._workers(threads - 1).submit(_run_thread, arguments, k) for k in range(1, threads))
             _run_thread(arguments, 0, others)
         except BaseException:
             # Ctrl-C: the others would wait for this thread for ever. They run through, in memory not used again.
             arguments.work.arrived[0] += 1 << 40
             self._pairs = self._work = None
             raise
+
+    def _workers(self, size: int) -> ThreadPoolExecutor:
+        """Threads that run at once: with fewer than `size` those that run would wait for the others for ever."""
+        pool, process = self._pool, os.getpid()
+        if pool is None or pool.process != process or pool.size < size:
+            pool = _Pool(ThreadPoolExecutor(size, thread_name_prefix="schnet_ase"), size, process)
+            self._pool = pool
+        return pool.executor
 
     def _take(self, geometry: Geometry, pairs: HalfNeighbors) -> None:
         """Lay out a new list of pairs, and memory for it."""
@@ -177,6 +180,15 @@ class CompiledSchNet:
             closest=np.zeros((threads, 3)),
             arrived=np.zeros(1, np.int64),
         )
+
+
+class _Pool(NamedTuple):
+    """Threads beside the caller's own."""
+
+    executor: ThreadPoolExecutor
+    size: int
+    process: int
+    """That they belong to: threads do not survive a fork."""
 
 
 class _Arguments(NamedTuple):

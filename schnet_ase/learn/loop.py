@@ -11,25 +11,24 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
-import ase.io
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from filelock import FileLock, Timeout
 
 from schnet_ase.calibration import check_sizes
 from schnet_ase.ensemble import SchNetEnsembleCalculator
-from schnet_ase.errors import CalibrationError, DataError, LearnError
+from schnet_ase.errors import CalibrationError, LearnError
 from schnet_ase.files import atomic_write
 from schnet_ase.learn.audit import Audit, Event, Failed, Finished, Flagged, Generation, Labelled
 from schnet_ase.learn.config import LearnConfig
 from schnet_ase.learn.explore import Excursion, State, begin, elsewhere, explore, load_excursion, save_excursion
 from schnet_ase.learn.generation import Progress, Trained, train_generation
 from schnet_ase.learn.labels import LabelStore, group_name, split_labels
-from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
+from schnet_ase.learn.reference import ReferenceFailed, find_reference, label
 from schnet_ase.learn.selection import farthest_first
+from schnet_ase.learn.start import given_label, read_start
 from schnet_ase.neighbors import Floats
 from schnet_ase.plots import learning
 
@@ -113,7 +112,7 @@ class _Run:
     ) -> None:
         self.config, self.folder, self.workers, self.progress = config, folder, workers, progress
         self.make_calculator = find_reference(config.reference)
-        self.start = _read_start(Path(config.start))
+        self.start = read_start(Path(config.start))
         self._check_folder()
         self.audit = Audit(folder / "audit.jsonl", report)
         self.labels = LabelStore(folder / "labels.extxyz")
@@ -162,7 +161,7 @@ class _Run:
         identity = json.dumps({**asdict(self.config), "start": Path(self.config.start).name}, indent=2)
         file = self.folder / "config.json"
         if not file.exists():
-            if any(p.name != ".lock" for p in self.folder.iterdir()):
+            if any(not p.name.startswith(".") for p in self.folder.iterdir()):  # the lock, a file half written
                 raise LearnError(f"{self.folder} is there and holds no learning; choose another folder")
             atomic_write(file, identity)
         elif file.read_text() != identity:
@@ -190,7 +189,7 @@ class _Run:
         if isinstance(self.audit.next, Failed):
             self.audit.accept()
             return False
-        number, given = self.n_labels, _given_label(frame)
+        number, given = self.n_labels, given_label(frame)
         served, name = "given" if given else "reference", group_name(number, self.config.folds, self.config.seed)
         if number == len(self.labels):
             try:
@@ -303,19 +302,3 @@ def _errors(ensemble: SchNetEnsembleCalculator, frame: Atoms) -> tuple[float, fl
 
 def _moved(atoms: Atoms, positions: Floats) -> Atoms:
     return Atoms(atoms.numbers, positions, cell=atoms.cell, pbc=atoms.pbc)
-
-
-def _given_label(frame: Atoms) -> Label | None:
-    if frame.calc is None:
-        return None
-    try:
-        return Label(float(frame.get_potential_energy()), np.array(frame.get_forces(apply_constraint=False)))
-    except (PropertyNotImplementedError, RuntimeError):
-        return None
-
-
-def _read_start(path: Path) -> list[Atoms]:
-    try:
-        return cast("list[Atoms]", ase.io.read(path, ":"))
-    except Exception as error:  # ase.io's readers raise whatever their parser met
-        raise DataError(f"{path}: cannot be read as ASE structures ({type(error).__name__}: {error})") from error

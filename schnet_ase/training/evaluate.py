@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -49,8 +49,10 @@ class Evaluation(NamedTuple):
         return self._replace(energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0))
 
 
-def evaluate_dataset(models: Sequence[SchNet], dataset: Dataset, *, device: str = "cpu") -> Evaluation:
-    """Predictions of M models of one config for all frames of a file.
+def evaluate_dataset(
+    models: Sequence[SchNet], dataset: Dataset, *, device: str = "cpu", report: Callable[[int], None] = lambda n: None
+) -> Evaluation:
+    """Predictions of M models of one config for all frames of a file; `report` is told how many more are done.
 
     Raises
     ------
@@ -71,10 +73,16 @@ def evaluate_dataset(models: Sequence[SchNet], dataset: Dataset, *, device: str 
         symbols = ", ".join(chemical_symbols[z] for z in sorted(strange))
         raise StructureError(f"{dataset.source}: the model was not trained on {symbols}; use another model")
     examples = make_examples(frames, range(len(frames)), ensemble.config.pair_cutoff)
-    return evaluate(ensemble, examples, device=device)
+    return evaluate(ensemble, examples, device=device, report=report)
 
 
-def evaluate(model: EnergyModel, examples: Sequence[Batch], batch_size: int = 32, device: str = "cpu") -> Evaluation:
+def evaluate(
+    model: EnergyModel,
+    examples: Sequence[Batch],
+    batch_size: int = 32,
+    device: str = "cpu",
+    report: Callable[[int], None] = lambda n: None,
+) -> Evaluation:
     """Energies and forces of every example.
 
     Parameters
@@ -87,6 +95,8 @@ def evaluate(model: EnergyModel, examples: Sequence[Batch], batch_size: int = 32
         Examples computed at once; it changes nothing but speed and memory.
     device
         Where the model is.
+    report
+        Called with the number of examples of each batch that is done.
     """
     parts = []
     for start in range(0, len(examples), batch_size):
@@ -102,6 +112,7 @@ def evaluate(model: EnergyModel, examples: Sequence[Batch], batch_size: int = 32
                 None if batch.forces is None else batch.forces.numpy(),
             )
         )
+        report(len(batch.n_atoms))
     return join(parts)
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 
 from schnet_ase.data import Frame
 from schnet_ase.data.frames import elements_of
+from schnet_ase.errors import DataError
 from schnet_ase.model import SchNet
 
 
@@ -19,9 +21,19 @@ def fit_normalization(model: SchNet, frames: Sequence[Frame]) -> None:
     composition it is not unique, and every element gets the mean energy per atom. The scale is the standard deviation
     over frames of what is left, per square root of the number of atoms: the spread of one atom's energy if atoms were
     independent. Without energies, it is the root mean square of the force components times 0.1 Å.
+
+    Raises
+    ------
+    DataError
+        An element for which the model has no embedding.
     """
     model.elements = elements_of(frames)
     elements = np.array(model.elements)
+    if elements[-1] >= model.config.max_z:
+        raise DataError(
+            f"the frames hold {chemical_symbols[elements[-1]]}, element {elements[-1]}; set model.max_z, "
+            f"{model.config.max_z}, above that"
+        )
     energies = np.array([np.nan if f.energy is None else f.energy for f in frames])
     reference = np.zeros(model.config.max_z)
     if np.isnan(energies).any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,6 +71,11 @@ def only_here(folder: Path) -> Iterator[None]:
         raise TrainingError(f"{folder}: another process trains here; wait for it or choose another folder") from error
 
 
+def own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
+    """The caller's generators are put back afterwards: the CPU's, and that of the GPU that is used."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
 def pack(model: SchNet, average: SchNet, optimizer: Optimizer) -> dict[str, Tensor]:
     """Weights, their average, the optimizer's memory and the random numbers' state, as named tensors on the CPU."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -81,6 +86,9 @@ def pack(model: SchNet, average: SchNet, optimizer: Optimizer) -> dict[str, Tens
         for key, value in entry.items()
     }
     tensors["rng"] = torch.get_rng_state()
+    device = model.scale.device
+    if device.type == "cuda":  # dropout draws there
+        tensors["rng_cuda"] = torch.cuda.get_rng_state(device)
     return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
@@ -96,6 +104,9 @@ def unpack(tensors: dict[str, Tensor], model: SchNet, average: SchNet, optimizer
         state.setdefault(int(index), {})[key] = tensor.clone()
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["rng"])
+    device = model.scale.device
+    if device.type == "cuda" and "rng_cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng_cuda"], device)
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

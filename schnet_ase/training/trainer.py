@@ -44,6 +44,7 @@ from schnet_ase.training.state import (
     differences,
     library_versions,
     only_here,
+    own_random_numbers,
     pack,
     read_result,
     unpack,
@@ -106,7 +107,7 @@ def train(
         The folder holds another training, or another process trains in it; or a process failed or is gone, or they
         were given different things.
     """
-    with ExitStack() as stack, torch.random.fork_rng():
+    with ExitStack() as stack, own_random_numbers(resolve_device(device)):
 
         def start() -> _Trainer:
             if processes.rank == 0:
