@@ -27,6 +27,16 @@ def test_example(example, tmp_path):
     assert (tmp_path / f"{example.stem}.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_relaxed_molecule_vibrates_as_ethanol(tmp_path):
+    """21 wavenumbers, the stretching of O-H the highest: at another minimum than ethanol's they are none of those."""
+    example = ROOT / "examples" / "02-optimization.py"
+    out = subprocess.run([sys.executable, example], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    wavenumbers = [float(value) for value in out.split("(1/cm):")[1].split()]
+    assert len(wavenumbers) == 21
+    assert 100.0 < wavenumbers[0]
+    assert 3500.0 < wavenumbers[-1] < 4000.0
+
+
 def test_configurations(tmp_path):
     for file in (ROOT / "examples").glob("*.toml"):
         for name in re.findall(r'^(?:file|test) = "(.*)"', file.read_text(), re.M):
