@@ -210,11 +210,11 @@ def test_nothing_is_left_when_the_entry_cannot_be_written(finished, monkeypatch)
 
 def test_what_a_killed_process_left_of_an_entry_is_replaced(finished):
     folder, card, _ = finished
-    left = folder / "again" / f".{card.name}.new"
+    left = folder / "killed" / f".{card.name}.new"
     left.mkdir(parents=True)
     (left / "fold-9.safetensors").write_bytes(b"half of a")
-    again = crossval(load_config(folder / "run.toml"), folder / "run", folder / "again", workers=1)
-    assert list((folder / "again").iterdir()) == [again.path]
+    again = crossval(load_config(folder / "run.toml"), folder / "run", folder / "killed", workers=1)
+    assert list((folder / "killed").iterdir()) == [again.path]
     assert sorted(f.name for f in again.path.iterdir()) == sorted(f.name for f in card.path.iterdir())
 
 
