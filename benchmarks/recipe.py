@@ -27,6 +27,7 @@ from _report import conditions, exit_on_error, table, write_results
 from _start import NETWORK, TRAINING
 from ase import Atoms
 from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
 
 from schnet_ase.data import read_dataset, split_folds
 from schnet_ase.errors import SchNetError
@@ -276,6 +277,10 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     front = sorted((o.time, o.error) for o in outcomes if on_front(o, outcomes))
     axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
     axes.set(xlabel="time per MD step (ms)", ylabel="validation force MAE (meV/Å)", xscale="log", yscale="log")
+    for axis in (axes.xaxis, axes.yaxis):  # plain numbers, where the range is too small for powers of ten
+        axis.set_major_formatter(ScalarFormatter())
+        axis.set_minor_formatter(ScalarFormatter())
+    axes.margins(x=0.15)
     save_figure(figure, path)
 
 

@@ -90,6 +90,7 @@ def run_md(
     -------
     list of MDRow
     """
+    atoms.get_potential_energy()  # atoms that the model refuses leave no file in the way of the next run
     rng = np.random.default_rng(seed)
     if not np.any(atoms.get_momenta()):
         thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
@@ -174,6 +175,7 @@ def run_relax(
     SchNetError
         The forces are still larger after `steps`; the trace is written, a relaxed structure is not.
     """
+    atoms.get_potential_energy()  # as in `run_md`
     rows: list[RelaxRow] = []
     output.parent.mkdir(parents=True, exist_ok=True)
     with (

@@ -372,7 +372,17 @@ def test_structure_missing(here, mistake):
 
 def test_structure_of_unknown_element(here, mistake):
     write("nh3.xyz", molecule("NH3"))
-    assert "not trained on N; it knows H, C, O" in mistake("md", "ethanol-emt", "nh3.xyz")
+    for command in ("md", "relax"):
+        assert "not trained on N; it knows H, C, O" in mistake(command, "ethanol-emt", "nh3.xyz", "--output", "new")
+    assert [file.name for file in here.iterdir()] == ["nh3.xyz"]
+
+
+@pytest.mark.parametrize("command", ["md", "relax"])
+def test_structure_with_a_position_that_is_no_number(here, mistake, command):
+    atoms = molecule("CH3CH2OH")
+    atoms.positions[2, 0] = np.nan
+    write("nan.xyz", atoms)
+    assert "position of atom 2 is [ nan" in mistake(command, "ethanol-emt", "nan.xyz")
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
