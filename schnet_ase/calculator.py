@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from numpy.typing import NDArray
 
 from schnet_ase.errors import StructureError
 from schnet_ase.evaluator import EngineChoice, Evaluator, Results
@@ -42,6 +43,10 @@ class FixedCalculator(Calculator):
         """Forget the results and the neighbour list: what comes next does not depend on what was before."""
         self.results = {}
         self._evaluator.neighbors.forget()
+
+    def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
+        """Atoms with no other within the cutoff: the model says the same of them wherever they are, without spread."""
+        return self._evaluator.out_of_reach(atoms)
 
     def todict(self, skip_default: bool = False) -> dict[str, Any]:
         """The constructor's arguments, as JSON scalars."""

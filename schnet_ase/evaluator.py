@@ -20,7 +20,7 @@ from schnet_ase.errors import StructureError
 from schnet_ase.forces import predict
 from schnet_ase.graph import Graph, geometry, make_graph
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors, NeighborCache
+from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors, Integers, NeighborCache, lone_atoms
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MIN_DISTANCE = 1e-3  # Å; closer atoms are one atom twice, and the direction between them is noise
@@ -145,6 +145,10 @@ class Evaluator:
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(energies.sum(axis=-1), energies, forces, stress)
+
+    def out_of_reach(self, atoms: Atoms) -> Integers:
+        """Atoms of which the network sees nothing but their element; see `lone_atoms`."""
+        return lone_atoms(geometry(atoms), self.neighbors.cutoff)
 
 
 class _Autograd:

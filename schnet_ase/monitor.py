@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 import sys
@@ -16,15 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian
-from ase.io.extxyz import write_extxyz
 from ase.md.md import MolecularDynamics
 from ase.optimize.optimize import BaseDynamics
 from numpy.typing import NDArray
 
 from schnet_ase.errors import MonitorError, StructureError, UncertaintyExceeded
-from schnet_ase.monitor_files import check_frames_file, open_log
+from schnet_ase.monitor_files import Frame, append_frames, check_frames_file, open_log
 from schnet_ase.neighbors import Floats
 
 HEADER = b"step,time_fs,temperature_K,max_forces_deviation_eV_per_A,atom,status\n"
@@ -43,25 +40,16 @@ class Flag(NamedTuple):
     atom: int
     """Of the watched atoms the one with the largest."""
     threshold: float
-    """eV/Å, which that exceeds."""
+    """eV/Å, which that exceeds, unless the frame has failed otherwise."""
     status: str
     """``"candidate"``, or ``"failed"``: too far off to learn from."""
+    lone: tuple[int, ...]
+    """Watched atoms that no other is within the cutoff of: the members agree on them, and know nothing."""
 
     @property
     def largest(self) -> float:
         """The deviation of `atom`, eV/Å."""
         return float(self.deviation[self.atom])
-
-
-class _Frame(NamedTuple):
-    """What a frame is made of again."""
-
-    step: int
-    time_fs: float
-    positions: Floats
-    momenta: Floats
-    cell: Floats
-    results: dict[str, Any]
 
 
 class UncertaintyMonitor:
@@ -112,7 +100,8 @@ class UncertaintyMonitor:
 
     Notes
     -----
-    A frame in which a number is not finite, or that the calculator refuses, has failed.
+    A frame in which a number is not finite, in which a watched atom of several has no other within the cutoff, or that
+    the calculator refuses, has failed.
 
     References
     ----------
@@ -154,7 +143,7 @@ class UncertaintyMonitor:
         check_frames_file(self._file)
         self._log = open_log(log_file, HEADER)
         weakref.finalize(self, self._log.close)
-        self._context: deque[_Frame] = deque(maxlen=int(context))
+        self._context: deque[Frame] = deque(maxlen=int(context))
         self._cooldown = cooldown
         self._inverse_masses = 1.0 / atoms.get_masses()[:, None]
         self._kelvin = 1.0 / (max(1, atoms.get_number_of_degrees_of_freedom()) * units.kB)
@@ -193,67 +182,53 @@ class UncertaintyMonitor:
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
         temperature = self._kelvin * float(np.vdot(momenta, momenta * self._inverse_masses))
         deviation = results["forces_deviation"] if results else np.full(len(atoms), math.nan)
-        atom = self._watched[deviation[self._watched].argmax()]
+        watched = deviation[self._watched]
+        atom = self._watched[watched.argmax()]
         largest = float(deviation[atom])
-        accurate = largest <= self.threshold  # not where it is not a number
-        frame = _Frame(step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
-        status = "accurate" if accurate else self._class_above(largest, frame)
+        # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
+        accurate = largest <= self.threshold and watched.all()
+        frame = Frame(step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
+        status, lone = ("accurate", ()) if accurate else self._class(largest, frame)
         self._log.write(b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode()))
-        if not accurate and self._looks > self._quiet_until[status]:
+        if status != "accurate" and self._looks > self._quiet_until[status]:
             self._quiet_until[status] = self._looks + self._cooldown
-            self._raise_flag(Flag(step, time_fs, temperature, deviation, int(atom), self.threshold, status), frame)
+            flag = Flag(step, time_fs, temperature, deviation, int(atom), self.threshold, status, lone)
+            self._raise_flag(flag, frame)
         elif status == "failed":
             self._context.clear()
         else:
             self._context.append(frame)
 
-    def _class_above(self, largest: float, frame: _Frame) -> str:
-        """Of a frame above the threshold."""
+    def _class(self, largest: float, frame: Frame) -> tuple[str, tuple[int, ...]]:
+        """Of a frame above the threshold, or whose spread may be zero for want of neighbours; and its lone atoms."""
         finite = "forces" in frame.results and all(
             np.isfinite(values).all() for values in (frame.positions, frame.momenta, frame.results["forces"])
         )
-        return "candidate" if finite and largest <= self.failed_above else "failed"
+        if not finite:
+            return "failed", ()
+        lone = np.intersect1d(self._atoms.calc.out_of_reach(self._atoms), self._watched)
+        if lone.size or not largest <= self.failed_above:  # or it is no number
+            return "failed", tuple(lone.tolist())
+        return "candidate" if largest > self.threshold else "accurate", ()
 
-    def _raise_flag(self, flag: Flag, frame: _Frame) -> None:
+    def _raise_flag(self, flag: Flag, frame: Frame) -> None:
         self.flags.append(flag)
         context = [(f, "context") for f in self._context]
         self._context.clear()
         if flag.status == "candidate":
-            self._write([*context, (frame, flag.status)])
+            append_frames(self._file, self._atoms, [*context, (frame, flag.status)])
         if callable(self._action):
             self._action(flag)
         elif self._action == "stop":
             symbol = self._atoms.symbols[flag.atom]
             saved = f"frame written to {self._file}" if flag.status == "candidate" else "frame not saved"
+            reason = f"above the threshold of {flag.threshold:.3g}"
+            if flag.lone:
+                reason = f"and atom {flag.lone[0]} has no other within the cutoff"
             raise UncertaintyExceeded(
                 f"step {flag.step}: forces_deviation of atom {flag.atom} ({symbol}) is {flag.largest:.3g} eV/Å, "
-                f"{flag.status}, above the threshold of {flag.threshold:.3g}; {saved}"
+                f"{flag.status}, {reason}; {saved}"
             )
-
-    def _write(self, frames: list[tuple[_Frame, str]]) -> None:
-        """All frames by one write."""
-        text = io.StringIO()
-        for frame, status in frames:
-            atoms = self._atoms.copy()
-            atoms.positions, atoms.cell = frame.positions, frame.cell
-            atoms.set_array("momenta", frame.momenta)  # set_momenta would apply the constraints
-            results = frame.results
-            atoms.info.update(
-                step=frame.step,
-                time_fs=frame.time_fs,
-                temperature_K=atoms.get_temperature(),
-                schnet_status=status,
-                schnet_energy_std=results["energy_std"],
-            )
-            atoms.set_array("schnet_forces_deviation", results["forces_deviation"])
-            known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
-            atoms.calc = SinglePointCalculator(atoms, **known)
-            write_extxyz(text, [atoms])
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._file, "a", encoding="utf-8") as file:
-            file.write(text.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def _calling_dynamics() -> BaseDynamics | None:

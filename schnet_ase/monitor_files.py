@@ -5,13 +5,30 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NamedTuple
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_extxyz
 
 from schnet_ase.errors import MonitorError
+from schnet_ase.neighbors import Floats
 
 LONGEST_ROW = 1000  # bytes, and far from it
+
+
+class Frame(NamedTuple):
+    """What a frame is made of again."""
+
+    step: int
+    time_fs: float
+    positions: Floats
+    momenta: Floats
+    cell: Floats
+    results: dict[str, Any]
+    """The calculator's."""
 
 
 def check_frames_file(path: Path) -> None:
@@ -35,6 +52,32 @@ def check_frames_file(path: Path) -> None:
         file.truncate(whole)
     if new:
         path.unlink()  # a run without a flag leaves no file
+
+
+def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]]) -> None:
+    """Add frames of `atoms`, each with its status, by one write; they are on disk when this returns."""
+    text = io.StringIO()
+    for frame, status in frames:
+        made = atoms.copy()
+        made.positions, made.cell = frame.positions, frame.cell
+        made.set_array("momenta", frame.momenta)  # set_momenta would apply the constraints
+        results = frame.results
+        made.info.update(
+            step=frame.step,
+            time_fs=frame.time_fs,
+            temperature_K=made.get_temperature(),
+            schnet_status=status,
+            schnet_energy_std=results["energy_std"],
+        )
+        made.set_array("schnet_forces_deviation", results["forces_deviation"])
+        known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
+        made.calc = SinglePointCalculator(made, **known)
+        write_extxyz(text, [made])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def open_log(path: Path, header: bytes) -> io.FileIO:

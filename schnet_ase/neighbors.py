@@ -98,6 +98,17 @@ def half_neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], 
     return HalfNeighbors(*_unwrapped(Neighbors(i[order], j[order], S[order]), wraps))
 
 
+def lone_atoms(geometry: Geometry, cutoff: float | None) -> Integers:
+    """Atoms that no other, nor an image, is nearer to than `cutoff`, where there are several; None reaches all."""
+    n_atoms = len(geometry.numbers)
+    if cutoff is None or n_atoms == 1:
+        return np.zeros(0, dtype=np.int64)
+    i, j, S = neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+    vectors = geometry.positions[j] - geometry.positions[i] + S @ geometry.cell
+    near = np.einsum("pk,pk->p", vectors, vectors) < cutoff**2
+    return np.setdiff1d(np.arange(n_atoms), i[near])
+
+
 def half(neighbors: Neighbors) -> HalfNeighbors:
     """Each pair once: ``i < j``, and of an atom with its own images those of the positive half space."""
     i, j, S = neighbors

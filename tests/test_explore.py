@@ -8,7 +8,7 @@ from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.learn.config import DynamicsConfig
 from schnet_ase.learn.explore import Excursion, State, begin, elsewhere, explore, load_excursion, save_excursion
 
-DYNAMICS = DynamicsConfig(temperature=300.0, timestep=0.5, friction=20.0)
+DYNAMICS = DynamicsConfig(temperature=50.0, timestep=0.5, friction=20.0)
 
 
 class Killed(Exception):
@@ -17,7 +17,7 @@ class Killed(Exception):
 
 @pytest.fixture
 def ensemble(make_model):
-    models = [make_model(seed) for seed in range(3)]
+    models = [make_model(seed, cutoff=7.0) for seed in range(3)]  # untrained, they let atoms wander
     for model in models:
         model.scale.fill_(0.05)
     return SchNetEnsembleCalculator(models)

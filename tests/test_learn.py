@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.io import read, write
 
@@ -58,6 +59,15 @@ def tiny(folder: Path, **changes) -> LearnConfig:
         seed=1,
     )
     return replace(config, **changes)
+
+
+def write_partly_labelled(path: Path, n_frames: int, labelled: int) -> list[Atoms]:
+    """Frames of which the first so many keep their labels."""
+    frames = labelled_ethanol(n_frames)
+    for frame in frames[labelled:]:
+        frame.calc = None
+    write(path, frames)
+    return frames
 
 
 @pytest.fixture(scope="module")
@@ -162,10 +172,7 @@ def test_first_frames_without_labels_are_labelled(tmp_path):
 
 
 def test_a_reference_that_fails_is_recorded_and_skipped(tmp_path):
-    frames = labelled_ethanol(60)
-    for frame in frames:
-        frame.calc = None
-    write(tmp_path / "start.extxyz", frames)
+    frames = write_partly_labelled(tmp_path / "start.extxyz", 60, labelled=0)
     failing = [i for i, frame in enumerate(frames) if frame.get_distance(0, 1) > FailsWhenStretched.longest]
     assert 1 < len(failing) < 15
     reference = ReferenceConfig("tests.test_learn.FailsWhenStretched")
@@ -188,10 +195,17 @@ def test_flags_without_a_label_end_it(tmp_path):
     assert not any(isinstance(event, Labelled) and event.served == "reference" for event in events)
 
 
-def test_too_few_first_frames(tmp_path):
-    write_ethanol(tmp_path / "start.extxyz", 20)
-    with pytest.raises(LearnError, match=r"20 first labels, 4 for calibration: .*9"):
+def test_too_few_first_frames_cost_no_label(tmp_path):
+    write_partly_labelled(tmp_path / "start.extxyz", 20, labelled=0)
+    with pytest.raises(LearnError, match=r"20 first frames, one in 5 .*: 4 calibration frames .* needs 9"):
         learn(tiny(tmp_path), tmp_path / "run", workers=1)
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_too_few_first_labels(tmp_path):
+    write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=20)
+    with pytest.raises(LearnError, match="20 first labels"):
+        learn(tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.AlwaysFails")), tmp_path / "run", workers=1)
 
 
 def test_a_folder_of_something_else(tmp_path):
@@ -204,9 +218,9 @@ def test_a_folder_of_something_else(tmp_path):
 def test_a_folder_that_a_kill_left_with_half_a_file(finished, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.json.abc.tmp").write_text("{")
-    write_ethanol(tmp_path / "start.extxyz", 20)
-    with pytest.raises(LearnError, match="20 first labels"):  # it begins
-        learn(tiny(tmp_path), tmp_path / "run", workers=1)
+    write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=0)
+    with pytest.raises(LearnError, match="0 first labels"):  # it begins
+        learn(tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.AlwaysFails")), tmp_path / "run", workers=1)
 
 
 def test_first_labels_that_are_no_numbers_are_refused_before_anything_is_written(tmp_path):

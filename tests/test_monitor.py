@@ -339,3 +339,31 @@ def test_files_of_others_are_left_alone(atoms):
     Path("folder.csv").mkdir()
     with pytest.raises(MonitorError, match=r"folder\.csv cannot be written"):
         UncertaintyMonitor(atoms, threshold=0.1, log="folder.csv")
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_an_atom_out_of_reach_has_no_spread_and_fails_its_frame(atoms, fixed):
+    if fixed:
+        atoms.set_constraint(FixAtoms([4]))
+    monitor = UncertaintyMonitor(atoms, threshold=1e6)
+    monitor()
+    atoms.positions[4] += 100.0
+    monitor()
+    assert atoms.calc.results["forces_deviation"][4] == 0.0
+    assert [(flag.status, flag.lone) for flag in monitor.flags] == ([] if fixed else [("failed", (4,))])
+    assert not os.path.exists("flagged.extxyz")
+
+
+def test_a_run_that_fell_apart_is_stopped(atoms):
+    monitor = UncertaintyMonitor(atoms, threshold=1e6, action="stop")
+    atoms.positions *= 100.0
+    with pytest.raises(UncertaintyExceeded, match="failed, and atom 0 has no other within the cutoff; frame not saved"):
+        monitor()
+
+
+def test_one_atom_by_itself_has_not_failed(atoms):
+    one = atoms[:1]
+    one.calc = atoms.calc
+    monitor = UncertaintyMonitor(one, threshold=1.0)
+    monitor()
+    assert not monitor.flags

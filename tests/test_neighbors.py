@@ -18,6 +18,7 @@ from schnet_ase.neighbors import (
     all_pairs,
     half,
     half_neighbor_list,
+    lone_atoms,
     neighbor_list,
 )
 
@@ -331,3 +332,21 @@ def test_list_of_a_small_molecule_never_goes_stale() -> None:
 def test_cache_rejects_skin(skin: float) -> None:
     with pytest.raises(ValueError, match="skin"):
         NeighborCache(CUTOFF, skin)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+@pytest.mark.parametrize("n_atoms", [3, 100])
+def test_lone_atoms(n_atoms, periodic):
+    rng = np.random.default_rng(n_atoms)
+    cell = np.array([[12.0, 0.0, 0.0], [5.0, 11.0, 0.0], [-3.0, 2.0, 13.0]])
+    positions = rng.uniform(0.0, 0.3 if n_atoms == 3 else 1.0, (n_atoms, 3)) @ cell
+    pbc = np.full(3, periodic)
+    shifts = np.array(list(itertools.product((-1, 0, 1), repeat=3))) @ cell if periodic else np.zeros((1, 3))
+    vectors = positions[:, None, None] - positions[None, :, None] + shifts
+    distances = np.linalg.norm(vectors, axis=-1)
+    distances[distances == 0.0] = np.inf
+    nearest = distances.min(axis=(1, 2))
+    cutoff = 1.01 * float(np.median(nearest))
+    found = lone_atoms(Geometry(np.ones(n_atoms, dtype=np.int64), positions, cell, pbc), cutoff)
+    np.testing.assert_array_equal(found, np.flatnonzero(nearest >= cutoff))
+    assert not len(lone_atoms(Geometry(np.ones(1, dtype=np.int64), positions[:1], cell, pbc), 1.0))

@@ -190,7 +190,7 @@ def load_excursion(path: Path) -> Excursion:
     """Read what `save_excursion` wrote."""
     with np.load(path) as arrays:
         fields = json.loads(str(arrays["flag"]))
-        flag = Flag(**{**fields, "deviation": np.array(fields["deviation"])})
+        flag = Flag(**{**fields, "deviation": np.array(fields["deviation"]), "lone": tuple(fields["lone"])})
         return Excursion(flag, _state(arrays), list(arrays["candidates"]), arrays["deviations"].tolist())
 
 

@@ -22,7 +22,7 @@ from schnet_ase.ensemble import SchNetEnsembleCalculator
 from schnet_ase.errors import CalibrationError, LearnError
 from schnet_ase.files import atomic_write
 from schnet_ase.learn.audit import Audit, Event, Failed, Finished, Flagged, Generation, Labelled
-from schnet_ase.learn.config import LearnConfig
+from schnet_ase.learn.config import CALIBRATION_EVERY, LearnConfig
 from schnet_ase.learn.explore import Excursion, State, begin, elsewhere, explore, load_excursion, save_excursion
 from schnet_ase.learn.generation import Progress, Trained, train_generation
 from schnet_ase.learn.labels import LabelStore, group_name, split_labels
@@ -113,6 +113,7 @@ class _Run:
         self.config, self.folder, self.workers, self.progress = config, folder, workers, progress
         self.make_calculator = find_reference(config.reference)
         self.start = read_start(Path(config.start))
+        self._check_sizes(len(self.start), "frames")
         self._check_folder()
         self.audit = Audit(folder / "audit.jsonl", report)
         self.labels = LabelStore(folder / "labels.extxyz")
@@ -122,7 +123,7 @@ class _Run:
     def run(self) -> LearnResult:
         for index, frame in enumerate(self.start):
             self._label(frame, None, index, None, None)
-        self._check_start()
+        self._check_sizes(self.n_labels, "labels")  # the reference may have failed on some
         generation = self._train(0, [])
         card = generation.card
         lowest = min(self.labels.frames, key=lambda f: f.get_potential_energy() / len(f))
@@ -170,12 +171,12 @@ class _Run:
                 "labels.extxyz as start to keep the labels"
             )
 
-    def _check_start(self) -> None:
-        n_calibration = len(split_labels(self.n_labels, self.config.folds, self.config.seed).calibration)
+    def _check_sizes(self, n: int, what: str) -> None:
+        n_calibration = len(split_labels(n, self.config.folds, self.config.seed).calibration)
         try:
             check_sizes(self.config.folds, n_calibration)
         except CalibrationError as error:
-            raise LearnError(f"{self.n_labels} first labels, {n_calibration} for calibration: {error}") from error
+            raise LearnError(f"{n} first {what}, one in {CALIBRATION_EVERY} of which calibrates: {error}") from error
 
     def _label(
         self,

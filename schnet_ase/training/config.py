@@ -74,7 +74,8 @@ class TrainingConfig:
     learning_rate: float = Field(default=3e-3, gt=0, allow_inf_nan=False)
     schedule: Literal["cosine", "report"] = "cosine"
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
-    warmup: int = Field(default=1000, ge=0)
+    warmup: int | None = Field(default=None, ge=0)
+    """Steps until the learning rate is up; unset: a tenth of all, at most 1,000."""
     energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """ρ of the loss, Å⁻²: the same number whether energies are in eV or in kcal/mol."""
     force_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
@@ -90,6 +91,11 @@ class TrainingConfig:
     compile: bool | None = None
     """Loss and gradient as one compiled function, which no dropout allows; unset: where that pays and a C++ compiler
     is found."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """`warmup`, or what it is where it is unset."""
+        return min(1000, self.steps // 10) if self.warmup is None else self.warmup
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -204,10 +204,9 @@ class _Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip or math.inf).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
             frames = [self.identity["training_frames"][i] for i in indices]
-            raise DivergenceError(
-                f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, batch of frames {frames}; "
-                "lower training.learning_rate or set training.clip, and look at these frames; "
-                f"the last good checkpoint is in {self.folder}"
+            raise self._divergence(
+                f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, batch of frames {frames}",
+                ", and look at these frames",
             )
         self.optimizer.step()
         self.update_average(self.averaged, self.parameters, self.step)
@@ -217,10 +216,7 @@ class _Trainer:
         result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
         loss = evaluation_loss(result, self.training.energy_weight, self.training.force_weight)
         if not math.isfinite(loss):
-            raise DivergenceError(
-                f"validation loss is {loss} at step {self.step}; lower training.learning_rate or set training.clip; "
-                f"the last good checkpoint is in {self.folder}"
-            )
+            raise self._divergence(f"validation loss is {loss} at step {self.step}")
         return Row(
             self.step,
             self.step / (len(self.examples) // self.batch_size),
@@ -230,6 +226,10 @@ class _Trainer:
             result.errors(),
             self.seconds,
         )
+
+    def _divergence(self, what: str, more_advice: str = "") -> DivergenceError:
+        kept = f"; the last good checkpoint is in {self.folder}" if self.history else ""
+        return DivergenceError(f"{what}; lower training.learning_rate or set training.clip{more_advice}{kept}")
 
     def _evaluate_share(self) -> Evaluation | None:
         own = self.validation[self.processes.share(self.validation)]

@@ -163,7 +163,7 @@ def _run(
         if row is not None:
             take(row)
             # Not before the learning rate is up, and not where there is nothing left to save.
-            if training.warmup < step < training.steps and draft.should_prune():
+            if training.warmup_steps < step < training.steps and draft.should_prune():
                 raise _Pruned
 
     def outcome(state: State, reason: str = "") -> Trial:
