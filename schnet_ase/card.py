@@ -18,6 +18,8 @@ from schnet_ase.metrics import Errors
 from schnet_ase.uncertainty import Calibration
 
 CARD_FILE = "card.json"
+NOT_STATED = "not stated"
+"""What a card says of the origin of data where whoever made it said nothing."""
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,8 @@ def install_entry(name: str, source: str | os.PathLike[str] | None = None, *, sh
     if source is None:
         source = None if listing is None else listing.address
         if source is None:
+            if installed := entry_folders().get(name):
+                raise RegistryError(f"{name} is installed, in {installed}; to get another of this name, give --from")
             raise _no_address(name, listed=listing is not None)
     source = os.fspath(source)
     if sha256 is None:

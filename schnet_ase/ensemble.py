@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,12 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, PropertyNotPresent, all_changes
 from ase.outputs import Properties
 
-from schnet_ase.calculator import IN_MEMORY, FixedCalculator
-from schnet_ase.errors import RegistryError
+from schnet_ase.calculator import IN_MEMORY, FixedCalculator, check_model
+from schnet_ase.card import NOT_STATED
+from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.evaluator import Evaluator
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.registry import find_card, lasting_name, locate_members
+from schnet_ase.registry import find_card, lasting_name, locate_members, owning_card
 from schnet_ase.uncertainty import Calibration
 
 ModelLike = str | os.PathLike[str] | SchNet
@@ -51,7 +52,7 @@ class SchNetEnsembleCalculator(FixedCalculator):
     RegistryError, CheckpointError
         A model cannot be found or read, or there are fewer than two.
     StructureError
-        The members have different configs.
+        The members have different configs, or those of different entries different levels of theory.
     ValueError
         An argument that is none of the above.
 
@@ -113,8 +114,13 @@ class SchNetEnsembleCalculator(FixedCalculator):
         super().__init__()
         if calibration not in ("auto", None):
             raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
-        if not isinstance(models, (str, os.PathLike, SchNet)):
+        if isinstance(models, Iterable) and not isinstance(models, str):
             models = list(models)  # it may be an iterator
+            for model in models:
+                check_model(model)
+        else:
+            check_model(models)
+        _check_levels(models)
         members = list(_members(models))
         if len(members) < 2:
             raise RegistryError(
@@ -236,6 +242,20 @@ def _members(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Iterator[S
             yield model
         else:
             yield from (loaded.model for loaded in locate_members(model))
+
+
+def _check_levels(models: str | os.PathLike[str] | Sequence[ModelLike]) -> None:
+    """A mean over levels of theory is neither's energy; what an entry's card does not state is taken on trust."""
+    if isinstance(models, (str, os.PathLike, SchNet)):
+        return
+    levels: dict[str, str] = {}
+    for model in models:
+        card = None if isinstance(model, SchNet) else owning_card(model)
+        if card is not None and card.data.level_of_theory != NOT_STATED:
+            levels.setdefault(card.data.level_of_theory, card.name)
+    if len(levels) > 1:
+        each = ", ".join(f"{name} {level}" for level, name in levels.items())
+        raise StructureError(f"members of different levels of theory ({each}); an ensemble has one for all")
 
 
 def _calibration(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Calibration | None:

@@ -181,9 +181,9 @@ def optimization(energy: Floats, largest_force: Floats, fmax: float, path: Path)
     left, right = figure.subplots(1, 2)
     left.plot(1000.0 * (energy - energy[-1]), color="tab:blue", marker=".", ms=4)
     left.set(xlabel="step", ylabel="energy − final (meV)")
-    right.semilogy(largest_force, color="tab:green", marker=".", ms=4)
+    right.plot(largest_force, color="tab:green", marker=".", ms=4)
     right.axhline(fmax, color="0.5", lw=0.8, ls="--")
-    right.set(xlabel="step", ylabel="largest force (eV/Å)")
+    right.set(xlabel="step", ylabel="largest force (eV/Å)", yscale="log")  # last: forces may all be zero
     save_figure(figure, path)
 
 

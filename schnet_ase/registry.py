@@ -101,6 +101,18 @@ def find_card(name: str | os.PathLike[str]) -> Card | None:
     return read_card(folder) if folder is not None and (folder / CARD_FILE).is_file() else None
 
 
+def owning_card(name: str | os.PathLike[str]) -> Card | None:
+    """The card of the entry that `name`, or the member that it names, belongs to; None where there is none.
+
+    Raises
+    ------
+    RegistryError
+        The card is not valid.
+    """
+    named = _named_member(name)
+    return named[0] if named else find_card(name)
+
+
 def load_model(name: str | os.PathLike[str]) -> SchNet:
     """One model, by registry name or file.
 

@@ -41,6 +41,8 @@ class RelaxRow(NamedTuple):
     step: int
     energy_eV: float
     max_force_eV_per_A: float
+    max_forces_deviation_eV_per_A: float
+    """As in `MDRow`."""
 
 
 def run_md(
@@ -187,8 +189,8 @@ def run_relax(
 
         def observe() -> None:
             force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
-            rows.append(RelaxRow(optimizer.nsteps, atoms.get_potential_energy(), force))
-            log.write(f"{rows[-1].step},{rows[-1].energy_eV:.8f},{force:.8g}\n")
+            rows.append(RelaxRow(optimizer.nsteps, atoms.get_potential_energy(), force, _largest_deviation(atoms)))
+            log.write(f"{rows[-1].step},{rows[-1].energy_eV:.8f},{force:.8g},{rows[-1][3]:.8g}\n")
             trajectory.write()
             report(rows[-1])
 
@@ -215,6 +217,9 @@ def _md_row(atoms: Atoms, time_ps: float, earlier: list[MDRow]) -> MDRow:
     potential, kinetic = atoms.get_potential_energy(), atoms.get_kinetic_energy()
     total = potential + kinetic
     drift = 1000.0 * (total - earlier[0].total_eV) / len(atoms) if earlier else 0.0
+    return MDRow(time_ps, potential, kinetic, total, atoms.get_temperature(), drift, _largest_deviation(atoms))
+
+
+def _largest_deviation(atoms: Atoms) -> float:
     deviation = atoms.calc.results.get("forces_deviation")
-    largest = float("nan") if deviation is None else float(deviation.max())
-    return MDRow(time_ps, potential, kinetic, total, atoms.get_temperature(), drift, largest)
+    return float("nan") if deviation is None else float(deviation.max())

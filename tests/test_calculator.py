@@ -401,6 +401,12 @@ def test_set_is_refused(make_calculator: CalculatorFactory) -> None:
         make_calculator().set(dtype="float64")
 
 
+@pytest.mark.parametrize("model", [None, 5, ["rmd17-ethanol"]])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(ValueError, match="expected a registry name, a path of a .safetensors file, or a SchNet"):
+        SchNetCalculator(model)
+
+
 # --- dynamics -----------------------------------------------------------------------------------------------------
 
 

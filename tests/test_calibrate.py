@@ -69,6 +69,18 @@ def test_calibrating_again_replaces(card, new):
     assert calibrate_entry(second, new, range(30)) == first
 
 
+@pytest.mark.parametrize("label", ["energy", "forces"])
+def test_frames_of_something_else_do_not_replace_a_calibration(card, new, label):
+    """Labels in another unit, as those of another molecule or method would be."""
+    card = calibrate_entry(card, new, range(30))
+    before = (card.path / "card.json").read_bytes()
+    other = new._replace(frames=[f._replace(**{label: 1000.0 * getattr(f, label)}) for f in new.frames])
+    with pytest.raises(CalibrationError, match=f"{label.removesuffix('s')} MAE of .* on these frames") as caught:
+        calibrate_entry(card, other, range(30))
+    one_line(caught)
+    assert (card.path / "card.json").read_bytes() == before
+
+
 def test_coverage_is_that_of_the_calculator(card, new):
     """The half-widths in the calculator's results hold as many of the calibration frames as they are made to."""
     calibrate_entry(card, new, range(30), coverage=0.8)

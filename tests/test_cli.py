@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
 import schnet_ase
-from schnet_ase import SchNet, SchNetConfig, save_model
+from schnet_ase import SchNet, SchNetConfig, SchNetEnsembleCalculator, save_model
 from tests.entries import errors, make_entry
 from tests.frames import labelled_ethanol, write_ethanol, write_run
 
@@ -63,6 +63,15 @@ def test_models_show_of_one_network_in_a_folder(tmp_path, run):
     assert "fold-0, validation" in out
     assert "ensemble" not in out
     assert "no calibration; it takes 4 members" in out
+
+
+def test_models_show_of_a_member_is_the_card_of_its_entry(here, run):
+    assert run("models", "show", "ethanol-emt/fold-2")[1] == run("models", "show", "ethanol-emt")[1]
+    assert "force RMSE" in run("models", "show", "ethanol-emt")[1]
+
+
+def test_models_get_of_what_is_installed(here, models, mistake):
+    assert f"ethanol-emt is installed, in {models}" in mistake("models", "get", "ethanol-emt")
 
 
 def test_info(here, run):
@@ -206,6 +215,20 @@ def test_relax(here, run):
     assert (here / "ethanol-emt-relax.png").exists()
 
 
+def test_relax_says_when_not_to_trust_what_it_found(here, run):
+    write("apart.xyz", Atoms("OH2", [(0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (0.0, 30.0, 0.0)]))
+    status, _, said = run("relax", "ethanol-emt", "apart.xyz")
+    assert status == 0
+    assert "do not trust the relaxed structure: 3 of its atoms have no other within the cutoff" in said
+    squeezed = molecule("CH3CH2OH")
+    squeezed.positions *= 0.4
+    write("squeezed.xyz", squeezed)
+    status, out, said = run("relax", "ethanol-emt", "squeezed.xyz", "--fmax", 1e6, "--overwrite")
+    assert status == 0
+    assert "do not trust the relaxed structure: its forces_deviation of" in said
+    assert float(out.splitlines()[-2].split()[-1]) > SchNetEnsembleCalculator("ethanol-emt").calibration.threshold()
+
+
 def test_relax_that_does_not_converge(here, mistake):
     write("far.xyz", molecule("CH3OCH3"))
     assert "not relaxed after 1 steps" in mistake("relax", "ethanol-emt", "far.xyz", "--steps", 1, "--fmax", 1e-4)
@@ -240,6 +263,21 @@ def test_evaluate_an_ensembles_uncertainty(here, run):
     assert all(0 <= value <= 1 for value in table(out, "AUROC, worst 5 % of errors"))
     ranges = [table(out, label) for label in ("energy (meV)", "force x (meV/Å)", "force z (meV/Å)")]
     assert all(r[0] <= r[2] <= r[1] for r in ranges)
+
+
+def test_evaluate_on_frames_of_the_training_says_so(here, models, run):
+    shutil.copy(models.parent / "ethanol.extxyz", "ethanol.extxyz")
+    _, out, _ = run("evaluate", "ethanol-emt", "ethanol.extxyz")
+    assert "ethanol-emt was trained or validated on 30 of them" in out
+    _, out, _ = run("evaluate", "ethanol-emt/fold-1", "ethanol.extxyz")
+    assert "ethanol-emt/fold-1 was trained or validated on 30 of them" in out
+    write_ethanol(here / "data.extxyz", 6, seed=5)
+    assert "was trained" not in run("evaluate", "ethanol-emt", "data.extxyz")[1]
+
+
+def test_evaluate_with_a_label_that_is_not_there(here, mistake):
+    write_ethanol(here / "data.extxyz", 6, seed=5)
+    assert "frame 0 has no energy 'REF'" in mistake("evaluate", "ethanol-emt", "data.extxyz", "--energy-key", "REF")
 
 
 def test_evaluate_one_member_has_no_uncertainty(here, run):
@@ -278,6 +316,7 @@ def test_calibrate(own_models, here, run):
     status, out, _ = run("calibrate", "ethanol-emt", "new.extxyz", "--coverage", 0.8)
     assert status == 0
     assert "all but 25 of them" in out
+    assert "replaces the calibration on 10 frames of ethanol.extxyz" in out
     assert "coverage of 80%" in out
     after = json.loads((own_models / "ethanol-emt" / "card.json").read_text())
     assert after.pop("calibration") != before.pop("calibration")

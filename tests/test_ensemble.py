@@ -4,7 +4,9 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -21,6 +23,7 @@ from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.files import sha256
 from schnet_ase.metrics import Errors
 from schnet_ase.uncertainty import Calibration, forces_deviation
+from tests.entries import make_entry
 
 ModelFactory = Callable[..., SchNet]
 
@@ -268,6 +271,26 @@ def test_fewer_than_two_members_are_refused(members: list[SchNet], count: int) -
 def test_members_of_different_configs_are_refused(make_model: ModelFactory) -> None:
     with pytest.raises(StructureError, match="member 1 has another config"):
         SchNetEnsembleCalculator([make_model(), make_model(n_features=8)])
+
+
+def test_members_of_entries_with_different_levels_of_theory_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCHNET_ASE_MODELS", str(tmp_path))
+    for name, level in (("a", "PBE/def2-SVP"), ("b", "ωB97X/6-31G*"), ("c", "PBE/def2-SVP"), ("d", "not stated")):
+        card = make_entry(tmp_path, name)
+        write_card(replace(card, data=replace(card.data, level_of_theory=level)), card.path)
+    for models in (["a", "b"], ["a/fold-1", tmp_path / "b"]):
+        with pytest.raises(StructureError, match="a PBE/def2-SVP, b ωB97X.*one for all"):
+            SchNetEnsembleCalculator(models)
+    for models in (["a", "c"], ["a", "d/fold-0"]):
+        SchNetEnsembleCalculator(models)
+
+
+@pytest.mark.parametrize("models", [None, 5, ["rmd17-ethanol", None]])
+def test_what_is_no_model_is_refused(models: Any) -> None:
+    with pytest.raises(ValueError, match="model is (None|5); expected a registry name"):
+        SchNetEnsembleCalculator(models)
 
 
 def test_a_folder_without_members_is_refused(tmp_path: Path) -> None:

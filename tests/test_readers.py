@@ -409,8 +409,8 @@ def test_misspelled_keys_are_not_replaced_by_other_labels(
         save_rmd17(file, arrays)
     else:
         ase.io.write(file, frames)
-    assert "no energy" in refused(file, lambda: checked(file, energy_key="REF_enrgy"))
-    assert "no forces" in refused(file, lambda: checked(file, forces_key="REF_frces"))
+    assert "no energy 'REF_enrgy'" in refused(file, lambda: read_dataset(file, energy_key="REF_enrgy"))
+    assert "no forces 'REF_frces'" in refused(file, lambda: read_dataset(file, forces_key="REF_frces"))
 
 
 def test_paths_may_be_strings(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -309,6 +309,7 @@ def test_learning_rates():
     report = TrainingConfig(learning_rate=1e-3, schedule="report")
     assert learning_rate(0, report) == learning_rate(99_999, report) == 1e-3
     assert learning_rate(250_000, report) == pytest.approx(1e-3 * 0.96**2)
+    assert [TrainingConfig(steps=n).warmup_steps for n in (5, 200, 10_000, 40_000)] == [0, 20, 1000, 1000]
     modern = TrainingConfig(steps=1000, learning_rate=1e-3, warmup=99)
     assert learning_rate(0, modern) == pytest.approx(1e-5)
     assert learning_rate(500, modern) == pytest.approx(5e-4)

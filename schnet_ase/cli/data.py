@@ -54,11 +54,15 @@ def evaluate(
     from schnet_ase.progress import Progress
     from schnet_ase.registry import find_card, locate_members
     from schnet_ase.reliability import reliability
+    from schnet_ase.training.calibrate import frames_seen
     from schnet_ase.training.evaluate import evaluate_dataset
 
     dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     members = locate_members(model)
+    seen = set[int]().union(*(frames_seen(m.path, dataset) or () for m in members))
+    if seen:
+        print(f"{model} was trained or validated on {len(seen)} of them: errors on those are not errors on new frames")
     with Progress(len(dataset.frames), "evaluate", "frame") as progress:
         result = evaluate_dataset([m.model for m in members], dataset, device=device, report=progress.update)
     names = [m.path.stem for m in members]
@@ -109,6 +113,8 @@ def calibrate(
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
+    if card.calibration is not None:
+        print(f"replaces the calibration on {card.calibration.n_frames} frames of {card.calibration.file}")
     card = calibrate_entry(card, dataset, frames, coverage=coverage, device=device)
     print_calibration(card)
     print(f"wrote {card.path / 'card.json'}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -74,7 +77,7 @@ def md(
             log=f"{prefix}-uncertainty.csv",
         )
         print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged")
-    kind = f"Langevin at {temperature:g} K" if thermostat else f"NVE from {temperature:g} K"
+    kind = f"Langevin at {temperature:g} K" if thermostat else f"NVE with velocities drawn at {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}")
     print("  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K)   drift (meV/atom)   deviation (eV/Å)")
     every = max(interval, steps // 20 // interval * interval)
@@ -84,15 +87,15 @@ def md(
             if step:
                 progress.update()
             if row is not None and (step % every == 0 or step == steps):
-                deviation = row.max_forces_deviation_eV_per_A
                 progress.print(
                     f"  {row.time_ps:9.4f} {row.potential_eV:16.4f} {row.kinetic_eV:14.4f} {row.total_eV:16.4f} "
                     f"{row.temperature_K:8.1f} {row.drift_meV_per_atom:18.4f} "
-                    f"{'–' if deviation != deviation else f'{deviation:.4f}':>18s}"
+                    f"{_known(row.max_forces_deviation_eV_per_A):>18s}"
                 )
 
+        rows: list[MDRow] = []
         try:
-            run_md(
+            rows = run_md(
                 atoms,
                 prefix,
                 steps=steps,
@@ -107,6 +110,9 @@ def md(
             )
         except UncertaintyExceeded as stopped:
             progress.print(f"stopped: {stopped}")
+    if rows:
+        half = rows[len(rows) // 2 :]
+        print(f"mean temperature of the second half: {sum(row.temperature_K for row in half) / len(half):.0f} K")
     if watch is not None:
         print(f"{len(watch.flags)} flagged; every step's deviation is in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
@@ -135,13 +141,33 @@ def relax(
     prefix = free(output or Path(f"{stem(model)}-relax"), (".xyz", ".traj", ".csv", ".png"), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float64")
     print(f"{model}: {atoms.get_chemical_formula()}, BFGS to {fmax:g} eV/Å")
-    print("  step       energy (eV)   largest force (eV/Å)")
+    print("  step       energy (eV)   largest force (eV/Å)   deviation (eV/Å)")
 
     def report(row: RelaxRow) -> None:
-        print(f"  {row.step:4d} {row.energy_eV:17.6f} {row.max_force_eV_per_A:22.5f}", flush=True)
+        deviation = _known(row.max_forces_deviation_eV_per_A)
+        print(f"  {row.step:4d} {row.energy_eV:17.6f} {row.max_force_eV_per_A:22.5f} {deviation:>18s}", flush=True)
 
-    run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
+    rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
+    for doubt in _doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
+        print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
+
+
+def _known(deviation: float) -> str:
+    return "–" if math.isnan(deviation) else f"{deviation:.4f}"
+
+
+def _doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
+    """What speaks against a structure on which the forces vanish: they do where atoms are far apart, and in holes."""
+    lone = atoms.calc.out_of_reach(atoms)
+    if len(lone):
+        yield f"{len(lone)} of its atoms have no other within the cutoff; start from one that holds together"
+    calibration = getattr(atoms.calc, "calibration", None)
+    if calibration is not None and deviation > calibration.threshold():
+        yield (
+            f"its forces_deviation of {deviation:.3f} eV/Å is above {calibration.threshold():.3f}, which 1 in 1,000 "
+            "frames like those of the calibration exceeds; start nearer to those, or check it with the reference method"
+        )
 
 
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:

@@ -38,9 +38,9 @@ def models(context: click.Context) -> None:
 @click.argument("name")
 def models_show(name: str) -> None:
     """Print the card of the model NAME, or of the entry in a folder."""
-    from schnet_ase.registry import find_card, get_card
+    from schnet_ase.registry import get_card, owning_card
 
-    card = find_card(name) or get_card(name)
+    card = owning_card(name) or get_card(name)
     data = card.data
     print(f"{card.name}: {data.description}")
     for label, text in (
@@ -55,7 +55,7 @@ def models_show(name: str) -> None:
         ("made with", ", ".join(f"{k} {v}" for k, v in card.versions.items())),
     ):
         print(f"  {label:16s} {text}")
-    print(f"  {'MAE':28s} energy (meV)   force (meV/Å)")
+    print(f"  {'MAE':28s} energy (meV)   force (meV/Å)   force RMSE (meV/Å)")
     rows: list[tuple[str, Errors | None]] = []
     for member in card.members:
         stem = Path(member.file).stem
@@ -64,7 +64,8 @@ def models_show(name: str) -> None:
         rows += [("ensemble, calibration", card.metrics.calibration), ("ensemble, test", card.metrics.test)]
     for label, errors in rows:
         if errors is not None:
-            print(f"  {label:28s} {mev(errors.energy_mae):>12s}   {mev(errors.force_mae):>13s}")
+            numbers = f"{mev(errors.energy_mae):>12s}   {mev(errors.force_mae):>13s}   {mev(errors.force_rmse):>18s}"
+            print(f"  {label:28s} {numbers}")
     print_calibration(card)
     if card.dynamics is not None:
         print("\n".join(card.dynamics.lines()))

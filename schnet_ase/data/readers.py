@@ -65,7 +65,8 @@ def read_dataset(
     Raises
     ------
     DataError
-        The file is missing or not of its format, or the files of a pattern have different units.
+        The file is missing or not of its format, a label that was named is not there, or the files of a pattern have
+        different units.
     """
     opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     return Dataset(list(opened.frames), *opened[1:])
@@ -105,7 +106,8 @@ def open_frames(
         frame = None
         for part, form in zip(parts, forms, strict=True):
             try:
-                for frame in form.frames:
+                for index, frame in enumerate(form.frames):
+                    _check_named(frame, f"{part}: frame {index}", energy_key, forces_key)
                     yield _in_ev(frame, IN_EV[unit])
             except DataError:
                 raise
@@ -170,6 +172,13 @@ def _format(
     if file.suffix == ".db":
         return _Format(read_db(file, energy_key, forces_key), "eV", "ASE .db")
     return _Format(read_ase(file, energy_key, forces_key), "eV", "ASE")
+
+
+def _check_named(frame: Frame, where: str, energy_key: str | None, forces_key: str | None) -> None:
+    """A label that was asked for by name must be there; one of the format's own names need not."""
+    for kind, key, label in (("energy", energy_key, frame.energy), ("forces", forces_key, frame.forces)):
+        if key is not None and label is None:
+            raise DataError(f"{where} has no {kind} {key!r}; correct {kind}_key, or leave it out for the format's own")
 
 
 def _in_ev(frame: Frame, unit: float) -> Frame:

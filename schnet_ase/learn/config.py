@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from schnet_ase.calibration import check_sizes
+from schnet_ase.card import NOT_STATED
 from schnet_ase.model import SchNetConfig
 from schnet_ase.training.config import STRICT, TrainingConfig, existing, read_toml, validated
 
@@ -29,7 +30,7 @@ class ReferenceConfig:
     """Import path of an ASE calculator's class, called with the arguments (``"tblite.ase.TBLite"``), or of a function
     that returns one, called with the atoms and the arguments (``"schnet_ase.learn.reference.pyscf"``)."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    level_of_theory: str = "not stated"
+    level_of_theory: str = NOT_STATED
     """In words, for the cards."""
 
 

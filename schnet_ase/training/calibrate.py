@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from schnet_ase.calibration import calibrate, check_sizes
+import numpy as np
+
+from schnet_ase.calibration import EnsembleErrors, calibrate, check_sizes
 from schnet_ase.card import Card, read_card, write_card
 from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import Dataset
@@ -14,11 +17,25 @@ from schnet_ase.registry import locate_members
 from schnet_ase.training.evaluate import evaluate_dataset
 from schnet_ase.uncertainty import COVERAGE
 
+UNFAMILIAR = 20.0
+"""Times the error of validation: more is no matter of temperature (acetylacetone at 600 K, trained at 300 K: 3)."""
+
+
+def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
+    """Indices of the frames that a model was trained or validated on; None: its file does not say.
+
+    A file of frames is recognized by its hash: a copy of the training data in another format is not.
+    """
+    provenance = read_provenance(checkpoint)
+    if not {"data_sha256", "training_frames", "validation_frames"} <= provenance.keys():
+        return None
+    if provenance["data_sha256"] != dataset.sha256:
+        return set()
+    return {*provenance["training_frames"], *provenance["validation_frames"]}
+
 
 def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
-    """Indices of the frames that no member of an entry was trained or validated on.
-
-    A file is recognized by its hash: a copy of the training data in another format is not.
+    """Indices of the frames that no member of an entry was trained or validated on; see `frames_seen`.
 
     Raises
     ------
@@ -27,15 +44,13 @@ def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
     """
     seen: set[int] = set()
     for member in card.members:
-        provenance = read_provenance(card.path / member.file)
-        try:
-            if provenance["data_sha256"] == dataset.sha256:
-                seen.update(provenance["training_frames"], provenance["validation_frames"])
-        except KeyError as error:
+        frames = frames_seen(card.path / member.file, dataset)
+        if frames is None:
             raise CalibrationError(
-                f"{card.path / member.file}: does not say which frames it was trained on (no {error.args[0]}); "
+                f"{card.path / member.file}: does not say which frames it was trained on; "
                 "only members written by schnet-ase crossval can be calibrated"
-            ) from error
+            )
+        seen |= frames
     unseen = [i for i in range(len(dataset.frames)) if i not in seen]
     if not unseen:
         raise CalibrationError(
@@ -71,7 +86,8 @@ def calibrate_entry(
     Raises
     ------
     CalibrationError
-        A member was trained or validated on one of the frames; fewer than four members; or too few frames.
+        A member was trained or validated on one of the frames; fewer than four members; too few frames; or errors
+        on them far from those of validation: another system, another reference, or another unit.
     DataError
         Labels that are not to be trusted.
     OSError
@@ -87,7 +103,24 @@ def calibrate_entry(
     models = [loaded.model for loaded in locate_members(card.path)]
     chosen = dataset._replace(frames=[dataset.frames[i] for i in frames])
     errors = evaluate_dataset(models, chosen, device=device).ensemble_errors()
+    _check_familiar(card, errors, dataset.source)
     members = tuple(member.sha256 for member in card.members)
     calibration = calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
     write_card(replace(card, calibration=calibration), card.path)
     return read_card(card.path)
+
+
+def _check_familiar(card: Card, errors: EnsembleErrors, source: str) -> None:
+    for name, unit, found, known in (
+        ("energy", "eV", errors.energy_error, [m.validation.energy_mae for m in card.members]),
+        ("force", "eV/Å", errors.force_errors, [m.validation.force_mae for m in card.members]),
+    ):
+        validation = [value for value in known if value is not None]
+        if found is None or not validation:
+            continue
+        here = float(np.abs(found).mean())
+        if not here <= UNFAMILIAR * max(validation):
+            raise CalibrationError(
+                f"{source}: {name} MAE of {card.name} is {here:.3g} {unit} on these frames, in validation it was "
+                f"{max(validation):.3g}; give frames of the system, reference method and units that it was trained on"
+            )

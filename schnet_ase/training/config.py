@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from schnet_ase.card import NOT_STATED
 from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.data.readers import EnergyUnit
 from schnet_ase.errors import ConfigError
@@ -56,9 +57,9 @@ class DataConfig:
     """Whether the frames of each molecule, the same atoms in the same order, are split by themselves, as they would be
     if they were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames
     of each molecule."""
-    level_of_theory: str = "not stated"
-    licence: str = "not stated"
-    temperature: str = "not stated"
+    level_of_theory: str = NOT_STATED
+    licence: str = NOT_STATED
+    temperature: str = NOT_STATED
     """Of the sampling, in words: they go into the card."""
     description: str = ""
 
