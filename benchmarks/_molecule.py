@@ -11,6 +11,7 @@ from ase.data import chemical_symbols, covalent_radii
 from schnet_ase.neighbors import Floats, Integers
 
 BINS, FARTHEST = 500, 10.0  # of h(r), Å
+HYDROGEN_BOND = 2.2  # Å, from the proton to the atom that takes it
 STRETCH = 1.25  # times the sum of covalent radii: what counts as a bond
 
 
@@ -41,6 +42,14 @@ def find_bonds(numbers: Integers, frames: Floats) -> Bonds:
     mean = lengths.mean(axis=0)
     bonded = mean < STRETCH * (covalent_radii[numbers[first]] + covalent_radii[numbers[second]])
     return Bonds(first[bonded], second[bonded], mean[bonded], lengths[:, bonded].max(axis=0))
+
+
+def but_shared_protons(bonds: Bonds, atoms: Atoms) -> Bonds:
+    """The bonds less those of hydrogens between two of N, O and F: such a proton changes sides, and nothing breaks."""
+    near = atoms.get_all_distances() < HYDROGEN_BOND
+    shared = (atoms.numbers == 1) & (near[:, np.isin(atoms.numbers, [7, 8, 9])].sum(axis=1) >= 2)
+    kept = ~(shared[bonds.first] | shared[bonds.second])
+    return Bonds(*(values[kept] for values in bonds))
 
 
 def distance_counts(positions: Floats) -> Integers:

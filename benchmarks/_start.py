@@ -15,5 +15,5 @@ NETWORK = SchNetConfig(
     envelope="polynomial",
     filter_activation_last=False,
 )
-TRAINING = TrainingConfig(learning_rate=1e-2)
+TRAINING = TrainingConfig(learning_rate=1e-2, warmup=1000)
 """What is not said are the defaults."""

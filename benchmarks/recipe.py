@@ -27,7 +27,7 @@ from _report import conditions, exit_on_error, table, write_results
 from _start import NETWORK, TRAINING
 from ase import Atoms
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from schnet_ase.data import read_dataset, split_folds
 from schnet_ase.errors import SchNetError
@@ -42,6 +42,10 @@ from schnet_ase.training.trainer import train
 FOLDS, CALIBRATION, SEED = 5, 50, 0
 """As `crossval` splits for the shipped ensembles."""
 STEPS = 2000
+
+
+NAME_WIDTH = 0.9
+"""Of a name in the picture, in ln of the time."""
 
 
 class Variation(NamedTuple):
@@ -267,20 +271,27 @@ def markdown(rows: Sequence[tuple[str, ...]], preset: str | None, data: Sequence
 
 
 def draw(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Error against time per step of dynamics."""
+    """Error against time per step of dynamics; where names would lie on one another, that of the front or the first."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    for o in outcomes:
+    heights = np.log([o.error for o in outcomes])
+    line = 0.03 * np.ptp(heights)  # of text
+    named: list[Outcome] = []
+    for o in sorted(outcomes, key=lambda o: not on_front(o, outcomes)):
         front = on_front(o, outcomes)
         axes.plot(o.time, o.error, "o", color="tab:blue" if front else "0.6", ms=6 if front else 4)
-        axes.annotate(o.name, (o.time, o.error), fontsize=7, xytext=(4, 2), textcoords="offset points")
+        if all(abs(np.log(o.error / n.error)) > line or abs(np.log(o.time / n.time)) > NAME_WIDTH for n in named):
+            named.append(o)
+            axes.annotate(o.name, (o.time, o.error), fontsize=7, xytext=(4, 2), textcoords="offset points")
     front = sorted((o.time, o.error) for o in outcomes if on_front(o, outcomes))
     axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
     axes.set(xlabel="time per MD step (ms)", ylabel="validation force MAE (meV/Å)", xscale="log", yscale="log")
-    for axis in (axes.xaxis, axes.yaxis):  # plain numbers, where the range is too small for powers of ten
-        axis.set_major_formatter(ScalarFormatter())
-        axis.set_minor_formatter(ScalarFormatter())
-    axes.margins(x=0.15)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(ScalarFormatter())  # whose range is too small for powers of ten
+    axes.yaxis.set_minor_formatter(ScalarFormatter())
+    axes.margins(x=0.2)
     save_figure(figure, path)
 
 

@@ -100,7 +100,7 @@ def main() -> None:
         dynamics=DynamicsConfig(temperature=500, quiet=10),
         flags=FlagConfig(threshold=(0.2, 2.0), labels=15, explore=2000),
         model=replace(SchNetConfig.md(), n_interactions=3),
-        training=TrainingConfig(steps=arguments.steps, validate_every=100, **rates),
+        training=TrainingConfig(steps=arguments.steps, validate_every=100, warmup=1000, **rates),
         retraining=TrainingConfig(steps=max(1, arguments.steps // 3), validate_every=100, warmup=100, **rates),
         max_labels=arguments.labels,
     )

@@ -52,7 +52,7 @@ class Progress:
             amount = show(self.done) if self.total is None else f"{show(self.done)}/{show(self.total)}"
             line = f"{self.description}: {amount}{'' if self.unit == 'B' else f' {self.unit}s'}, {show(rate)}/s"
             if self.total is not None:
-                left = tqdm.format_interval((self.total - self.done) / rate) if self.done > 1 else "?"
+                left = tqdm.format_interval((self.total - self.done) / rate) if self.done > 1 and rate else "?"
                 line = f"{line}, {left} left"
             print(f"{line}, {note}" if note else line, file=sys.stderr, flush=True)
 

@@ -199,6 +199,17 @@ def test_folder_without_molecule(here, mistake, make_model):
     assert "members is no registry entry and has no molecule of its own" in mistake("md", "members")
 
 
+def test_md_goes_on_from_an_earlier_run(here, run):
+    """The last frame's positions and velocities are those of the new run's first."""
+    run("md", "ethanol-emt", "--steps", 20, "--interval", 5)
+    status, _, _ = run("md", "ethanol-emt", "ethanol-emt-md.traj", "--steps", 5, "--output", "more")
+    assert status == 0
+    with open("ethanol-emt-md.csv") as earlier, open("more.csv") as later:
+        last, first = list(csv.DictReader(earlier))[-1], next(csv.DictReader(later))
+    for column in ("potential_eV", "kinetic_eV", "total_eV"):
+        assert float(first[column]) == pytest.approx(float(last[column]), abs=1e-5)
+
+
 def test_relax(here, run):
     rattled = molecule("CH3CH2OH")
     rattled.rattle(0.05, seed=0)

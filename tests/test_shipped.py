@@ -62,6 +62,7 @@ def test_members_were_made_by_the_configuration_beside_them(name):
     for k in range(1, 1 + len(get_card(name).members)):
         assert load_model(f"{name}/fold-{k}").config == config.model
         training = read_provenance(get_card(name).path / f"fold-{k}.safetensors")["training"]
+        assert training.pop("warmup") in (config.training.warmup, config.training.warmup_steps)
         assert training.items() <= asdict(config.training).items()
 
 
@@ -89,7 +90,7 @@ def test_the_mean_is_better_than_every_member(name):
         ("rmd17-aspirin", 14.0, 36.0),
         ("rmd17-azobenzene", 8.0, 24.0),
         ("rmd17-benzene", 4.0, 6.0),
-        ("rmd17-ethanol", 2.5, 11.0),
+        ("rmd17-ethanol", 2.5, 9.0),
         ("rmd17-malonaldehyde", 4.0, 18.0),
         ("rmd17-naphthalene", 8.0, 15.0),
         ("rmd17-paracetamol", 8.0, 27.0),

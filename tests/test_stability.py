@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,7 +14,16 @@ import flag_rate
 import numpy as np
 import pytest
 import stability
-from _molecule import BINS, FARTHEST, distance_counts, distribution, distribution_error, find_bonds, pulled
+from _molecule import (
+    BINS,
+    FARTHEST,
+    but_shared_protons,
+    distance_counts,
+    distribution,
+    distribution_error,
+    find_bonds,
+    pulled,
+)
 from _pulls import Pull
 from _runs import (
     BROKEN,
@@ -37,11 +47,21 @@ from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.card import read_card
 from schnet_ase.errors import SchNetError
 from schnet_ase.progress import Progress
+from schnet_ase.registry import get_card
 from schnet_ase.training import crossval, load_config
 from tests.entries import make_entry
 from tests.frames import write_ethanol, write_run
 
 ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(("name", "shared"), [("acac", 1), ("rmd17-salicylic", 1), ("rmd17-ethanol", 0)])
+def test_a_proton_between_two_oxygens_may_change_sides(name, shared):
+    atoms = get_card(name).structure.atoms()
+    bonds = find_bonds(atoms.numbers, atoms.positions[None])
+    fewer = but_shared_protons(bonds, atoms)
+    names, left = Counter(bonds.names(atoms.numbers)), Counter(fewer.names(atoms.numbers))
+    assert names - left == Counter({"O–H": shared} if shared else {})
 
 
 def bonds_of(name, frames=1, seed=0):

@@ -187,10 +187,16 @@ def cell(value: float | None, unit: float, digits: int) -> str:
 
 
 def publish(
-    name: str, header: Sequence[str], rows: Sequence[Sequence[str]], figure: Figure, output: Path | None, note: str = ""
+    name: str,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    figure: Figure,
+    output: Path | None,
+    note: str = "",
 ) -> None:
     """Print a page, and write it, its table as CSV and the figure into a folder."""
-    page = "\n\n".join(part for part in (note, table(header, rows), conditions()) if part) + "\n"
+    page = "\n\n".join(part for part in (f"# {title}", note, table(header, rows), conditions()) if part) + "\n"
     if output is not None:
         write_results(output, name, page, header, rows)
         save_figure(figure, output / f"{name}.png")

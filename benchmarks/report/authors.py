@@ -212,6 +212,7 @@ def markdown(entries: Sequence[Ours], of_qm9: Card | None) -> str:
     return (
         "\n\n".join(
             (
+                "# Errors beside those that were published",
                 note,
                 splits,
                 "Force component MAE, meV/Å:",

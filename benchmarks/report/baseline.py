@@ -93,7 +93,15 @@ def main(
         for case, target in tasks:
             outcomes.append(compare(case, target, steps, runs, progress))
             progress.print(" ".join(row(outcomes[-1])))
-    publish("baseline", HEADER, [row(o) for o in outcomes], draw(outcomes), output, NOTE.format(steps=steps))
+    publish(
+        "baseline",
+        "SchNet and the report's baseline",
+        HEADER,
+        [row(o) for o in outcomes],
+        draw(outcomes),
+        output,
+        NOTE.format(steps=steps),
+    )
 
 
 def targets(case: Case) -> tuple[Target, ...]:

@@ -144,7 +144,7 @@ def main(entry: str, data: Path, frames: int, output: Path | None) -> None:
         "pairs of members, whether they agree at least on which atoms of an environment lie higher."
     )
     picture = f"![Features and per-atom energies by environment]({name}.png)"
-    page = "\n\n".join((table(HEADER, rows), note, picture, conditions())) + "\n"
+    page = "\n\n".join(("# Per-atom energies and embeddings", table(HEADER, rows), note, picture, conditions())) + "\n"
     if output is not None:
         write_results(output, name, page, HEADER, rows)
         draw(seen, projection, output / f"{name}.png")

@@ -82,7 +82,7 @@ def main(data: Path, frames: int, steps: int, runs: Path, output: Path | None) -
                 courses.append(learn(target, k, case._replace(split=split), steps, runs, progress))
                 progress.print(" ".join(row(courses[-1])))
     note = NOTE.format(steps=steps, training=len(folds[0].training), validation=len(folds[0].validation))
-    publish("folds", HEADER, [row(course) for course in courses], draw(courses), output, note)
+    publish("folds", "Learning of the folds", HEADER, [row(course) for course in courses], draw(courses), output, note)
 
 
 def learn(target: str, fold: int, case: Case, steps: int, runs: Path, progress: Progress) -> Course:

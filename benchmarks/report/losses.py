@@ -152,7 +152,7 @@ def main(runs: tuple[Path, ...], output: Path | None) -> None:
         "the folds, whose training frames overlap."
     )
     picture = "![Losses against steps](losses.png)"
-    page = "\n\n".join((table(HEADER, rows), note, picture, conditions())) + "\n"
+    page = "\n\n".join(("# Training losses against steps", table(HEADER, rows), note, picture, conditions())) + "\n"
     if output is not None:
         write_results(output, "losses", page, HEADER, rows)
         draw(fitted, output / "losses.png")

@@ -129,7 +129,7 @@ def main(data: Path, steps: int, rate: float, output: Path | None) -> None:
     rows.append(("loss ((eV/Å)²)", *(f"{c.loss[-1]:.4g}" if c.loss else "" for c in courses)))
     rows.append(("", *(c.end for c in courses)))
     header = ("largest input of", *(s.name for s in SETTINGS))
-    publish("overflow", header, rows, draw(courses), output)
+    publish("overflow", "Where the textbook softplus overflows", header, rows, draw(courses), output)
 
 
 def draw(courses: list[Course]) -> Figure:

@@ -89,7 +89,15 @@ def main(
         for case in cases:
             outcomes.append(compare(case, steps, runs, progress))
             progress.print(" ".join(row(outcomes[-1])))
-    publish("references", HEADER, [row(o) for o in outcomes], draw(outcomes), output, NOTE.format(steps=steps))
+    publish(
+        "references",
+        "Total energies, and energies less references",
+        HEADER,
+        [row(o) for o in outcomes],
+        draw(outcomes),
+        output,
+        NOTE.format(steps=steps),
+    )
 
 
 def compare(case: Case, steps: int, runs: Path, progress: Progress) -> Outcome:

@@ -145,7 +145,12 @@ def main(train: Path, test: Path, sizes: tuple[int, ...], steps: int, runs: Path
         "predicts no forces. SchNet predicts frame by frame through its calculator, the others are given all at once."
     )
     picture = "![Error, time and memory against training frames](scaling.png)"
-    page = "\n\n".join((table(HEADER, rows), note, exponents(results), picture, conditions())) + "\n"
+    page = (
+        "\n\n".join(
+            ("# Number of frames, and kernels", table(HEADER, rows), note, exponents(results), picture, conditions())
+        )
+        + "\n"
+    )
     if output is not None:
         write_results(output, "scaling", page, HEADER, rows)
         draw(results, output / "scaling.png")

@@ -64,7 +64,7 @@ def main(data: Path, frames: int, steps: int, runs: Path, output: Path | None) -
         for name in NETWORKS:
             courses.append(learn(name, case, steps, runs, progress))
             progress.print(f"{name}: {courses[-1].seconds:.0f} s")
-    publish("sizes", HEADER, rows(courses), draw(courses), output)
+    publish("sizes", "Networks of three sizes", HEADER, rows(courses), draw(courses), output)
 
 
 def learn(name: str, case: Case, steps: int, runs: Path, progress: Progress) -> Course:

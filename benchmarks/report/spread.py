@@ -116,7 +116,15 @@ def main(entry: str, data: Sequence[Path], output: Path | None) -> None:
     models = [loaded.model for loaded in locate_members(entry)]
     all_seen = [see(name, file, models, calibration) for name, file in zip(names(data), data, strict=True)]
     note = NOTE.format(entry=card.name, members=len(models))
-    publish("spread", HEADER, [row for seen in all_seen for row in rows(seen)], draw(all_seen), output, note)
+    publish(
+        "spread",
+        "Spread between the members",
+        HEADER,
+        [row for seen in all_seen for row in rows(seen)],
+        draw(all_seen),
+        output,
+        note,
+    )
 
 
 def draw(all_seen: Sequence[Seen]) -> Figure:

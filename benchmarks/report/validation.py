@@ -49,7 +49,15 @@ def main(run: Path, output: Path | None) -> None:
     folds = find_losses(run)
     means = [later(losses).mean() for losses in folds]
     note = NOTE.format(run=folds[0].run, steps=folds[0].validated[-1], ratio=np.max(means) / np.min(means))
-    publish("validation", HEADER, [row(losses) for losses in folds], draw(folds), output, note)
+    publish(
+        "validation",
+        "Validation losses of the folds",
+        HEADER,
+        [row(losses) for losses in folds],
+        draw(folds),
+        output,
+        note,
+    )
 
 
 def draw(folds: Sequence[Losses]) -> Figure:

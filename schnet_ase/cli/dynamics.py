@@ -54,7 +54,10 @@ def md(
     output: Path | None,
     overwrite: bool,
 ) -> None:
-    """Run molecular dynamics with MODEL on STRUCTURE (any file ASE reads; default: the model's own molecule)."""
+    """Run molecular dynamics with MODEL on STRUCTURE (any file ASE reads; default: the model's own molecule).
+
+    Of a file with several frames the last is taken, with its velocities where it has some: an earlier run goes on.
+    """
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
     from schnet_ase.monitor import UncertaintyMonitor
     from schnet_ase.progress import Progress
