@@ -118,6 +118,8 @@ class SchNetEnsembleCalculator(FixedCalculator):
             models = list(models)  # it may be an iterator
             for model in models:
                 check_model(model)
+            if len(models) == 1 and not isinstance(models[0], SchNet):
+                models = models[0]
         else:
             check_model(models)
         _check_levels(models)

@@ -293,6 +293,12 @@ def test_what_is_no_model_is_refused(models: Any) -> None:
         SchNetEnsembleCalculator(models)
 
 
+def test_a_list_of_one_entry_is_that_entry() -> None:
+    listed, named = SchNetEnsembleCalculator(["rmd17-ethanol"]), SchNetEnsembleCalculator("rmd17-ethanol")
+    assert listed.calibration == named.calibration is not None
+    assert listed.todict() == named.todict()
+
+
 def test_a_folder_without_members_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="no .safetensors files"):
         SchNetEnsembleCalculator(tmp_path)
