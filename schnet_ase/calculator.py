@@ -125,7 +125,11 @@ class SchNetCalculator(FixedCalculator):
         threads: int | None = None,
     ) -> None:
         super().__init__()
-        check_model(model)
+        if not isinstance(model, (str, os.PathLike, SchNet)):
+            raise ValueError(
+                f"model is {model!r}; expected a registry name, a path of a .safetensors file, or a SchNet; "
+                "for several take SchNetEnsembleCalculator"
+            )
         network = model if isinstance(model, SchNet) else locate(model).model
         name = IN_MEMORY if isinstance(model, SchNet) else lasting_name(model)
         self._evaluator = Evaluator(network, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads)
@@ -156,18 +160,6 @@ class SchNetCalculator(FixedCalculator):
         }
         if stress is not None:
             self.results["stress"] = stress
-
-
-def check_model(model: object) -> None:
-    """Refuse what stands for no model.
-
-    Raises
-    ------
-    ValueError
-        It is neither a name, nor a path, nor a network.
-    """
-    if not isinstance(model, (str, os.PathLike, SchNet)):
-        raise ValueError(f"model is {model!r}; expected a registry name, a path of a .safetensors file, or a SchNet")
 
 
 def changes(known: Atoms | None, atoms: Atoms) -> list[str]:

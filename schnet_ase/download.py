@@ -54,6 +54,8 @@ def install_entry(name: str, source: str | os.PathLike[str] | None = None, *, sh
         source = None if listing is None else listing.address
         if source is None:
             if installed := entry_folders().get(name):
+                if listing is not None and _is_whole(installed, listing.sha256):
+                    return read_card(installed)
                 raise RegistryError(f"{name} is installed, in {installed}; to get another of this name, give --from")
             raise _no_address(name, listed=listing is not None)
     source = os.fspath(source)

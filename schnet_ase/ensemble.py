@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, PropertyNotPresent, all_changes
 from ase.outputs import Properties
 
-from schnet_ase.calculator import IN_MEMORY, FixedCalculator, check_model
+from schnet_ase.calculator import IN_MEMORY, FixedCalculator
 from schnet_ase.card import NOT_STATED
 from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.evaluator import Evaluator
@@ -114,27 +114,20 @@ class SchNetEnsembleCalculator(FixedCalculator):
         super().__init__()
         if calibration not in ("auto", None):
             raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
-        if isinstance(models, Iterable) and not isinstance(models, str):
-            models = list(models)  # it may be an iterator
-            for model in models:
-                check_model(model)
-            if len(models) == 1 and not isinstance(models[0], SchNet):
-                models = models[0]
-        else:
-            check_model(models)
-        _check_levels(models)
-        members = list(_members(models))
+        given = _given(models)
+        _check_levels(given)
+        members = [member for model in given for member in _members(model)]
+        name = _name(given[0]) if len(given) == 1 else json.dumps([_name(model) for model in given])
         if len(members) < 2:
             raise RegistryError(
-                f"{_name(models)} gives {len(members)} model(s); an ensemble needs at least two, "
-                "for one take SchNetCalculator"
+                f"{name} gives {len(members)} model(s); an ensemble needs at least two, for one take SchNetCalculator"
             )
         self._evaluator = Evaluator(
             StackedSchNet(members), device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
         )
-        self.calibration = _calibration(models) if calibration == "auto" else None
+        self.calibration = _calibration(given) if calibration == "auto" else None
         self.parameters.update(
-            models=_name(models),
+            models=name,
             device=None if device is None else str(device),
             dtype=dtype,
             engine=engine,
@@ -234,46 +227,45 @@ class EnsembleProperties(Properties):
         return self._extra[name] if name in self._extra else super().__getitem__(name)
 
 
-def _members(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Iterator[SchNet]:
+def _given(models: str | os.PathLike[str] | Sequence[ModelLike]) -> list[ModelLike]:
+    """One by one: a name or path, or the several of a sequence, or of the JSON list of them that `todict` gives."""
     if isinstance(models, str) and models.startswith("["):
         models = json.loads(models)
-    if isinstance(models, (str, os.PathLike, SchNet)):
-        models = [models]
-    for model in models:
-        if isinstance(model, SchNet):
-            yield model
-        else:
-            yield from (loaded.model for loaded in locate_members(model))
+    given: list[ModelLike] = [models] if isinstance(models, str) or not isinstance(models, Iterable) else list(models)
+    for model in given:
+        if not isinstance(model, (str, os.PathLike, SchNet)):
+            raise ValueError(
+                f"model is {model!r}; expected the name or folder of an entry, a folder of checkpoints, or a sequence "
+                "of names, .safetensors files or SchNets"
+            )
+    return given
 
 
-def _check_levels(models: str | os.PathLike[str] | Sequence[ModelLike]) -> None:
+def _members(model: ModelLike) -> list[SchNet]:
+    return [model] if isinstance(model, SchNet) else [loaded.model for loaded in locate_members(model)]
+
+
+def _check_levels(given: Sequence[ModelLike]) -> None:
     """A mean over levels of theory is neither's energy; what an entry's card does not state is taken on trust."""
-    if isinstance(models, (str, os.PathLike, SchNet)):
-        return
     levels: dict[str, str] = {}
-    for model in models:
+    for model in given:
         card = None if isinstance(model, SchNet) else owning_card(model)
         if card is not None and card.data.level_of_theory != NOT_STATED:
             levels.setdefault(card.data.level_of_theory, card.name)
     if len(levels) > 1:
         each = ", ".join(f"{name} {level}" for level, name in levels.items())
-        raise StructureError(f"members of different levels of theory ({each}); an ensemble has one for all")
+        raise StructureError(
+            f"members of different levels of theory ({each}); give those of one, or mend level_of_theory on the cards"
+        )
 
 
-def _calibration(models: str | os.PathLike[str] | Sequence[ModelLike]) -> Calibration | None:
+def _calibration(given: Sequence[ModelLike]) -> Calibration | None:
     """That of the entry whose members these are; None for models that were put together otherwise."""
-    if isinstance(models, (str, os.PathLike)) and not str(models).startswith("["):
-        card = find_card(models)
-        return None if card is None else card.calibration
-    return None
+    if len(given) > 1 or isinstance(given[0], SchNet):
+        return None
+    card = find_card(given[0])
+    return None if card is None else card.calibration
 
 
-def _name(models: str | os.PathLike[str] | Sequence[ModelLike]) -> str:
-    """A JSON scalar that the constructor takes again: a name or path, or a JSON list of them."""
-    if isinstance(models, str) and models.startswith("["):
-        return models
-    if isinstance(models, SchNet):
-        return IN_MEMORY
-    if isinstance(models, (str, os.PathLike)):
-        return lasting_name(models)
-    return json.dumps([IN_MEMORY if isinstance(m, SchNet) else lasting_name(m) for m in models])
+def _name(model: ModelLike) -> str:
+    return IN_MEMORY if isinstance(model, SchNet) else lasting_name(model)

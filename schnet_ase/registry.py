@@ -102,15 +102,16 @@ def find_card(name: str | os.PathLike[str]) -> Card | None:
 
 
 def owning_card(name: str | os.PathLike[str]) -> Card | None:
-    """The card of the entry that `name`, or the member that it names, belongs to; None where there is none.
+    """The card of the entry that `name` is, or is a member of, by name or by file; None where there is none.
 
     Raises
     ------
     RegistryError
         The card is not valid.
     """
-    named = _named_member(name)
-    return named[0] if named else find_card(name)
+    if named := _named_member(name):
+        return named[0]
+    return find_card(name) or (find_card(Path(name).parent) if _is_file(name) else None)
 
 
 def load_model(name: str | os.PathLike[str]) -> SchNet:

@@ -280,7 +280,7 @@ def oracle_rho(sigma: Floats, n_members: int, dim: int, seed: int = 0) -> float:
     Notes
     -----
     The spreads found scatter more than the true σ, by the noise of a few members, which makes the oracle a little
-    better than it could be and ρ/ρ_oracle a lower bound.
+    better than it could be and ρ/ρ_oracle rather too low.
     """
     rng = np.random.default_rng(seed)
     repeated = np.tile(sigma, -(-ORACLE_DRAWS // len(sigma)))

@@ -74,7 +74,8 @@ def test_frames_of_something_else_do_not_replace_a_calibration(card, new, label)
     """Labels in another unit, as those of another molecule or method would be."""
     card = calibrate_entry(card, new, range(30))
     before = (card.path / "card.json").read_bytes()
-    other = new._replace(frames=[f._replace(**{label: 1000.0 * getattr(f, label)}) for f in new.frames])
+    change = {"energy": lambda f: f.energy + 1e3, "forces": lambda f: 1e3 * f.forces}[label]
+    other = new._replace(frames=[f._replace(**{label: change(f)}) for f in new.frames])
     with pytest.raises(CalibrationError, match=f"{label.removesuffix('s')} MAE of .* on these frames") as caught:
         calibrate_entry(card, other, range(30))
     one_line(caught)

@@ -70,8 +70,9 @@ def test_models_show_of_a_member_is_the_card_of_its_entry(here, run):
     assert "force RMSE" in run("models", "show", "ethanol-emt")[1]
 
 
-def test_models_get_of_what_is_installed(here, models, mistake):
+def test_models_get_of_what_is_installed(here, models, mistake, run):
     assert f"ethanol-emt is installed, in {models}" in mistake("models", "get", "ethanol-emt")
+    assert "5 members in" in run("models", "get", "rmd17-ethanol")[1]  # as the index has it
 
 
 def test_info(here, run):
@@ -202,8 +203,9 @@ def test_folder_without_molecule(here, mistake, make_model):
 def test_md_goes_on_from_an_earlier_run(here, run):
     """The last frame's positions and velocities are those of the new run's first."""
     run("md", "ethanol-emt", "--steps", 20, "--interval", 5)
-    status, _, _ = run("md", "ethanol-emt", "ethanol-emt-md.traj", "--steps", 5, "--output", "more")
+    status, out, _ = run("md", "ethanol-emt", "ethanol-emt-md.traj", "--steps", 5, "--output", "more")
     assert status == 0
+    assert "NVE, velocities of ethanol-emt-md.traj" in out
     with open("ethanol-emt-md.csv") as earlier, open("more.csv") as later:
         last, first = list(csv.DictReader(earlier))[-1], next(csv.DictReader(later))
     for column in ("potential_eV", "kinetic_eV", "total_eV"):
@@ -327,7 +329,9 @@ def test_calibrate(own_models, here, run):
     status, out, _ = run("calibrate", "ethanol-emt", "new.extxyz", "--coverage", 0.8)
     assert status == 0
     assert "all but 25 of them" in out
-    assert "replaces the calibration on 10 frames of ethanol.extxyz" in out
+    assert "it replaces that on 10 frames of ethanol.extxyz" in out
+    _, out, _ = run("evaluate", "ethanol-emt", "new.extxyz")
+    assert "it was calibrated on 25 frames of this file" in out
     assert "coverage of 80%" in out
     after = json.loads((own_models / "ethanol-emt" / "card.json").read_text())
     assert after.pop("calibration") != before.pop("calibration")

@@ -280,8 +280,9 @@ def test_members_of_entries_with_different_levels_of_theory_are_refused(
     for name, level in (("a", "PBE/def2-SVP"), ("b", "ωB97X/6-31G*"), ("c", "PBE/def2-SVP"), ("d", "not stated")):
         card = make_entry(tmp_path, name)
         write_card(replace(card, data=replace(card.data, level_of_theory=level)), card.path)
-    for models in (["a", "b"], ["a/fold-1", tmp_path / "b"]):
-        with pytest.raises(StructureError, match="a PBE/def2-SVP, b ωB97X.*one for all"):
+    file = str(tmp_path / "b" / "fold-0.safetensors")
+    for models in (["a", "b"], ["a/fold-1", tmp_path / "b"], [tmp_path / "a", file], json.dumps(["a", file])):
+        with pytest.raises(StructureError, match="a PBE/def2-SVP, b ωB97X.*give those of one"):
             SchNetEnsembleCalculator(models)
     for models in (["a", "c"], ["a", "d/fold-0"]):
         SchNetEnsembleCalculator(models)
@@ -289,14 +290,16 @@ def test_members_of_entries_with_different_levels_of_theory_are_refused(
 
 @pytest.mark.parametrize("models", [None, 5, ["rmd17-ethanol", None]])
 def test_what_is_no_model_is_refused(models: Any) -> None:
-    with pytest.raises(ValueError, match="model is (None|5); expected a registry name"):
+    with pytest.raises(ValueError, match="model is (None|5); expected the name or folder of an entry"):
         SchNetEnsembleCalculator(models)
 
 
 def test_a_list_of_one_entry_is_that_entry() -> None:
-    listed, named = SchNetEnsembleCalculator(["rmd17-ethanol"]), SchNetEnsembleCalculator("rmd17-ethanol")
-    assert listed.calibration == named.calibration is not None
-    assert listed.todict() == named.todict()
+    named = SchNetEnsembleCalculator("rmd17-ethanol")
+    for models in (["rmd17-ethanol"], '["rmd17-ethanol"]'):
+        listed = SchNetEnsembleCalculator(models)
+        assert listed.calibration == named.calibration is not None
+        assert listed.todict() == named.todict()
 
 
 def test_a_folder_without_members_is_refused(tmp_path: Path) -> None:
@@ -378,7 +381,7 @@ def test_means_and_spreads_do_not_depend_on_the_calibration(entry: Card, ethanol
 
 def test_no_uncertainty_without_calibration(entry: Card, members: list[SchNet], folder: Path, ethanol: Atoms) -> None:
     files = [entry.path / m.file for m in entry.members]
-    for models in (members, folder, files, ["known"], [str(f) for f in files]):
+    for models in (members, folder, files, [str(f) for f in files]):
         ethanol.calc = SchNetEnsembleCalculator(models)
         ethanol.get_forces()
         assert ethanol.calc.calibration is None

@@ -6,7 +6,7 @@ from ase.build import bulk, molecule
 
 from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.learn.config import DynamicsConfig
-from schnet_ase.learn.explore import Excursion, State, begin, elsewhere, explore, load_excursion, save_excursion
+from schnet_ase.learn.explore import Excursion, State, begin, explore, load_excursion, save_excursion
 
 DYNAMICS = DynamicsConfig(temperature=50.0, timestep=0.5, friction=20.0)
 
@@ -65,7 +65,7 @@ def test_noise_and_seed_make_the_course(ensemble, tmp_path):
     start = begin(atoms, 300.0, seed=0)
     first = run(atoms, tmp_path / "a", 20, start=start)
     assert same(first, run(atoms, tmp_path / "b", 20, start=start))
-    assert not same(first, run(atoms, tmp_path / "c", 20, start=elsewhere(start, [0, 1])))
+    assert not same(first, run(atoms, tmp_path / "c", 20, start=begin(atoms, 300.0, seed=[0, 1])))
     assert not same(first, run(atoms, tmp_path / "d", 20, start=begin(atoms, 300.0, seed=1)))
 
 

@@ -197,14 +197,14 @@ def test_flags_without_a_label_end_it(tmp_path):
 
 def test_too_few_first_frames_cost_no_label(tmp_path):
     write_partly_labelled(tmp_path / "start.extxyz", 20, labelled=0)
-    with pytest.raises(LearnError, match=r"20 first frames, one in 5 .*: 4 calibration frames .* needs 9"):
+    with pytest.raises(LearnError, match=r"20 first frames; one in 5 .*: 4 calibration frames .* needs 9"):
         learn(tiny(tmp_path), tmp_path / "run", workers=1)
-    assert not list((tmp_path / "run").glob("*"))
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
 
 
 def test_too_few_first_labels(tmp_path):
     write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=20)
-    with pytest.raises(LearnError, match="20 first labels"):
+    with pytest.raises(LearnError, match="20 first labels, as the reference failed on 25 frames"):
         learn(tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.AlwaysFails")), tmp_path / "run", workers=1)
 
 

@@ -3,7 +3,6 @@
 import importlib.util
 import re
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +62,7 @@ def test_members_were_made_by_the_configuration_beside_them(name):
         assert load_model(f"{name}/fold-{k}").config == config.model
         training = read_provenance(get_card(name).path / f"fold-{k}.safetensors")["training"]
         assert training.pop("warmup") in (config.training.warmup, config.training.warmup_steps)
-        assert training.items() <= asdict(config.training).items()
+        assert training.items() <= config.training.to_dict().items()
 
 
 @pytest.mark.parametrize("name", ENSEMBLES)

@@ -76,7 +76,10 @@ def evaluate(
     labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
     if len(names) > 1:
         card = find_card(model)
-        measured = reliability(result.ensemble_errors(), None if card is None else card.calibration)
+        calibration = None if card is None else card.calibration
+        if calibration is not None and calibration.sha256 == dataset.sha256:
+            print(f"it was calibrated on {calibration.n_frames} frames of this file, which it covers as asked for")
+        measured = reliability(result.ensemble_errors(), calibration)
         print("\n".join(measured.lines()))
         parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
     else:
@@ -113,8 +116,9 @@ def calibrate(
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
-    if card.calibration is not None:
-        print(f"replaces the calibration on {card.calibration.n_frames} frames of {card.calibration.file}")
+    old = card.calibration
     card = calibrate_entry(card, dataset, frames, coverage=coverage, device=device)
     print_calibration(card)
+    if old is not None:
+        print(f"it replaces that on {old.n_frames} frames of {old.file}")
     print(f"wrote {card.path / 'card.json'}")

@@ -56,7 +56,8 @@ def md(
 ) -> None:
     """Run molecular dynamics with MODEL on STRUCTURE (any file ASE reads; default: the model's own molecule).
 
-    Of a file with several frames the last is taken, with its velocities where it has some: an earlier run goes on.
+    Of a file with several frames the last is taken, with its velocities where it has some: an earlier run goes on, its
+    time counted from 0 again. With --thermostat give that another --seed.
     """
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
     from schnet_ase.monitor import UncertaintyMonitor
@@ -80,8 +81,9 @@ def md(
             log=f"{prefix}-uncertainty.csv",
         )
         print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged")
-    kind = f"Langevin at {temperature:g} K" if thermostat else f"NVE with velocities drawn at {temperature:g} K"
-    print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}")
+    kind = f"Langevin at {temperature:g} K" if thermostat else "NVE"
+    velocities = f"of {structure}" if atoms.get_momenta().any() else f"drawn at {temperature:g} K"
+    print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, velocities {velocities}")
     print("  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K)   drift (meV/atom)   deviation (eV/Å)")
     every = max(interval, steps // 20 // interval * interval)
     with Progress(steps, "md") as progress:

@@ -45,7 +45,7 @@ class Failed(NamedTuple):
 
 
 class Flagged(NamedTuple):
-    """The dynamics reached a frame above the threshold and went back."""
+    """The dynamics reached a frame above the threshold, or one that had failed otherwise, and went back."""
 
     number: int
     generation: int
@@ -193,9 +193,11 @@ def describe(event: Event) -> str:
             return f"no label for frame {event.frame} of {of}, skipped: {event.reason}"
         case Flagged():
             deviation = "no number" if event.deviation is None else f"{event.deviation:.3f} eV/Å"
+            below = event.deviation is not None and event.deviation <= event.threshold
+            reason = "and one has no other within the cutoff" if below else f"above {event.threshold:.3f}"
             return (
                 f"flag {event.number} at {event.time_fs:.1f} fs, {event.temperature_K:.0f} K: atom {event.atom} is off "
-                f"by {deviation}, above {event.threshold:.3f} ({event.status}); back to step {event.safe_step}"
+                f"by {deviation}, {reason} ({event.status}); back to step {event.safe_step}"
             )
         case Generation():
             new = ""

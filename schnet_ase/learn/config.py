@@ -99,7 +99,8 @@ class LearnConfig:
     def warm(self) -> TrainingConfig:
         """`retraining`, or its default."""
         t = self.training
-        return self.retraining or replace(t, steps=max(1, t.steps // 5), learning_rate=t.learning_rate / 3.0)
+        steps, warmup = max(1, t.steps // 5), None if t.warmup is None else t.warmup // 5
+        return self.retraining or replace(t, steps=steps, warmup=warmup, learning_rate=t.learning_rate / 3.0)
 
 
 def load_learn_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> LearnConfig:

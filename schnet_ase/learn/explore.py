@@ -46,18 +46,13 @@ class Excursion(NamedTuple):
     """eV/Å, their largest ``forces_deviation``."""
 
 
-def begin(atoms: Atoms, temperature: float, seed: int) -> State:
-    """Atoms with Maxwell-Boltzmann velocities and a thermostat's generator."""
+def begin(atoms: Atoms, temperature: float, seed: int | list[int], step: int = 0) -> State:
+    """Atoms with Maxwell-Boltzmann velocities and a thermostat's generator; the steps are counted from `step`."""
     rng = np.random.default_rng(seed)
     atoms = atoms.copy()
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
     Stationary(atoms, preserve_temperature=False)
-    return State(0, atoms.get_positions(), atoms.get_momenta(), _random(rng))
-
-
-def elsewhere(state: State, seed: list[int]) -> State:
-    """The same place with another course of the thermostat's noise."""
-    return state._replace(random=_random(np.random.default_rng(seed)))
+    return State(step, atoms.get_positions(), atoms.get_momenta(), _random(rng))
 
 
 def explore(
@@ -145,7 +140,7 @@ def _candidates(
         except StructureError:  # atoms have flown to infinity
             break
         largest = float(atoms.calc.results["forces_deviation"].max())
-        if not largest <= failed_above:
+        if not largest <= failed_above or len(atoms.calc.out_of_reach(atoms)):
             break
         if largest > flag.threshold:
             positions.append(atoms.get_positions())

@@ -23,7 +23,7 @@ from schnet_ase.errors import CalibrationError, LearnError
 from schnet_ase.files import atomic_write
 from schnet_ase.learn.audit import Audit, Event, Failed, Finished, Flagged, Generation, Labelled
 from schnet_ase.learn.config import CALIBRATION_EVERY, LearnConfig
-from schnet_ase.learn.explore import Excursion, State, begin, elsewhere, explore, load_excursion, save_excursion
+from schnet_ase.learn.explore import Excursion, State, begin, explore, load_excursion, save_excursion
 from schnet_ase.learn.generation import Progress, Trained, train_generation
 from schnet_ase.learn.labels import LabelStore, group_name, split_labels
 from schnet_ase.learn.reference import ReferenceFailed, find_reference, label
@@ -123,7 +123,8 @@ class _Run:
     def run(self) -> LearnResult:
         for index, frame in enumerate(self.start):
             self._label(frame, None, index, None, None)
-        self._check_sizes(self.n_labels, "labels")  # the reference may have failed on some
+        failed = len(self.start) - self.n_labels
+        self._check_sizes(self.n_labels, f"labels, as the reference failed on {failed} frames" if failed else "labels")
         generation = self._train(0, [])
         card = generation.card
         lowest = min(self.labels.frames, key=lambda f: f.get_potential_energy() / len(f))
@@ -144,12 +145,12 @@ class _Run:
                 generation = self._train(generation.number + 1, new)
                 card = generation.card
             else:
-                barren += 1
-                state = elsewhere(state, [self.config.seed, flags])
+                barren += 1  # from where the dynamics is it would come to the same end
+                state = begin(lowest, self.config.dynamics.temperature, [self.config.seed, flags], state.step)
             if barren == BARREN_FLAGS:
                 raise LearnError(
-                    f"{BARREN_FLAGS} flags in a row gave no label: the reference failed, or no frame lies between "
-                    f"{generation.thresholds[0]:.3g} and {generation.thresholds[1]:.3g} eV/Å; "
+                    f"{BARREN_FLAGS} flags in a row gave no label: the reference failed, or no frame that holds "
+                    f"together lies between {generation.thresholds[0]:.3g} and {generation.thresholds[1]:.3g} eV/Å; "
                     f"see {self.folder / 'audit.jsonl'}, raise flags.threshold or give more first frames"
                 )
             flags += 1
@@ -176,7 +177,7 @@ class _Run:
         try:
             check_sizes(self.config.folds, n_calibration)
         except CalibrationError as error:
-            raise LearnError(f"{n} first {what}, one in {CALIBRATION_EVERY} of which calibrates: {error}") from error
+            raise LearnError(f"{n} first {what}; one in {CALIBRATION_EVERY} calibrates: {error}") from error
 
     def _label(
         self,

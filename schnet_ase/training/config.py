@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -92,6 +92,10 @@ class TrainingConfig:
     compile: bool | None = None
     """Loss and gradient as one compiled function, which no dropout allows; unset: where that pays and a C++ compiler
     is found."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is recorded of a training: all fields, defaults resolved."""
+        return {**asdict(self), "warmup": self.warmup_steps}
 
     @property
     def warmup_steps(self) -> int:

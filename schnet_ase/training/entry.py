@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +105,7 @@ def write_entry(
                 result.model,
                 building / file,
                 name=f"{config.name}/{fold_name(k)}",
-                training=asdict(config.training),
+                training=config.training.to_dict(),
                 seed=read_provenance(result.path)["seed"],
                 data_file=dataset.source,
                 data_sha256=dataset.sha256,

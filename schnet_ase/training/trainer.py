@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +136,7 @@ class _Trainer:
         # What makes it this training: a state of another one is not gone on with.
         self.identity: dict[str, Any] = {
             "config": config.model.to_dict(),
-            "training": asdict(config.training),
+            "training": config.training.to_dict(),
             "seed": seed,
             "data_sha256": dataset.sha256,
             "data_file": dataset.source,

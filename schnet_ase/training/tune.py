@@ -131,7 +131,7 @@ def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "by_molecule": config.data.by_molecule,
         },
         "model": config.model.to_dict(),
-        "training": asdict(config.training),
+        "training": config.training.to_dict(),
         "folds": config.folds,
         "seed": config.seed,
         "tune": {key: asdict(values) for key, values in config.tune.search.items()},
