@@ -330,12 +330,11 @@ def test_calibrate(own_models, here, run):
     assert status == 0
     assert "all but 25 of them" in out
     assert "it replaces that on 10 frames of ethanol.extxyz" in out
-    _, out, _ = run("evaluate", "ethanol-emt", "new.extxyz")
-    assert "it was calibrated on 25 frames of this file" in out
     assert "coverage of 80%" in out
     after = json.loads((own_models / "ethanol-emt" / "card.json").read_text())
     assert after.pop("calibration") != before.pop("calibration")
     assert after == before
+    assert "it was calibrated on 25 frames of this file" in run("evaluate", "ethanol-emt", "new.extxyz")[1]
 
 
 def test_calibrate_again_on_the_frames_kept_for_it(own_models, models, run):

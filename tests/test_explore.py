@@ -69,6 +69,35 @@ def test_noise_and_seed_make_the_course(ensemble, tmp_path):
     assert not same(first, run(atoms, tmp_path / "d", 20, start=begin(atoms, 300.0, seed=1)))
 
 
+def test_atoms_that_leave_unflagged_are_learned_from_what_led_there(make_model, tmp_path):
+    """Untrained members agree on nothing but that they know nothing of an atom out of reach; a kill changes nothing."""
+    models = [make_model(seed) for seed in range(3)]
+    for model in models:
+        model.scale.fill_(0.05)
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = SchNetEnsembleCalculator(models)
+    start = begin(atoms, 300.0, seed=0)
+    whole = run(atoms, tmp_path / "whole", until=20_000, start=start)
+    assert isinstance(whole, Excursion)
+    assert whole.flag.lone
+    assert (whole.flag.status, whole.safe.step % 500) == ("failed", 0)
+    assert whole.flag.step - 500 <= whole.safe.step < whole.flag.step
+    assert len(whole.candidates) == (whole.flag.step - whole.safe.step - 1) // 5
+    for positions, deviation in zip(whole.candidates, whole.deviations, strict=True):
+        atoms.positions = positions
+        assert not len(atoms.calc.out_of_reach(atoms))
+        assert atoms.calc.get_property("forces_deviation", atoms).max() == pytest.approx(deviation, rel=1e-3)
+
+    def kill(step):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(atoms, tmp_path / "parts", until=20_000, report=kill, start=start)
+    again = run(atoms, tmp_path / "parts", until=20_000, start=start)
+    assert same(whole.safe, again.safe)
+    np.testing.assert_array_equal(whole.candidates, again.candidates)
+
+
 def test_velocities_are_those_of_the_temperature():
     atoms = molecule("CH3CH2OH")
     kinetic = []

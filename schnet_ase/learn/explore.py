@@ -39,9 +39,10 @@ class Excursion(NamedTuple):
 
     flag: Flag
     safe: State
-    """The last frame under the threshold."""
+    """Where to go on: the last frame under the threshold; or, where atoms left the others, the state last saved."""
     candidates: list[Floats]
-    """Positions after the flag, between the thresholds, in order of time."""
+    """Positions after the flag, between the thresholds, in order of time; where atoms left the others without having
+    been flagged before, those from `safe` until then."""
     deviations: list[float]
     """eV/Å, their largest ``forces_deviation``."""
 
@@ -99,7 +100,7 @@ def explore(
     monitor = UncertaintyMonitor(
         atoms, threshold=thresholds, action="stop", file=folder / "flagged.extxyz", log=folder / "uncertainty.csv"
     )
-    safe = state
+    safe = begun = state
 
     def remember() -> None:  # attached after the monitor: only what that has passed gets here
         nonlocal safe
@@ -113,9 +114,12 @@ def explore(
             calculator.reset()
             langevin.run(min(STEPS_BETWEEN_STATES, until - langevin.nsteps))
             _save(safe, saved)
+            begun = safe
             report(langevin.nsteps)
     except UncertaintyExceeded:
         flag = monitor.flags[-1]
+        if flag.lone and flag.largest <= flag.threshold:
+            return Excursion(flag, begun, *_unflagged(atoms, flag, begun, dynamics))
         return Excursion(flag, safe, *_candidates(atoms, flag, thresholds[1], langevin, rng, n_after, dynamics))
     return safe
 
@@ -145,6 +149,19 @@ def _candidates(
         if largest > flag.threshold:
             positions.append(atoms.get_positions())
             deviations.append(largest)
+    return positions, deviations
+
+
+def _unflagged(atoms: Atoms, flag: Flag, begun: State, dynamics: DynamicsConfig) -> tuple[list[Floats], list[float]]:
+    """The frames from `begun` to a flag, which the ensemble was sure of, and wrong."""
+    positions: list[Floats] = []
+    deviations: list[float] = []
+    atoms.calc.reset()
+    again, _ = _langevin(atoms, begun, dynamics)
+    while again.nsteps + STEPS_BETWEEN_CANDIDATES < flag.step:
+        again.run(STEPS_BETWEEN_CANDIDATES)
+        positions.append(atoms.get_positions())
+        deviations.append(float(atoms.calc.results["forces_deviation"].max()))
     return positions, deviations
 
 
