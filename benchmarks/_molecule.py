@@ -29,6 +29,16 @@ class Bonds(NamedTuple):
         """(..., bonds) Å."""
         return np.linalg.norm(positions[..., self.first, :] - positions[..., self.second, :], axis=-1)
 
+    def off(self, positions: Floats, numbers: Integers) -> Floats:
+        """(...) Å by which the worst bond is off its mean length; of several of one hydrogen the best counts."""
+        one_of_two = np.where(numbers[self.first] == 1, self.first, self.second)
+        group = np.where(numbers[one_of_two] == 1, one_of_two, len(numbers) + np.arange(len(one_of_two)))
+        order = np.argsort(group, kind="stable")
+        deviation = np.abs(self.lengths(positions) - self.mean)[..., order]
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        largest: Floats = np.minimum.reduceat(deviation, starts, axis=-1).max(axis=-1)
+        return largest
+
     def names(self, numbers: Integers) -> list[str]:
         """Kinds of the bonds, like ``O–H``."""
         pairs = zip(numbers[self.first], numbers[self.second], strict=True)
@@ -44,12 +54,21 @@ def find_bonds(numbers: Integers, frames: Floats) -> Bonds:
     return Bonds(first[bonded], second[bonded], mean[bonded], lengths[:, bonded].max(axis=0))
 
 
-def but_shared_protons(bonds: Bonds, atoms: Atoms) -> Bonds:
-    """The bonds less those of hydrogens between two of N, O and F: such a proton changes sides, and nothing breaks."""
+def with_shared_protons(bonds: Bonds, atoms: Atoms) -> Bonds:
+    """The bonds, and for a hydrogen between several of N, O and F one to each, as long as its own: see `Bonds.off`."""
     near = atoms.get_all_distances() < HYDROGEN_BOND
-    shared = (atoms.numbers == 1) & (near[:, np.isin(atoms.numbers, [7, 8, 9])].sum(axis=1) >= 2)
-    kept = ~(shared[bonds.first] | shared[bonds.second])
-    return Bonds(*(values[kept] for values in bonds))
+    takers = np.isin(atoms.numbers, [7, 8, 9])
+    first, second, mean, longest = (values.tolist() for values in bonds)
+    for i, j, own, most in zip(*bonds, strict=True):
+        hydrogen, holder = (i, j) if atoms.numbers[i] == 1 else (j, i)
+        if atoms.numbers[hydrogen] == 1 and takers[holder]:
+            for other in np.flatnonzero(near[hydrogen] & takers):
+                if other != holder:
+                    first.append(int(hydrogen))
+                    second.append(int(other))
+                    mean.append(own)
+                    longest.append(most)
+    return Bonds(*(np.array(values) for values in (first, second, mean, longest)))
 
 
 def distance_counts(positions: Floats) -> Integers:

@@ -203,7 +203,7 @@ def _run_blocks(
             lost = True
         positions = np.array(recorder.positions).reshape(-1, *dynamics.atoms.positions.shape)
         recorder.positions.clear()
-        block = np.abs(bonds.lengths(positions) - mean).max(axis=1)
+        block = bonds.off(positions, dynamics.atoms.numbers)
         broken = first_broken(block)
         if broken is not None or lost:
             off.append(block if broken is None else block[: broken + 1])

@@ -1,9 +1,9 @@
 """Dynamics of a registry entry, written into its card: is it stable, and how long does a step take?
 
 Nosé-Hoover dynamics at 500 K with steps of 0.5 fs for 100 ps with the ensemble and its monitor, from the entry's
-relaxed structure; it has collapsed when a bond, but that of a proton which may change sides, is more than 0.5 Å off its
-length there. Then Velocity Verlet with each member for the time per step, all members taking turns, one thread. The run
-is kept when it is done, and not made again.
+relaxed structure; it has collapsed when a bond is more than 0.5 Å off its length there, a hydrogen bond's proton being
+free to change sides. Then Velocity Verlet with each member for the time per step, all members taking turns, one thread.
+The run is kept when it is done, and not made again.
 
     python benchmarks/card_dynamics.py models/rmd17-ethanol
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 from _entries import calibrated
 from _md_time import milliseconds_per_step
-from _molecule import but_shared_protons, find_bonds
+from _molecule import find_bonds, with_shared_protons
 from _report import exit_on_error, processor
 from _runs import TIMESTEP_FS, Job, Run, read_run, run_jobs
 
@@ -56,7 +56,7 @@ def run_once(card: Card, threshold: float, temperature: float, picoseconds: floa
     atoms = card.structure.atoms()
     if atoms.pbc.any():
         raise SchNetError(f"{card.name}: periodic; expected a molecule, whose bonds tell whether it is whole")
-    bonds = but_shared_protons(find_bonds(atoms.numbers, atoms.positions[None]), atoms)
+    bonds = with_shared_protons(find_bonds(atoms.numbers, atoms.positions[None]), atoms)
     parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
     members = tuple(member.sha256 for member in card.members)
     job = Job(str(card.path.resolve()), members, threshold, *parts, temperature, None, picoseconds, 0)

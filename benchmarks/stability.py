@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 import numpy as np
 from _entries import calibrated
-from _molecule import distance_counts, distribution_error, find_bonds
+from _molecule import distance_counts, distribution_error, find_bonds, with_shared_protons
 from _pulls import pull_bonds
 from _report import conditions, exit_on_error
 from _runs import Job, read_run, run_jobs
@@ -71,7 +71,7 @@ def main(
     card, calibration = calibrated(entry)
     relaxed = card.structure.atoms()
     frames, trained = (_positions(file, relaxed) for file in (data, training))
-    bonds = find_bonds(relaxed.numbers, frames)
+    bonds = with_shared_protons(find_bonds(relaxed.numbers, frames), relaxed)
     threshold = calibration.threshold(RATES[0])
 
     def make(start: float, heated_to: float | None, at_most: float, seed: int) -> Job:

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,12 +16,12 @@ import stability
 from _molecule import (
     BINS,
     FARTHEST,
-    but_shared_protons,
     distance_counts,
     distribution,
     distribution_error,
     find_bonds,
     pulled,
+    with_shared_protons,
 )
 from _pulls import Pull
 from _runs import (
@@ -56,12 +55,25 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize(("name", "shared"), [("acac", 1), ("rmd17-salicylic", 1), ("rmd17-ethanol", 0)])
-def test_a_proton_between_two_oxygens_may_change_sides(name, shared):
+def test_a_proton_between_two_oxygens_may_change_sides_and_not_leave(name, shared):
     atoms = get_card(name).structure.atoms()
-    bonds = find_bonds(atoms.numbers, atoms.positions[None])
-    fewer = but_shared_protons(bonds, atoms)
-    names, left = Counter(bonds.names(atoms.numbers)), Counter(fewer.names(atoms.numbers))
-    assert names - left == Counter({"O–H": shared} if shared else {})
+    own = find_bonds(atoms.numbers, atoms.positions[None])
+    bonds = with_shared_protons(own, atoms)
+    assert len(bonds.mean) == len(own.mean) + shared
+    assert bonds.off(atoms.positions, atoms.numbers) == 0.0
+    if shared:
+        proton, oxygen, length = bonds.first[-1], bonds.second[-1], bonds.mean[-1]
+        there = atoms.positions.copy()
+        direction = there[proton] - there[oxygen]
+        there[proton] = there[oxygen] + length * direction / np.linalg.norm(direction)
+        assert own.off(there, atoms.numbers) > 0.3
+        assert bonds.off(there, atoms.numbers) == pytest.approx(0.0, abs=1e-9)
+        there[proton] += 5.0
+        assert bonds.off(there, atoms.numbers) > BROKEN
+    for bond in range(len(own.mean)):
+        stretched = atoms.positions.copy()
+        stretched[own.second[bond]] += 20.0
+        assert bonds.off(stretched, atoms.numbers) > BROKEN
 
 
 def bonds_of(name, frames=1, seed=0):
