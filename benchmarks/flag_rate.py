@@ -3,8 +3,9 @@
     python benchmarks/flag_rate.py ENTRY CALM HOT --rate 0.01
 
 The threshold comes from the calibration of ENTRY. The files hold labelled frames that no member has seen, the first
-such as ENTRY was trained on. "Off" are frames with an atom's force error that only the stated share of the first file
-reaches: an uncertainty that knew the errors would flag just these.
+such as ENTRY was trained on. "Flagged at RATE" is by the threshold that exactly this share of the first file exceeds,
+which a calibration on few frames misses by chance. "Off" are frames with an atom's force error that only the stated
+share of the first file reaches: an uncertainty that knew the errors would flag just these.
 """
 
 from __future__ import annotations
@@ -33,22 +34,25 @@ def main(entry: str, files: tuple[Path, ...], rate: float) -> None:
     _, calibration = calibrated(entry)
     models = [loaded.model for loaded in locate_members(entry)]
     threshold = calibration.threshold(rate)
-    calm: Floats | None = None
+    calm: tuple[Floats, Floats] | None = None
     rows = []
     for file in files:
         ensemble = evaluate_dataset(models, read_dataset(file)).ensemble_errors()
         if ensemble.force_errors is None or ensemble.force_error is None:
             raise DataError(f"{file}: no forces; expected labelled frames")
         largest = np.maximum.reduceat(ensemble.force_error, np.cumsum(ensemble.n_atoms) - ensemble.n_atoms)
-        calm = largest if calm is None else calm
-        shares = ensemble.largest_deviation > threshold, largest > np.quantile(calm, 1.0 - rate)
+        found = ensemble.largest_deviation, largest
+        calm = calm or found
+        at_rate, off = (own > np.quantile(first, 1.0 - rate) for own, first in zip(found, calm, strict=True))
+        shares = ensemble.largest_deviation > threshold, at_rate, off
         values = np.abs(ensemble.force_errors).mean(), np.sqrt((ensemble.force_errors**2).mean())
         rows.append(
             (file.name, len(largest), *(f"{s.mean():.1%}" for s in shares), *(f"{MEV * v:.1f}" for v in values))
         )
     print(f"{entry}: {threshold:.4f} eV/Å, which {rate:.2%} of frames like those of {calibration.file} exceed")
     print(f"({calibration.n_frames} of them were kept for the calibration)\n")
-    print(table(("file", "frames", "flagged", "off", "force MAE (meV/Å)", "force RMSE (meV/Å)"), rows))
+    at = f"flagged at {rate:.2%}"
+    print(table(("file", "frames", "flagged", at, "off", "force MAE (meV/Å)", "force RMSE (meV/Å)"), rows))
 
 
 if __name__ == "__main__":

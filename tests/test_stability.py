@@ -307,8 +307,9 @@ def test_flag_rate(small):
         row.split("|")[3].strip() for row in result.output.splitlines()[-2:]
     ]
     assert f"{threshold:.4f} eV/Å" in result.output
-    off = [float(row.split("|")[4].strip(" %")) for row in result.output.splitlines()[-2:]]
-    assert off[0] == 20.0 < off[1]
+    for column in (4, 5):
+        at_rate = [float(row.split("|")[column].strip(" %")) for row in result.output.splitlines()[-2:]]
+        assert at_rate[0] == 20.0 < at_rate[1]
 
 
 def test_dynamics_on_the_card(small, tmp_path, monkeypatch):
