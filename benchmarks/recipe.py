@@ -42,8 +42,6 @@ from schnet_ase.training.trainer import train
 FOLDS, CALIBRATION, SEED = 5, 50, 0
 """As `crossval` splits for the shipped ensembles."""
 STEPS = 2000
-
-
 NAME_WIDTH = 0.9
 """Of a name in the picture, in ln of the time."""
 

@@ -115,7 +115,8 @@ class SchNetEnsembleCalculator(FixedCalculator):
         if calibration not in ("auto", None):
             raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
         given = _given(models)
-        _check_levels(given)
+        if len(given) > 1:
+            _check_levels(given)
         members = [member for model in given for member in _members(model)]
         name = _name(given[0]) if len(given) == 1 else json.dumps([_name(model) for model in given])
         if len(members) < 2:

@@ -189,10 +189,11 @@ def run_relax(
 
         def observe() -> None:
             force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
-            rows.append(RelaxRow(optimizer.nsteps, atoms.get_potential_energy(), force, _largest_deviation(atoms)))
-            log.write(f"{rows[-1].step},{rows[-1].energy_eV:.8f},{force:.8g},{rows[-1][3]:.8g}\n")
+            row = RelaxRow(optimizer.nsteps, atoms.get_potential_energy(), force, _largest_deviation(atoms))
+            rows.append(row)
+            log.write(f"{row.step},{row.energy_eV:.8f},{force:.8g},{row.max_forces_deviation_eV_per_A:.8g}\n")
             trajectory.write()
-            report(rows[-1])
+            report(row)
 
         optimizer.attach(observe)
         converged = optimizer.run(fmax=fmax, steps=steps)

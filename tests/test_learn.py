@@ -219,7 +219,7 @@ def test_a_folder_that_a_kill_left_with_half_a_file(finished, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".config.json.abc.tmp").write_text("{")
     write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=0)
-    with pytest.raises(LearnError, match="0 first labels"):  # it begins
+    with pytest.raises(LearnError, match="^0 first labels"):  # it begins
         learn(tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.AlwaysFails")), tmp_path / "run", workers=1)
 
 
