@@ -175,8 +175,8 @@ def test_interrupted_call_leaves_no_thread_waiting(make_model, crystal, monkeypa
     monkeypatch.undo()
     calculator.reset()
     assert np.array_equal(calculator.get_forces(crystal), expected)
-    pool = calculator._evaluator._backend._pool
-    waiter = threading.Thread(target=pool.executor.shutdown, daemon=True)
+    team = calculator._evaluator._backend._team
+    waiter = threading.Thread(target=team.executor.shutdown, daemon=True)
     waiter.start()
     waiter.join(timeout=60.0)
     assert not waiter.is_alive()

@@ -13,6 +13,8 @@ from schnet_ase.engine.jit import compiled
 
 PATIENCE = 1_000_000
 """Looks at the counter before a thread lets others have its core: some tenths of a millisecond."""
+AWAKE = 20
+"""Times that patience for which a thread stays awake after a call: what lies between two steps of dynamics."""
 
 
 @intrinsic
@@ -44,6 +46,14 @@ def all_arrived(counter, expected):
         if arrived(counter) >= expected:
             return True
     return False
+
+
+@compiled
+def linger(counter, expected):
+    """Wait, awake, until the counter gets to `expected`, but not for long."""
+    for _ in range(AWAKE):
+        if all_arrived(counter, expected):
+            return
 
 
 def _first(context: Any, builder: Any, array_type: Any, array: Any) -> Any:

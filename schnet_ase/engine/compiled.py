@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from schnet_ase.engine.kernel import DONE, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.tables import TOLERANCES, FilterTable, tabulate
+from schnet_ase.engine.team import Team
 from schnet_ase.model import SchNet, SchNetConfig
 from schnet_ase.model.schnet import Interaction
 from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors
@@ -85,11 +86,11 @@ class CompiledSchNet:
         self._pairs: HalfNeighbors | None = None
         self._system: System | None = None
         self._work: Work | None = None
-        self._pool: _Pool | None = None
+        self._team: Team | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Memory and threads are this process's own.
-        return {**self.__dict__, "_pairs": None, "_system": None, "_work": None, "_pool": None}
+        return {**self.__dict__, "_pairs": None, "_system": None, "_work": None, "_team": None}
 
     def __call__(self, geometry: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
         """Energies, forces and virial; `pairs` is a half list sorted by its first atom, with or without a skin."""
@@ -110,23 +111,18 @@ class CompiledSchNet:
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 
     def _run(self, arguments: _Arguments, threads: int) -> None:
-        others: list[Future[None]] = []
+        others: Sequence[Future[None]] = ()
         try:
-            others += (self._workers(threads - 1).submit(_run_thread, arguments, k) for k in range(1, threads))
+            if threads > 1:
+                if self._team is None or not self._team.serves(threads):
+                    self._team = Team(threads)
+                others = self._team.call(partial(_run_thread, arguments))
             _run_thread(arguments, 0, others)
         except BaseException:
             # Ctrl-C: the others would wait for this thread for ever. They run through, in memory not used again.
             arguments.work.arrived[0] += 1 << 40
             self._pairs = self._work = None
             raise
-
-    def _workers(self, size: int) -> ThreadPoolExecutor:
-        """Threads that run at once: with fewer than `size` those that run would wait for the others for ever."""
-        pool, process = self._pool, os.getpid()
-        if pool is None or pool.process != process or pool.size < size:
-            pool = _Pool(ThreadPoolExecutor(size, thread_name_prefix="schnet_ase"), size, process)
-            self._pool = pool
-        return pool.executor
 
     def _take(self, geometry: Geometry, pairs: HalfNeighbors) -> None:
         """Lay out a new list of pairs, and memory for it."""
@@ -137,6 +133,7 @@ class CompiledSchNet:
             large = atoms * self._shape.members >= THREADS_FROM_ATOMS
             threads = torch.get_num_threads() if large else 1
         threads = min(threads, atoms)
+        units = self._shape.members * self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
         # A half list gives the first atoms more pairs than the last.
         first = np.searchsorted(start, start[-1] * np.arange(threads) / threads)
         self._system = System(
@@ -146,12 +143,13 @@ class CompiledSchNet:
             pairs.shifts.astype(np.float64) if pairs.shifts.any() else np.zeros((0, 3)),
             np.append(first, atoms).astype(np.int64),
             np.arange(threads + 1) * atoms // threads,
+            math.gcd(threads, units),
         )
-        self._work = self._memory(atoms, len(pairs.second), threads)
+        self._work = self._memory(self._system, len(pairs.second))
         self._pairs = pairs
 
-    def _memory(self, atoms: int, pairs: int, threads: int) -> Work:
-        old = self._work
+    def _memory(self, system: System, pairs: int) -> Work:
+        atoms, threads, parts, old = len(system.numbers), len(system.atoms) - 1, system.feature_parts, self._work
         if old is not None and (len(old.end), len(old.closest)) == (atoms, threads) and len(old.second) >= pairs:
             return old
         shape, dtype = self._shape, self._weights.dense.dtype
@@ -168,27 +166,18 @@ class CompiledSchNet:
             u=real(pairs),
             direction=np.zeros((pairs, 3)),
             distance=np.zeros(pairs),
-            slope=real(M, pairs),
+            slope=real(parts, M, pairs),
             x=real(M, F, atoms),
             h=real(M, L, F, atoms),
             g=real(M, F, atoms),
-            sums=real(threads, M, F, atoms),
+            sums=real(threads // parts, M, F, atoms),
             sigmoid=real(M, L, F, atoms),
             tile=real(threads, 3, max(F, shape.hidden), TILE),
             force_sums=np.zeros((threads, M, atoms, 3)),
             virial_sums=np.zeros((threads, M, 3, 3)),
             closest=np.zeros((threads, 3)),
-            arrived=np.zeros(1, np.int64),
+            arrived=np.zeros(1, np.int64) if old is None else old.arrived,
         )
-
-
-class _Pool(NamedTuple):
-    """Threads beside the caller's own."""
-
-    executor: ThreadPoolExecutor
-    size: int
-    process: int
-    """That they belong to: threads do not survive a fork."""
 
 
 class _Arguments(NamedTuple):

@@ -15,16 +15,17 @@ and with :math:`g^l = \partial E / \partial y^l`, pair by pair,
 Each pair is there once and serves both of its atoms. Features come in blocks of one vector, ``(F / V, N, V)``: the
 part of a filter table that one block of features needs stays in the fastest cache while all pairs go by.
 
-A call is a sequence of stages; in each, every thread does its own range of atoms, and all wait for the last before the
-next: they count themselves at the end of a stage, and the count says where the slowest is. Sums over pairs go into one
-buffer a thread, added in the threads' order: the same numbers each time.
+A call is a sequence of stages. In each, every thread does its own range of atoms, or in sums over pairs its own
+features, and all wait for the last before the next: they count themselves at the end of a stage, and the count says
+where the slowest is. Where more than one thread adds to a number, each has a buffer, and these are added in order: the
+same numbers each time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from schnet_ase.engine.barrier import all_arrived, arrive
+from schnet_ase.engine.barrier import all_arrived, arrive, linger
 from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
 from schnet_ase.engine.layout import TILE
@@ -36,13 +37,13 @@ DONE = -1
 
 @compiled
 def n_stages(shape):
-    """Stages of a call: pairs; two an interaction forward and two backward, but the first, which has one; the sums."""
-    return 4 * shape.layers + 1
+    """Stages of a call: pairs; two an interaction forward, two backward but one for the first; two of forces."""
+    return 4 * shape.layers + 2
 
 
 @compiled
 def run_stage(number, shape, weights, system, work, output, positions, cell, thread):
-    """One stage for the atoms of one thread."""
+    """One stage of one thread."""
     L = shape.layers
     if number == 0:
         find_pairs(shape, weights, system, work, positions, cell, thread)
@@ -62,7 +63,8 @@ def run_stage(number, shape, weights, system, work, output, positions, cell, thr
             convolve_back(shape, weights, system, work, layer, thread)
         else:
             slopes(shape, weights, system, work, thread)
-            pair_forces(shape, weights, system, work, thread)
+    elif number == 4 * L:
+        pair_forces(shape, weights, system, work, thread)
     else:
         add_forces(shape, system, work, output, thread)
 
@@ -243,7 +245,7 @@ def gate(shape, weights, system, work, m, layer, first, rows, tile):
 
 @compiled
 def add_sums(shape, system, work, m, first, rows, tile):
-    """The sums over pairs of some atoms, of all threads, into a tile."""
+    """The sums over pairs of some atoms, of all parts of the first atoms, into a tile."""
     V = lanes(work.x)
     atoms = len(system.numbers)
     features = shape.features // V
@@ -251,8 +253,8 @@ def add_sums(shape, system, work, m, first, rows, tile):
     for f in range(features):
         for i in range(rows):
             y = load(work.sums, ((m * features + f) * atoms + first + i) * V)
-            for thread in range(1, len(system.atoms) - 1):
-                member = thread * shape.members + m
+            for part in range(1, (len(system.atoms) - 1) // system.feature_parts):
+                member = part * shape.members + m
                 y = fma(one, load(work.sums, ((member * features + f) * atoms + first + i) * V), y)
             store(work.tile, tile + (f * TILE + i) * V, y)
 
@@ -280,15 +282,21 @@ def add_forces(shape, system, work, output, thread):
 def _entry(sources: str) -> Callable[..., int]:
     @compiled_once
     def run_stages(number, shape, weights, system, work, output, positions, cell, before, thread):
-        """The stages from `number` on for the atoms of one thread.
+        """The stages from `number` on of one thread.
 
         `before` is the count in `work.arrived` at the start of the call. Returns `DONE` once all threads are through,
-        else the stage before which it gave up waiting for them: call again with that.
+        else the stage before which it gave up waiting for them: call again with that. Threads but the first stay awake
+        for a while after the last stage, until the first begins the next call.
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
         threads, stages = len(system.atoms) - 1, n_stages(shape)
-        while all_arrived(work.arrived, before + number * threads):
+        if thread == 0 and number == 0:
+            arrive(work.arrived)
+        begun = before + 1
+        while all_arrived(work.arrived, begun + number * threads):
             if number == stages:
+                if thread > 0:
+                    linger(work.arrived, begun + stages * threads + 1)
                 return DONE
             run_stage(number, shape, weights, system, work, output, positions, cell, thread)
             arrive(work.arrived)

@@ -74,13 +74,15 @@ class System(NamedTuple):
     shifts: NDArray[np.float64]
     """(P, 3) lattice translations of the second atom; (0, 3) if there are none."""
     first: NDArray[np.int64]
-    """(threads + 1,) first atoms of the ranges whose pairs, as first atoms, are each thread's."""
+    """(threads + 1,) first atoms of the ranges that have as many pairs each."""
     atoms: NDArray[np.int64]
     """(threads + 1,) first atoms of the ranges whose layers are each thread's."""
+    feature_parts: int
+    """D: in sums over pairs, threads / D ranges of first atoms are shared by D threads with features of their own."""
 
 
 class Work(NamedTuple):
-    """Memory that is used again from call to call; flat, T = threads."""
+    """Memory that is used again from call to call; flat, T = threads, D as in `System`."""
 
     end: NDArray[np.int64]
     """(N,) where the pairs of an atom that are within the cutoff end."""
@@ -95,7 +97,7 @@ class Work(NamedTuple):
     distance: NDArray[np.float64]
     """(P,) Å."""
     slope: NDArray[Any]
-    """(M, P) derivative of the energy with respect to the distance, in units of scale / width."""
+    """(D, M, P) derivative of the energy with respect to the distance, in units of scale / width."""
     x: NDArray[Any]
     """(M, F / V, N, V) features, in the backward pass the gradient with respect to them."""
     h: NDArray[Any]
@@ -103,7 +105,7 @@ class Work(NamedTuple):
     g: NDArray[Any]
     """(M, F / V, N, V)."""
     sums: NDArray[Any]
-    """(T, M, F / V, N, V) sums over pairs, one buffer a thread."""
+    """(T / D, M, F / V, N, V) sums over pairs."""
     sigmoid: NDArray[Any]
     """(M, L, F / V, N, V) slopes of the activations."""
     tile: NDArray[Any]

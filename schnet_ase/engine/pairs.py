@@ -43,7 +43,7 @@ def find_pairs(shape, weights, system, work, positions, cell, thread):
                 direction[q, 0], direction[q, 1], direction[q, 2] = dx * inverse, dy * inverse, dz * inverse
                 q += 1
         work.end[i] = q
-        for m in range(shape.members):
+        for m in range(system.feature_parts * shape.members):
             work.slope[m * len(second) + start[i] : m * len(second) + q] = 0.0
     work.closest[thread, 0], work.closest[thread, 1], work.closest[thread, 2] = math.sqrt(closest2), a, b
 
@@ -76,81 +76,102 @@ def quintic_and_slope(table, a, u):
 
 
 @compiled
+def share(shape, system, work, thread):
+    """What of the sums over pairs is a thread's: features of members, in units of two blocks, for pairs of some atoms.
+
+    Threads share the features before they share the atoms: then each needs its features' part of h, g and the tables
+    alone, and there are no sums of theirs to add.
+
+    Returns
+    -------
+    tuple
+        Which of the parts of the atoms, which of the features; first and last unit; first and last atom.
+    """
+    parts = system.feature_parts
+    atoms, features = divmod(thread, parts)
+    units = shape.members * (shape.features // lanes(work.h) // 2)
+    first, last = units * features // parts, units * (features + 1) // parts
+    return atoms, features, first, last, system.first[atoms * parts], system.first[(atoms + 1) * parts]
+
+
+@compiled
 def convolve(shape, weights, system, work, layer, thread):
-    """``y_i = sum_j h_j * W(r_ij)`` over the pairs of this thread's atoms, into its own sums; two blocks at a time."""
+    """``y_i = sum_j h_j * W(r_ij)`` of this thread's share; two blocks at a time."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, sums, table, zero = work.h, work.sums, weights.table, load(weights.zeros, 0)
     V = lanes(h)
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
-    for m in range(shape.members):
-        for f in range(0, features, 2):
-            y0 = ((thread * shape.members + m) * features + f) * block
-            y1 = y0 + block
-            h0 = ((m * shape.layers + layer) * features + f) * block
-            h1 = h0 + block
-            t0 = ((m * shape.layers + layer) * features + f) * slice_
-            t1 = t0 + slice_
-            sums[y0 : y1 + block] = 0.0
-            for i in range(system.first[thread], system.first[thread + 1]):
-                h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
-                y0_i, y1_i = zero, zero
-                for p in range(item(start, i), item(end, i)):
-                    j = item(second, p) * V
-                    v, k = splat(item(u, p)), item(row, p)
-                    w = quintic(table, t0 + k, v)
-                    y0_i = fma(w, load(h, h0 + j), y0_i)
-                    store(sums, y0 + j, fma(w, h0_i, load(sums, y0 + j)))
-                    w = quintic(table, t1 + k, v)
-                    y1_i = fma(w, load(h, h1 + j), y1_i)
-                    store(sums, y1 + j, fma(w, h1_i, load(sums, y1 + j)))
-                # Added last, not started from: an atom that sees its own image was also a second atom above.
-                store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
-                store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
+    part, _, first_unit, last_unit, first_atom, last_atom = share(shape, system, work, thread)
+    for unit in range(first_unit, last_unit):
+        m, f = divmod(2 * unit, features)
+        y0 = ((part * shape.members + m) * features + f) * block
+        y1 = y0 + block
+        h0 = ((m * shape.layers + layer) * features + f) * block
+        h1 = h0 + block
+        t0 = ((m * shape.layers + layer) * features + f) * slice_
+        t1 = t0 + slice_
+        sums[y0 : y1 + block] = 0.0
+        for i in range(first_atom, last_atom):
+            h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+            y0_i, y1_i = zero, zero
+            for p in range(item(start, i), item(end, i)):
+                j = item(second, p) * V
+                v, k = splat(item(u, p)), item(row, p)
+                w = quintic(table, t0 + k, v)
+                y0_i = fma(w, load(h, h0 + j), y0_i)
+                store(sums, y0 + j, fma(w, h0_i, load(sums, y0 + j)))
+                w = quintic(table, t1 + k, v)
+                y1_i = fma(w, load(h, h1 + j), y1_i)
+                store(sums, y1 + j, fma(w, h1_i, load(sums, y1 + j)))
+            # Added last, not started from: an atom that sees its own image was also a second atom above.
+            store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
+            store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
 
 
 @compiled
 def convolve_back(shape, weights, system, work, layer, thread):
-    """Gradients with respect to h, into this thread's sums, and to the distances, added to `slope`."""
+    """Gradients with respect to h, and to the distances, added to `slope`, of this thread's share."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, g, slope, sums, table, zero = work.h, work.g, work.slope, work.sums, weights.table, load(weights.zeros, 0)
     V = lanes(h)
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
-    for m in range(shape.members):
-        s0 = m * len(second)
-        for f in range(0, features, 2):
-            y0 = ((thread * shape.members + m) * features + f) * block
-            y1 = y0 + block
-            h0 = ((m * shape.layers + layer) * features + f) * block
-            h1 = h0 + block
-            g0 = (m * features + f) * block
-            g1 = g0 + block
-            t0 = ((m * shape.layers + layer) * features + f) * slice_
-            t1 = t0 + slice_
-            sums[y0 : y1 + block] = 0.0
-            for i in range(system.first[thread], system.first[thread + 1]):
-                h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
-                g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
-                y0_i, y1_i = zero, zero
-                for p in range(item(start, i), item(end, i)):
-                    j = item(second, p) * V
-                    v, k = splat(item(u, p)), item(row, p)
-                    w, d = quintic_and_slope(table, t0 + k, v)
-                    g_j = load(g, g0 + j)
-                    y0_i = fma(w, g_j, y0_i)
-                    store(sums, y0 + j, fma(w, g0_i, load(sums, y0 + j)))
-                    products = d * fma(g0_i, load(h, h0 + j), g_j * h0_i)
-                    w, d = quintic_and_slope(table, t1 + k, v)
-                    g_j = load(g, g1 + j)
-                    y1_i = fma(w, g_j, y1_i)
-                    store(sums, y1 + j, fma(w, g1_i, load(sums, y1 + j)))
-                    products = fma(d, fma(g1_i, load(h, h1 + j), g_j * h1_i), products)
-                    slope[s0 + p] = item(slope, s0 + p) + total(products)
-                store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
-                store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
+    part, own, first_unit, last_unit, first_atom, last_atom = share(shape, system, work, thread)
+    for unit in range(first_unit, last_unit):
+        m, f = divmod(2 * unit, features)
+        s0 = (own * shape.members + m) * len(second)
+        y0 = ((part * shape.members + m) * features + f) * block
+        y1 = y0 + block
+        h0 = ((m * shape.layers + layer) * features + f) * block
+        h1 = h0 + block
+        g0 = (m * features + f) * block
+        g1 = g0 + block
+        t0 = ((m * shape.layers + layer) * features + f) * slice_
+        t1 = t0 + slice_
+        sums[y0 : y1 + block] = 0.0
+        for i in range(first_atom, last_atom):
+            h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+            g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
+            y0_i, y1_i = zero, zero
+            for p in range(item(start, i), item(end, i)):
+                j = item(second, p) * V
+                v, k = splat(item(u, p)), item(row, p)
+                w, d = quintic_and_slope(table, t0 + k, v)
+                g_j = load(g, g0 + j)
+                y0_i = fma(w, g_j, y0_i)
+                store(sums, y0 + j, fma(w, g0_i, load(sums, y0 + j)))
+                products = d * fma(g0_i, load(h, h0 + j), g_j * h0_i)
+                w, d = quintic_and_slope(table, t1 + k, v)
+                g_j = load(g, g1 + j)
+                y1_i = fma(w, g_j, y1_i)
+                store(sums, y1 + j, fma(w, g1_i, load(sums, y1 + j)))
+                products = fma(d, fma(g1_i, load(h, h1 + j), g_j * h1_i), products)
+                slope[s0 + p] = item(slope, s0 + p) + total(products)
+            store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
+            store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
 
 
 @compiled
@@ -162,26 +183,27 @@ def slopes(shape, weights, system, work, thread):
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
-    for m in range(shape.members):
-        s0 = m * len(second)
-        for f in range(0, features, 2):
-            h0 = (m * shape.layers * features + f) * block
-            h1 = h0 + block
-            g0 = (m * features + f) * block
-            g1 = g0 + block
-            t0 = (m * shape.layers * features + f) * slice_
-            t1 = t0 + slice_
-            for i in range(system.first[thread], system.first[thread + 1]):
-                h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
-                g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
-                for p in range(item(start, i), item(end, i)):
-                    j = item(second, p) * V
-                    v, k = splat(item(u, p)), item(row, p)
-                    _, d = quintic_and_slope(table, t0 + k, v)
-                    products = d * fma(g0_i, load(h, h0 + j), load(g, g0 + j) * h0_i)
-                    _, d = quintic_and_slope(table, t1 + k, v)
-                    products = fma(d, fma(g1_i, load(h, h1 + j), load(g, g1 + j) * h1_i), products)
-                    slope[s0 + p] = item(slope, s0 + p) + total(products)
+    _, own, first_unit, last_unit, first_atom, last_atom = share(shape, system, work, thread)
+    for unit in range(first_unit, last_unit):
+        m, f = divmod(2 * unit, features)
+        s0 = (own * shape.members + m) * len(second)
+        h0 = (m * shape.layers * features + f) * block
+        h1 = h0 + block
+        g0 = (m * features + f) * block
+        g1 = g0 + block
+        t0 = (m * shape.layers * features + f) * slice_
+        t1 = t0 + slice_
+        for i in range(first_atom, last_atom):
+            h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+            g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
+            for p in range(item(start, i), item(end, i)):
+                j = item(second, p) * V
+                v, k = splat(item(u, p)), item(row, p)
+                _, d = quintic_and_slope(table, t0 + k, v)
+                products = d * fma(g0_i, load(h, h0 + j), load(g, g0 + j) * h0_i)
+                _, d = quintic_and_slope(table, t1 + k, v)
+                products = fma(d, fma(g1_i, load(h, h1 + j), load(g, g1 + j) * h1_i), products)
+                slope[s0 + p] = item(slope, s0 + p) + total(products)
 
 
 @compiled
@@ -196,7 +218,10 @@ def pair_forces(shape, weights, system, work, thread):
         for i in range(system.first[thread], system.first[thread + 1]):
             for p in range(start[i], end[i]):
                 j = second[p]
-                dE_dr = factor * slope[m * len(second) + p]
+                slope_p = slope[m * len(second) + p]
+                for part in range(1, system.feature_parts):
+                    slope_p += slope[(part * shape.members + m) * len(second) + p]
+                dE_dr = factor * slope_p
                 for a in range(3):
                     gradient = dE_dr * direction[p, a]
                     force_sums[thread, m, i, a] += gradient
