@@ -158,13 +158,15 @@ class _Autograd:
         self, model: SchNet | StackedSchNet, device: torch.device, dtype: torch.dtype, threads: int | None
     ) -> None:
         self._device = device
-        self._model = copy.deepcopy(model).to(device, dtype)
+        with torch.inference_mode(False):
+            self._model = copy.deepcopy(model).to(device, dtype)
         if isinstance(self._model, SchNet):
             self._model.eval().requires_grad_(False)
         self._threads = threads
         self._pairs: HalfNeighbors | None = None
         self._graph: Graph | None = None
 
+    @torch.inference_mode(False)  # forces need autograd, whatever mode the caller is in
     def __call__(self, system: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
         if self._graph is None or pairs is not self._pairs:
             self._graph = make_graph(system, pairs).to(self._device)

@@ -365,6 +365,19 @@ def test_a_file_gives_what_its_model_gives(make_model: ModelFactory, ethanol: At
     np.testing.assert_array_equal(from_file.get_forces(ethanol), from_memory.get_forces(ethanol))
 
 
+@pytest.mark.parametrize("engine", ["autograd", "compiled"])
+def test_inference_mode_changes_nothing(make_model: ModelFactory, ethanol: Atoms, engine: str) -> None:
+    outside = SchNetCalculator(make_model(0), engine=engine, dtype="float64")
+    forces = outside.get_forces(ethanol)
+    with torch.inference_mode():
+        outside.reset()
+        inside = SchNetCalculator(make_model(0), engine=engine, dtype="float64")
+        for calc in (outside, inside):
+            np.testing.assert_allclose(calc.get_forces(ethanol), forces, atol=1e-12)
+    inside.reset()
+    np.testing.assert_allclose(inside.get_forces(ethanol), forces, atol=1e-12)
+
+
 def test_the_caller_s_model_is_copied(make_model: ModelFactory, ethanol: Atoms) -> None:
     model = make_model().train()
     calc = SchNetCalculator(model, dtype="float64")

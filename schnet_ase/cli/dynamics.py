@@ -201,4 +201,5 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
         atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
     else:
         atoms.calc = SchNetCalculator(members[0].path, device=device, dtype=dtype)
+    atoms.get_forces()  # what the model does not know is refused before anything is printed or removed
     return atoms
