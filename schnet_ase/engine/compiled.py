@@ -1,4 +1,4 @@
-"""Stacked SchNets bound to the compiled kernel: weights laid out for it, memory, threads."""
+"""Stacked SchNets bound to the compiled kernel: memory, threads, calls."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from schnet_ase.engine.jit import announced
 from schnet_ase.engine.kernel import DONE, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
 from schnet_ase.engine.simd import VECTOR_BYTES
-from schnet_ase.engine.tables import TOLERANCES, FilterTable, tabulate
 from schnet_ase.engine.team import Team
+from schnet_ase.engine.weights import lay_out
 from schnet_ase.model import SchNet, SchNetConfig
-from schnet_ase.model.schnet import Interaction
 from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors
 
 COVERED = ("ssp", "silu")
@@ -82,7 +80,7 @@ class CompiledSchNet:
 
     def __init__(self, models: Sequence[SchNet], dtype: str, threads: int | None = None) -> None:
         self.threads = threads
-        self._shape, self._weights = _lay_out(models, np.dtype(dtype))
+        self._shape, self._weights = lay_out(models, np.dtype(dtype))
         self._pairs: HalfNeighbors | None = None
         self._system: System | None = None
         self._work: Work | None = None
@@ -202,114 +200,3 @@ def _run_thread(arguments: _Arguments, thread: int, others: Sequence[Future[None
             if other.done():
                 other.result()
         stage = run_stages(stage, *arguments, thread)
-
-
-def _lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:
-    config = models[0].config
-    lanes = VECTOR_BYTES // dtype.itemsize
-    tables = _equal_tables(models, TOLERANCES[dtype.name])
-    step = 4 * lanes  # outputs of a dense layer that are done together
-    F, H = (-(-n // step) * step for n in (config.n_features, config.readout_features))
-    shape = Shape(
-        len(models),
-        config.n_interactions,
-        F,
-        H,
-        config.max_z,
-        tables[0].coefficients.shape[1],
-        silu=config.activation == "silu",
-        readout_silu=(config.readout_activation or config.activation) == "silu",
-    )
-    members = [_lay_out_one(model, table, F, H, lanes) for model, table in zip(models, tables, strict=True)]
-    flat = _Member(
-        *(np.concatenate([np.ravel(a) for a in arrays]).astype(dtype) for arrays in zip(*members, strict=True))
-    )
-    cutoff = config.pair_cutoff
-    return shape, Weights(
-        embedding=flat.embedding,
-        embedding_in=flat.embedding_in,
-        table=flat.table,
-        dense=flat.dense,
-        bias=flat.bias,
-        readout=flat.readout,
-        readout_transposed=flat.readout_transposed,
-        readout_bias=flat.readout_bias,
-        output=flat.output,
-        output_bias=np.array([_array(model.readout2.bias)[0] for model in models]),
-        zeros=np.zeros(max(F, H), dtype),
-        scale=np.array([float(model.scale) for model in models]),
-        reference=np.stack([_array(model.reference) for model in models]),
-        width=tables[0].width,
-        cutoff=math.inf if cutoff is None else cutoff,
-    )
-
-
-class _Member(NamedTuple):
-    """The parts of `Weights` in the kernel's dtype, of one member or of all."""
-
-    embedding: NDArray[Any]
-    embedding_in: NDArray[Any]
-    table: NDArray[Any]
-    dense: NDArray[Any]
-    bias: NDArray[Any]
-    readout: NDArray[Any]
-    readout_transposed: NDArray[Any]
-    readout_bias: NDArray[Any]
-    output: NDArray[Any]
-
-
-def _equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
-    """Tables of one size: a tighter bound for all until the finest one's serves."""
-    tables = [tabulate(model, tolerance) for model in models]
-    intervals = max(table.coefficients.shape[1] - 1 for table in tables)
-    return [
-        table if table.coefficients.shape[1] - 1 == intervals else tabulate(model, tolerance, intervals)
-        for model, table in zip(models, tables, strict=True)
-    ]
-
-
-def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) -> _Member:
-    embedding = _array(model.embedding.weight)
-    blocks = [cast("Interaction", block) for block in model.interactions]
-    first = blocks[0].dense_in
-    L, rows = table.coefficients.shape[:2]
-    coefficients = _fill(table.coefficients, 3, F).reshape(L, rows, 6, F // lanes, lanes).transpose(0, 3, 1, 2, 4)
-    dense, bias = [], []
-    for block in blocks:
-        layers = (block.dense_in, block.dense1, block.dense2)
-        weights = [_fill(_fill(_array(layer.weight), 0, F), 1, F) for layer in layers]
-        dense += [_by_columns(w.T, lanes) for w in weights] + [_by_columns(w, lanes) for w in weights]
-        bias += [_fill(_bias(layer), 0, F) for layer in layers]
-    readout = _fill(_fill(_array(model.readout1.weight), 0, H), 1, F)
-    return _Member(
-        embedding=_fill(embedding, 1, F),
-        embedding_in=_fill(np.matmul(embedding, _array(first.weight).T) + _bias(first), 1, F),
-        table=coefficients,
-        dense=np.stack(dense),
-        bias=np.stack(bias),
-        readout=_by_columns(readout.T, lanes),
-        readout_transposed=_by_columns(readout, lanes),
-        readout_bias=_fill(_array(model.readout1.bias), 0, H),
-        output=_fill(_array(model.readout2.weight)[0], 0, H),
-    )
-
-
-def _by_columns(matrix: Floats, lanes: int) -> Floats:
-    """(inputs, outputs) to (outputs / 4 lanes, inputs, 4 lanes)."""
-    return matrix.reshape(len(matrix), -1, 4 * lanes).swapaxes(0, 1)
-
-
-def _fill(array: Floats, axis: int, size: int) -> Floats:
-    """Zeros after the last along `axis`, up to `size`."""
-    widths = [(0, 0)] * array.ndim
-    widths[axis] = (0, size - array.shape[axis])
-    return np.pad(array, widths)
-
-
-def _bias(layer: nn.Linear) -> Floats:
-    return np.zeros(layer.out_features) if layer.bias is None else _array(layer.bias)
-
-
-def _array(tensor: Tensor) -> Floats:
-    array: Floats = tensor.detach().cpu().double().numpy()
-    return array
