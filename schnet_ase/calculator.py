@@ -87,8 +87,8 @@ class SchNetCalculator(FixedCalculator):
         Å added to the cutoff of the neighbour list, which is remade when an atom has moved half of it. Larger: fewer
         lists, more pairs. It does not change results.
     threads
-        Threads of a call; default: one, or all cores for systems from a few hundred atoms on (``"autograd"``: as
-        PyTorch is set).
+        Threads of a call; default: as PyTorch is set, but of ``"compiled"`` one below 300 atoms, those of an ensemble
+        counted once a member.
 
     Raises
     ------

@@ -174,8 +174,10 @@ class NeighborCache:
         """The half list for the atoms of `geometry`: the stored one where it still holds, else a new one."""
         if self._list is None or not self._holds(geometry):
             cutoff = None if self.cutoff is None else self.cutoff + self.skin
-            self._list = half_neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+            made = half_neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+            self._list = None  # whoever interrupts this leaves no list that is another geometry's
             self._made_from = geometry.copy()
+            self._list = made
             self.builds += 1
         return self._list
 

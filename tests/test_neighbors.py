@@ -247,6 +247,22 @@ def assert_no_pair_is_missed(pairs: HalfNeighbors, geometry: Geometry) -> None:
     assert not missed
 
 
+def test_an_interrupted_list_is_not_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, first = NeighborCache(CUTOFF, SKIN), periodic_geometry()
+    expected = cache.get(first)
+    second = first._replace(positions=first.positions + 10.0 * np.arange(len(first.numbers))[:, None])
+
+    def interrupt(geometry: Geometry) -> Geometry:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Geometry, "copy", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        cache.get(second)
+    monkeypatch.undo()
+    for ours, theirs in zip(cache.get(first), expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_small_moves_keep_the_list() -> None:
     cache, geometry = NeighborCache(CUTOFF, SKIN), periodic_geometry()
     first = cache.get(geometry)

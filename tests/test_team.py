@@ -1,26 +1,34 @@
-"""Threads that work on calls together: each call by all, failures told, nobody kept awake for ever."""
+"""Threads that work on calls together: each call by all, failures told, nothing kept alive or in memory."""
 
+import gc
+import subprocess
+import sys
+import threading
 import time
+import weakref
 
+import numpy as np
 import pytest
 
 from schnet_ase import SchNetCalculator
 from schnet_ase.engine.team import Team
 
 
-def _until(condition):
+def until(condition):
     end = time.monotonic() + 60.0
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.001)
 
 
-def test_every_thread_runs_every_call():
-    team, found = Team(3), []
+@pytest.mark.parametrize("threads", [2, 4])
+def test_every_thread_runs_every_call(threads):
+    team, found = Team(4), []
     for n in range(200):
-        team.call(lambda thread, n=n: found.append((n, thread)))
-        _until(lambda n=n: len(found) == 2 * (n + 1))
-    assert sorted(found) == [(n, thread) for n in range(200) for thread in (1, 2)]
+        team.call(lambda thread, n=n: found.append((n, thread)), threads)
+        until(lambda n=n: len(found) == (threads - 1) * (n + 1))
+        team.check()
+    assert sorted(found) == [(n, thread) for n in range(200) for thread in range(1, threads)]
 
 
 def test_a_thread_that_failed_is_told_of_and_works_again():
@@ -29,24 +37,72 @@ def test_a_thread_that_failed_is_told_of_and_works_again():
     def fail(thread):
         raise RuntimeError("no")
 
-    (future,) = team.call(fail)
-    with pytest.raises(RuntimeError, match="no"):
-        future.result(timeout=60.0)
-    team.call(found.append)
-    _until(lambda: found == [1])
+    def failed():
+        try:
+            team.check()
+        except RuntimeError:
+            return True
+        return False
+
+    team.call(fail, 2)
+    until(failed)
+    team.call(found.append, 2)
+    until(lambda: found == [1])
+    team.check()
 
 
-def test_a_team_is_of_its_size():
-    assert Team(2).serves(2)
-    assert not Team(2).serves(3)
+def test_a_team_serves_as_many_as_it_has():
+    team = Team(2)
+    assert team.serves(1)
+    assert team.serves(2)
+    assert not team.serves(3)
 
 
-def test_threads_go_to_sleep_after_a_call_and_wake_for_the_next(make_model, crystal):
+def test_threads_end_with_the_team():
+    before = set(threading.enumerate())
+    team = Team(3)
+    ours = set(threading.enumerate()) - before
+    assert len(ours) == 2
+    del team
+    gc.collect()
+    for thread in ours:
+        thread.join(timeout=60.0)
+    assert not any(thread.is_alive() for thread in ours)
+
+
+def test_a_call_s_memory_is_let_go():
+    team, held = Team(2), np.zeros(10)
+    reference = weakref.ref(held)
+    team.call(lambda thread, held=held: None, 2)
+    del held
+    until(lambda: reference() is None)
+
+
+def test_threads_sleep_after_a_call_and_wake_for_the_next(make_model, crystal):
     calculator = SchNetCalculator(make_model(0), engine="compiled", threads=3)
     first = calculator.get_forces(crystal)
     team = calculator._evaluator._backend._team
     for _ in range(3):
-        _until(lambda: not team._at_work)
+        until(lambda: team._calls._left == 0)
         calculator.calculate(crystal)
         assert (calculator.results["forces"] == first).all()
     assert calculator._evaluator._backend._team is team
+
+
+def test_a_program_ends_while_a_thread_of_it_runs_dynamics():
+    """A thread that keeps no program alive does not do so through the threads that help it."""
+    program = """
+import threading, time
+from schnet_ase.engine.team import Team
+
+def work():
+    team, done = Team(2), threading.Event()
+    while True:
+        done.clear()
+        team.call(lambda thread: done.set(), 2)
+        done.wait()
+
+threading.Thread(target=work, daemon=True).start()
+time.sleep(0.2)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=120, check=False).returncode == 0

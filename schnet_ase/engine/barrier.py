@@ -13,8 +13,8 @@ from schnet_ase.engine.jit import compiled
 
 PATIENCE = 1_000_000
 """Looks at the counter before a thread lets others have its core: some tenths of a millisecond."""
-AWAKE = 20
-"""Times that patience for which a thread stays awake after a call: what lies between two steps of dynamics."""
+AWAKE = 5
+"""Times that patience for which a thread stays awake after a call, a millisecond or two: a step of dynamics follows."""
 
 
 @intrinsic
@@ -49,10 +49,11 @@ def all_arrived(counter, expected):
 
 
 @compiled
-def linger(counter, expected):
-    """Wait, awake, until the counter gets to `expected`, but not for long."""
-    for _ in range(AWAKE):
-        if all_arrived(counter, expected):
+def linger(counter, expected, begun):
+    """Wait, awake, until the counter gets to `expected`, but not for long, nor beside another calculator's call."""
+    others = arrived(begun)
+    for _ in range(AWAKE * PATIENCE):
+        if arrived(counter) >= expected or arrived(begun) != others:
             return
 
 

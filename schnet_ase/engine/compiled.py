@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +25,11 @@ from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors
 COVERED = ("ssp", "silu")
 """Activations of the kernel. Inside the filter networks, which are tabulated, they are all the same to it."""
 THREADS_FROM_ATOMS = 300
-"""Atoms times members from which on waiting for other threads costs less than they do."""
+"""Atoms times members from which on other threads save more than waiting for them costs."""
+
+
+BEGUN = np.zeros(1, np.int64)
+"""Calls on several threads that this process has begun."""
 
 
 class Closest(NamedTuple):
@@ -109,13 +112,13 @@ class CompiledSchNet:
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 
     def _run(self, arguments: _Arguments, threads: int) -> None:
-        others: Sequence[Future[None]] = ()
+        team = self._team
         try:
             if threads > 1:
-                if self._team is None or not self._team.serves(threads):
-                    self._team = Team(threads)
-                others = self._team.call(partial(_run_thread, arguments))
-            _run_thread(arguments, 0, others)
+                if team is None or not team.serves(threads):
+                    team = self._team = Team(threads)
+                team.call(partial(_run_thread, arguments, None), threads)
+            _run_thread(arguments, team, 0)
         except BaseException:
             # Ctrl-C: the others would wait for this thread for ever. They run through, in memory not used again.
             arguments.work.arrived[0] += 1 << 40
@@ -175,6 +178,7 @@ class CompiledSchNet:
             virial_sums=np.zeros((threads, M, 3, 3)),
             closest=np.zeros((threads, 3)),
             arrived=np.zeros(1, np.int64) if old is None else old.arrived,
+            begun=BEGUN,
         )
 
 
@@ -191,12 +195,11 @@ class _Arguments(NamedTuple):
     before: int
 
 
-def _run_thread(arguments: _Arguments, thread: int, others: Sequence[Future[None]] = ()) -> None:
+def _run_thread(arguments: _Arguments, team: Team | None, thread: int) -> None:
     stage = run_stages(0, *arguments, thread)
     while stage != DONE:
         # Too few cores for all threads: let the others run. One that has failed would never arrive.
         time.sleep(0.0)
-        for other in others:
-            if other.done():
-                other.result()
+        if team is not None:
+            team.check()
         stage = run_stages(stage, *arguments, thread)

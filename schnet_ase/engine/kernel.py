@@ -15,10 +15,10 @@ and with :math:`g^l = \partial E / \partial y^l`, pair by pair,
 Each pair is there once and serves both of its atoms. Features come in blocks of one vector, ``(F / V, N, V)``: the
 part of a filter table that one block of features needs stays in the fastest cache while all pairs go by.
 
-A call is a sequence of stages. In each, every thread does its own range of atoms, or in sums over pairs its own
-features, and all wait for the last before the next: they count themselves at the end of a stage, and the count says
-where the slowest is. Where more than one thread adds to a number, each has a buffer, and these are added in order: the
-same numbers each time.
+A call is a sequence of stages. In each, every thread does its own range of atoms, or of sums over pairs its `share`,
+and all wait for the last before the next: they count themselves at the end of a stage, and the count says where the
+slowest is. Where more than one thread adds to a number, each has a buffer, and these are added in order: the same
+numbers each time.
 """
 
 from __future__ import annotations
@@ -286,17 +286,19 @@ def _entry(sources: str) -> Callable[..., int]:
 
         `before` is the count in `work.arrived` at the start of the call. Returns `DONE` once all threads are through,
         else the stage before which it gave up waiting for them: call again with that. Threads but the first stay awake
-        for a while after the last stage, until the first begins the next call.
+        for a while after the last stage, until the next call begins: waking up takes longer than many a stage.
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
         threads, stages = len(system.atoms) - 1, n_stages(shape)
         if thread == 0 and number == 0:
             arrive(work.arrived)
+            if threads > 1:
+                arrive(work.begun)
         begun = before + 1
         while all_arrived(work.arrived, begun + number * threads):
             if number == stages:
                 if thread > 0:
-                    linger(work.arrived, begun + stages * threads + 1)
+                    linger(work.arrived, begun + stages * threads + 1, work.begun)
                 return DONE
             run_stage(number, shape, weights, system, work, output, positions, cell, thread)
             arrive(work.arrived)

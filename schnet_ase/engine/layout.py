@@ -118,6 +118,8 @@ class Work(NamedTuple):
     """(T, 3) smallest distance, and between which atoms."""
     arrived: NDArray[np.int64]
     """(1,) stages that threads have finished: of all threads and calls together, so that none sees it fall."""
+    begun: NDArray[np.int64]
+    """(1,) calls that this process has begun, of all calculators."""
 
 
 class Output(NamedTuple):

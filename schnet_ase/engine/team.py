@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import weakref
+from collections.abc import Callable
 
 Task = Callable[[int], None]
 """What each thread does of a call, given its number."""
@@ -14,8 +14,7 @@ Task = Callable[[int], None]
 class Team:
     """The threads 1 to ``size - 1``; the caller's own is thread 0.
 
-    A thread runs the tasks of call after call for as long as there is a new one when it is through: a task is meant to
-    end with waiting for the next call a little, awake, because waking up takes longer than many a stage of a call.
+    They end with the team, and keep no process alive.
 
     Parameters
     ----------
@@ -25,37 +24,73 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.executor = ThreadPoolExecutor(size - 1, thread_name_prefix="schnet_ase")
         self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._calls = 0
+        self._calls = _Calls()
+        weakref.finalize(self, self._calls.end).atexit = False
+        for number in range(1, size):
+            threading.Thread(target=_work, args=(self._calls, number), name="schnet_ase", daemon=True).start()
+
+    def serves(self, threads: int) -> bool:
+        """Whether it has so many threads, in this process: they do not survive a fork."""
+        return threads <= self.size and self._process == os.getpid()
+
+    def call(self, task: Task, threads: int) -> None:
+        """Have the threads below `threads` run `task`; returns at once."""
+        self._calls.begin(task, threads)
+
+    def check(self) -> None:
+        """Raise what a thread has failed with in the call."""
+        if self._calls.failure is not None:
+            raise self._calls.failure
+
+
+class _Calls:
+    """What the threads of a team share; not the team itself, which would then never be collected."""
+
+    def __init__(self) -> None:
+        self.failure: BaseException | None = None
+        self._changed = threading.Condition()
+        self._number = 0
         self._task: Task | None = None
-        self._at_work: dict[int, Future[None]] = {}
+        self._threads = 0
+        self._left = 0
+        self._ended = False
 
-    def serves(self, size: int) -> bool:
-        """Whether this is a team of `size` threads of this process: threads do not survive a fork."""
-        return self.size == size and self._process == os.getpid()
+    def begin(self, task: Task, threads: int) -> None:
+        with self._changed:
+            self._number += 1
+            self._task, self._threads, self._left, self.failure = task, threads, threads - 1, None
+            self._changed.notify_all()
 
-    def call(self, task: Task) -> Sequence[Future[None]]:
-        """Have every thread run `task`; returns at once, with what tells of threads that have failed."""
-        with self._lock:
-            self._task = task
-            for thread in range(1, self.size):
-                if thread not in self._at_work:
-                    self._at_work[thread] = self.executor.submit(self._attend, thread, self._calls)
-            self._calls += 1
-            return list(self._at_work.values())
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
-    def _attend(self, thread: int, seen: int) -> None:
+    def next(self, seen: int, thread: int) -> tuple[int, Task | None]:
+        """Wait for a call after `seen` in which `thread` takes part; no task: there will be none."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or (self._number > seen and thread < self._threads))
+            return self._number, None if self._ended else self._task
+
+    def leave(self, number: int, failure: BaseException | None) -> None:
+        """A thread is through with a call."""
+        with self._changed:
+            if number == self._number:  # else: interrupted, and the next has begun
+                self.failure = self.failure or failure
+                self._left -= 1
+                if not self._left:
+                    self._task = None  # and with it the memory of the call
+
+
+def _work(calls: _Calls, thread: int) -> None:
+    number, task = calls.next(0, thread)
+    while task is not None:
+        failure = None
         try:
-            while True:
-                with self._lock:
-                    if self._calls == seen or self._task is None:
-                        del self._at_work[thread]
-                        return
-                    seen, task = self._calls, self._task
-                task(thread)
-        except BaseException:
-            with self._lock:
-                del self._at_work[thread]
-            raise
+            task(thread)
+        except BaseException as error:  # the caller's to raise
+            failure = error
+        task = None
+        calls.leave(number, failure)
+        number, task = calls.next(number, thread)

@@ -74,13 +74,15 @@ class _Member(NamedTuple):
 
 
 def _equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
-    """Tables of one size: a tighter bound for all until the finest one's serves."""
+    """Tables of one size, that of the finest that one of the models needs."""
     tables = [tabulate(model, tolerance) for model in models]
-    intervals = max(table.coefficients.shape[1] - 1 for table in tables)
-    return [
-        table if table.coefficients.shape[1] - 1 == intervals else tabulate(model, tolerance, intervals)
-        for model, table in zip(models, tables, strict=True)
-    ]
+    while len(sizes := {table.coefficients.shape[1] for table in tables}) > 1:
+        rows = max(sizes)
+        tables = [
+            table if table.coefficients.shape[1] == rows else tabulate(model, tolerance, at_least=rows - 1)
+            for model, table in zip(models, tables, strict=True)
+        ]
+    return tables
 
 
 def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) -> _Member:

@@ -25,7 +25,8 @@ acetylacetone at 600 K, by what was trained at 300 K, have 3 times the error (do
 def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
     """Indices of the frames that a model was trained or validated on; None: its file does not say.
 
-    A file of frames is recognized by its hash: a copy of the training data in another format is not.
+    A file of frames is recognized by its hash, several read together by that of all: a copy of the training data in
+    another format is not, nor one file of several.
     """
     provenance = read_provenance(checkpoint)
     if not {"data_sha256", "training_frames", "validation_frames"} <= provenance.keys():

@@ -1,4 +1,4 @@
-r"""Filters for training as sums of Chebyshev polynomials: a network for some forty distances instead of every pair.
+r"""Filters for training as sums of Chebyshev polynomials: a network for some sixty distances instead of every pair.
 
 A filter is a smooth function of one number, the distance r, however many pairs a batch has. In the coordinate x(r) in
 which the radial functions are Gaussians of one width, its Chebyshev series of K terms,

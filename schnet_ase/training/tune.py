@@ -125,6 +125,9 @@ def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
     return {
         "data": {
             "sha256": dataset.sha256,
+            "units": dataset.units,
+            "energy_key": config.data.energy_key,
+            "forces_key": config.data.forces_key,
             "training": config.data.training,
             "calibration": config.data.calibration,
             "test": n_test(config),
