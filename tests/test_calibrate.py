@@ -100,6 +100,17 @@ def test_frames_that_no_member_saw(card, old, new, trained):
     assert unseen_frames(card, new) == list(range(30))
 
 
+def test_one_of_several_files_counts_as_seen(tmp_path):
+    for name, seed in ("a", 5), ("b", 6), ("c", 7):
+        write_ethanol(tmp_path / f"part-{name}.extxyz", 20, seed=seed)
+    config = load_config(write_run(tmp_path, TOML.replace("ethanol.extxyz", "part-[ab].extxyz")))
+    card = crossval(config, tmp_path / "run", tmp_path / "models", workers=1)
+    assert unseen_frames(card, read_dataset(tmp_path / "part-c.extxyz")) == list(range(20))
+    for name in "part-a.extxyz", "part-[bc].extxyz":
+        with pytest.raises(CalibrationError, match="or on a file among them"):
+            unseen_frames(card, read_dataset(tmp_path / name))
+
+
 def test_frames_kept_for_calibration_are_unseen(tmp_path):
     card = crossval(load_config(write_run(tmp_path)), tmp_path / "run", tmp_path / "models", workers=1)
     kept = read_provenance(card.path / card.members[0].file)["calibration_frames"]

@@ -38,6 +38,8 @@ class Dataset(NamedTuple):
     """Of the file."""
     units: str
     """The units the file was assumed to be in, in words."""
+    parts: tuple[str, ...] = ()
+    """SHA-256 of each file, where a pattern stands for several."""
 
     @property
     def elements(self) -> tuple[int, ...]:

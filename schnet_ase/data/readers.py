@@ -27,6 +27,7 @@ class OpenedFrames(NamedTuple):
     source: str
     sha256: str
     units: str
+    parts: tuple[str, ...]
 
 
 def read_dataset(
@@ -98,6 +99,7 @@ def open_frames(
     unit = energy_unit or form.unit
     try:
         digest = sha256(*files, *(() if exclude is None else (exclude,)))
+        digests = tuple(sha256(file) for file in files) if _is_pattern(path) else ()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
     assumed = "as given" if energy_unit else f"assumed, as {form.name} files have it"
@@ -116,7 +118,7 @@ def open_frames(
         if frame is None:
             raise DataError(f"{file}: no frames; expected at least one")
 
-    return OpenedFrames(frames(), file.name.removesuffix(":"), digest, f"Å, {unit}, {unit}/Å ({assumed})")
+    return OpenedFrames(frames(), file.name.removesuffix(":"), digest, f"Å, {unit}, {unit}/Å ({assumed})", digests)
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:

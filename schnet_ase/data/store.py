@@ -143,7 +143,7 @@ def stored_dataset(
         with FileLock(folder.with_suffix(".lock")):  # the folds of a run begin together
             if not folder.exists():
                 _write_with_progress(opened.frames, opened.source, folder, cutoff)
-    return Dataset(StoredFrames(folder, cutoff), opened.source, opened.sha256, opened.units)
+    return Dataset(StoredFrames(folder, cutoff), *opened[1:])
 
 
 def cache_folder() -> Path:

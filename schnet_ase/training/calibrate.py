@@ -25,15 +25,16 @@ acetylacetone at 600 K, by what was trained at 300 K, have 3 times the error (do
 def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
     """Indices of the frames that a model was trained or validated on; None: its file does not say.
 
-    A file of frames is recognized by its hash, several read together by that of all: a copy of the training data in
-    another format is not, nor one file of several.
+    A file of frames is recognized by its hash: a copy of the training data in another format is not. Where it is one of
+    several that were read together, then or now, all of its frames count.
     """
     provenance = read_provenance(checkpoint)
     if not {"data_sha256", "training_frames", "validation_frames"} <= provenance.keys():
         return None
-    if provenance["data_sha256"] != dataset.sha256:
-        return set()
-    return {*provenance["training_frames"], *provenance["validation_frames"]}
+    if provenance["data_sha256"] == dataset.sha256:
+        return {*provenance["training_frames"], *provenance["validation_frames"]}
+    known = {provenance["data_sha256"], *provenance.get("data_parts", ())}
+    return set(range(len(dataset.frames))) if known.intersection((dataset.sha256, *dataset.parts)) else set()
 
 
 def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
@@ -56,8 +57,8 @@ def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
     unseen = [i for i in range(len(dataset.frames)) if i not in seen]
     if not unseen:
         raise CalibrationError(
-            f"{dataset.source}: a member was trained or validated on each of the {len(dataset.frames)} frames; "
-            "give frames that no member saw"
+            f"{dataset.source}: a member was trained or validated on each of the {len(dataset.frames)} frames, or on a "
+            "file among them; give frames that no member saw"
         )
     return unseen
 

@@ -109,6 +109,7 @@ def write_entry(
                 seed=read_provenance(result.path)["seed"],
                 data_file=dataset.source,
                 data_sha256=dataset.sha256,
+                data_parts=list(dataset.parts),
                 training_frames=split.folds[k].training.tolist(),
                 validation_frames=split.folds[k].validation.tolist(),
                 calibration_frames=split.calibration.tolist(),
