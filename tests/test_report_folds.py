@@ -19,13 +19,14 @@ def validation(step, loss, energy_mae, energy_rmse):
 
 
 def test_an_offset_of_all_energies_is_told_from_scatter():
-    """0.01 · 2² of a loss of 0.05 is the energy's; what came in the first tenth does not count."""
-    course = Course("total energies", 2, [validation(10, 9.0, 1.0, 1.0), validation(50, 0.05, 2.0, 2.0)])
+    """0.01 · 2² of a loss of 0.05 is the energy's; what came in the first half does not count."""
+    course = Course("total energies", 2, [validation(50, 9.0, 1.0, 1.0), validation(60, 0.05, 2.0, 2.0)])
     course = course._replace(rows=[*course.rows, validation(100, 0.01, 0.1, 0.125)])
     row = dict(zip(HEADER, folds.row(course), strict=True))
     assert float(row["maximum"]) == pytest.approx(0.05 * KCAL_PER_MOL**2, rel=5e-3)
     assert float(row["minimum"]) == pytest.approx(0.01 * KCAL_PER_MOL**2, rel=5e-3)
     assert row["energy's part of the maximum"] == "80.0%"
+    assert float(row["energy RMSE there (kcal/mol)"]) == pytest.approx(2.0 * KCAL_PER_MOL, abs=0.05)
     assert row["MAE / RMSE of the energy there"] == "1.000"
 
 
