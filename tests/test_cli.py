@@ -423,12 +423,12 @@ def test_structure_missing(here, mistake):
     assert "none.xyz" in mistake("md", "ethanol-emt", "none.xyz")
 
 
-def test_structure_of_unknown_element(here, run):
+def test_structure_of_unknown_element(here, run, mistake):
     write("nh3.xyz", molecule("NH3"))
     for command in ("md", "relax"):
-        status, out, error = run(command, "ethanol-emt", "nh3.xyz", "--output", "new")
-        assert (status != 0, out) == (True, "")
-        assert "not trained on N; it knows H, C, O" in error
+        arguments = command, "ethanol-emt", "nh3.xyz", "--output", "new"
+        assert "not trained on N; it knows H, C, O" in mistake(*arguments)
+        assert not run(*arguments)[1], "it is refused before anything is printed"
     assert [file.name for file in here.iterdir()] == ["nh3.xyz"]
 
 

@@ -26,8 +26,6 @@ COVERED = ("ssp", "silu")
 """Activations of the kernel. Inside the filter networks, which are tabulated, they are all the same to it."""
 THREADS_FROM_ATOMS = 300
 """Atoms times members from which on other threads save more than waiting for them costs."""
-
-
 BEGUN = np.zeros(1, np.int64)
 """Calls on several threads that this process has begun."""
 
@@ -134,6 +132,7 @@ class CompiledSchNet:
             large = atoms * self._shape.members >= THREADS_FROM_ATOMS
             threads = torch.get_num_threads() if large else 1
         threads = min(threads, atoms)
+        # As many parts of the features as threads can have equal shares of; in units of two blocks, as `share` has it.
         units = self._shape.members * self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
         # A half list gives the first atoms more pairs than the last.
         first = np.searchsorted(start, start[-1] * np.arange(threads) / threads)
