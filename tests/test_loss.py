@@ -9,7 +9,7 @@ from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Frame
 from schnet_ase.forces import predict
 from schnet_ase.graph import geometry
-from schnet_ase.training.batches import batch_indices, collate, make_example
+from schnet_ase.training.batches import collate, make_example
 from schnet_ase.training.loss import can_compile, compiled_step, eager_step, energy_force_loss
 
 CONFIG = SchNetConfig(n_features=8, n_interactions=1, n_rbf=8, cutoff=4.0, gamma=None, envelope="polynomial")
@@ -106,15 +106,3 @@ def test_one_compiled_step_for_batches_of_any_size():
         assert step(batch).item() == pytest.approx(loss.item(), rel=1e-5)
         for parameter, gradient in zip(model.parameters(), expected, strict=True):
             assert (parameter.grad - gradient).abs().max().item() <= 1e-4 * gradient.abs().max().item() + 1e-7
-
-
-def test_every_frame_once_an_epoch():
-    steps = [batch_indices(step, 20, 5, seed=1) for step in range(8)]
-    assert sorted(np.concatenate(steps[:4])) == list(range(20))
-    assert sorted(np.concatenate(steps[4:])) == list(range(20))
-    assert not np.array_equal(np.concatenate(steps[:4]), np.concatenate(steps[4:]))
-    assert np.array_equal(batch_indices(6, 20, 5, seed=1), steps[6]), "a step's batch depends on nothing but the step"
-
-
-def test_batch_larger_than_the_data():
-    assert sorted(batch_indices(0, 3, 10, seed=0)) == [0, 1, 2]

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from schnet_ase import SchNet
+from schnet_ase.data.frames import molecules
 from schnet_ase.errors import TrainingError
 from schnet_ase.forces import Prediction, predict
 from schnet_ase.graph import Graph
 from schnet_ase.model import Pairs
-from schnet_ase.training.batches import Batch, batch_indices, collate
+from schnet_ase.training.batches import Batch, collate
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.evaluate import Evaluation
 from schnet_ase.training.loss import energy_force_loss, evaluation_loss
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
+from schnet_ase.training.order import BatchOrder
 
 
 class Baseline(nn.Module):
@@ -105,9 +107,10 @@ def train_baseline(
     weights = training.energy_weight, training.force_weight
     parameters = list(model.parameters())
     optimizer = make_optimizer(training, parameters)
+    order = BatchOrder(molecules(e.graph.numbers.numpy() for e in examples), training.batch_size, seed)
     least, best = math.inf, model.state_dict()
     for step in range(training.steps):
-        batch = collate([examples[i] for i in batch_indices(step, len(examples), training.batch_size, seed)])
+        batch = collate([examples[i] for i in order.batch(step)])
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, training)
         optimizer.zero_grad()

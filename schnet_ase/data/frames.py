@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Floats, Geometry
+from schnet_ase.neighbors import Floats, Geometry, Integers
 
 
 class Frame(NamedTuple):
@@ -53,6 +53,18 @@ def elements_of(frames: Iterable[Frame]) -> tuple[int, ...]:
     for frame in frames:
         found.update(frame.geometry.numbers.tolist())
     return tuple(sorted(found))
+
+
+def molecules(numbers: Iterable[Integers]) -> Integers:
+    """Which molecule each frame is of, counted from 0 in the order they come in: the same atoms in the same order.
+
+    Parameters
+    ----------
+    numbers
+        Of each frame, (N,) atomic numbers.
+    """
+    known: dict[bytes, int] = {}
+    return np.array([known.setdefault(n.tobytes(), len(known)) for n in numbers], dtype=np.int64)
 
 
 def check_frames(frames: Iterable[Frame], source: str, *, energies: bool, forces: bool) -> None:

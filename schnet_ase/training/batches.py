@@ -1,12 +1,10 @@
-"""Frames as batches of graphs with their targets: neighbour lists made once, order fixed by the seed."""
+"""Frames as batches of graphs with their targets: neighbour lists made once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +12,6 @@ from schnet_ase.data import Frame, StoredFrames
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.graph import Graph, batch_graphs, build_graph, make_graph, pair_vectors
 from schnet_ase.model import Pairs
-from schnet_ase.neighbors import Integers
 
 
 class Batch(NamedTuple):
@@ -132,18 +129,3 @@ def same_shape(examples: Sequence[Batch]) -> bool:
 
     first = shape(examples[0])
     return all(shape(e) == first for e in examples)
-
-
-def batch_indices(step: int, n_examples: int, batch_size: int, seed: int) -> Integers:
-    """Which examples make up the batch of a step: a new permutation every epoch, and nothing to remember between steps.
-
-    The last frames of a permutation that do not fill a batch are left to the next epoch.
-    """
-    size = min(batch_size, n_examples)
-    epoch, position = divmod(step, n_examples // size)
-    return _permutation(n_examples, seed, epoch)[position * size : (position + 1) * size].copy()
-
-
-@lru_cache(maxsize=1)  # of many examples it takes longer than a step
-def _permutation(n_examples: int, seed: int, epoch: int) -> Integers:
-    return np.random.default_rng([seed, epoch]).permutation(n_examples)

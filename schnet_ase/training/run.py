@@ -17,7 +17,7 @@ from schnet_ase.data import (
     split_training,
     stored_dataset,
 )
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.frames import check_frames, molecules
 from schnet_ase.data.readers import files_of
 from schnet_ase.neighbors import Integers
 from schnet_ase.training.config import RunConfig
@@ -121,10 +121,9 @@ def _split_together(config: RunConfig, dataset: Dataset) -> list[Integers]:
     """The frames of each molecule, where they are split by themselves; else one list of all."""
     if not config.data.by_molecule:
         return [np.arange(len(dataset.frames))]
-    molecules: dict[bytes, list[int]] = {}
-    for index, frame in enumerate(dataset.frames):
-        molecules.setdefault(frame.geometry.numbers.tobytes(), []).append(index)
-    return [np.array(frames) for frames in molecules.values()]
+    molecule = molecules(frame.geometry.numbers for frame in dataset.frames)
+    order = np.argsort(molecule, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(molecule))[:-1])
 
 
 def _training_split(together: list[Integers], splits: list[TrainingSplit]) -> TrainingSplit:

@@ -16,13 +16,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from schnet_ase.checkpoint import Tensors, load_checkpoint, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
+from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.model import SchNet
 from schnet_ase.training.batches import (
-    batch_indices,
     batch_to,
     collate,
     make_examples,
@@ -35,6 +35,7 @@ from schnet_ase.training.history import Row, draw_history, write_metrics
 from schnet_ase.training.loss import GradientStep, evaluation_loss
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
+from schnet_ase.training.order import BatchOrder
 from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.state import (
     BEST,
@@ -165,9 +166,10 @@ class _Trainer:
         self.optimizer = make_optimizer(self.training, self.parameters)
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.drawn = time.monotonic()
-        self.batch_size = min(self.training.batch_size, len(self.examples))
-        if self.batch_size < processes.size:
-            raise TrainingError(f"a batch of {self.batch_size} frames for {processes.size} processes; start fewer")
+        numbers = (dataset.frames[i].geometry.numbers for i in training_frames)
+        self.order = BatchOrder(molecules(numbers), self.training.batch_size, seed)
+        if (size := self.order.batch_size) < processes.size:
+            raise TrainingError(f"a batch of {size} frames for {processes.size} processes; start fewer")
         if processes.rank == 0 and (folder / STATE).exists():
             self._resume()
 
@@ -193,7 +195,7 @@ class _Trainer:
         return self.processes.of_first(self._result)
 
     def _take(self, gradient_step: GradientStep) -> float:
-        indices = batch_indices(self.step, len(self.examples), self.batch_size, self.seed)
+        indices = self.order.batch(self.step)
         own = indices[self.processes.share(indices)]
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.training)
@@ -221,7 +223,7 @@ class _Trainer:
             raise self._divergence(f"validation loss is {loss} at step {self.step}")
         return Row(
             self.step,
-            self.step / (len(self.examples) // self.batch_size),
+            self.step / (len(self.examples) // self.order.batch_size),
             learning_rate(self.step - 1, self.training),
             training_loss,
             loss,
