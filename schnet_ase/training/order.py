@@ -32,7 +32,7 @@ class BatchOrder:
         self._order = molecules
 
     def batch(self, step: int) -> Integers:
-        """Indices of a step's examples, the same whenever asked for. The last of an epoch, too few for a batch, are left."""
+        """Indices of a step's examples, the same whenever asked for; an epoch's last, too few for a batch, are left."""
         epoch, position = divmod(step, len(self._molecules) // self.batch_size)
         if epoch != self._epoch:  # of many examples it takes longer than a step
             self._epoch, self._order = epoch, self._shuffled(epoch)
