@@ -56,7 +56,7 @@ class DataConfig:
     by_molecule: bool = False
     """Whether the frames of each molecule, the same atoms in the same order, are split by themselves, as they would be
     if they were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames
-    of each molecule."""
+    of each molecule, and every batch has the molecules in their shares."""
     level_of_theory: str = NOT_STATED
     licence: str = NOT_STATED
     temperature: str = NOT_STATED

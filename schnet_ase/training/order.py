@@ -16,7 +16,7 @@ class BatchOrder:
     Parameters
     ----------
     molecules
-        (n,) the molecule of each example, counted from 0.
+        (n,) the molecule of each example, counted from 0; all 0 where they are one set.
     batch_size
         Examples of a step; n, if there are fewer.
     seed

@@ -166,8 +166,10 @@ class _Trainer:
         self.optimizer = make_optimizer(self.training, self.parameters)
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.drawn = time.monotonic()
-        numbers = (dataset.frames[i].geometry.numbers for i in training_frames)
-        self.order = BatchOrder(molecules(numbers), self.training.batch_size, seed)
+        together = np.zeros(len(training_frames), dtype=np.int64)
+        if config.data.by_molecule:
+            together = molecules(dataset.frames[i].geometry.numbers for i in training_frames)
+        self.order = BatchOrder(together, self.training.batch_size, seed)
         if (size := self.order.batch_size) < processes.size:
             raise TrainingError(f"a batch of {size} frames for {processes.size} processes; start fewer")
         if processes.rank == 0 and (folder / STATE).exists():
