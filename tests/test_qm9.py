@@ -213,7 +213,7 @@ def test_uncharacterized(tmp_path: Path, package: Path, content: str) -> None:
     listed.write_text(content)
     assert read_excluded(listed) == {3, 58}
     raw = raw_folder(tmp_path / "raw")
-    sources: list[str | Path] = [raw, raw_archive(tmp_path / "raw.tar"), "qm9pack:"]
+    sources: list[str | Path] = [raw, raw / "*.xyz", raw_archive(tmp_path / "raw.tar"), "qm9pack:"]
     for source in sources:
         whole, kept = read_dataset(source), read_dataset(source, exclude=listed)
         assert [len(f.geometry.numbers) for f in kept.frames] == [5, 4]

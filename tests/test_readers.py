@@ -24,6 +24,7 @@ from ase.db.core import bytes_to_object
 
 from schnet_ase.data import Dataset, read_dataset
 from schnet_ase.data.frames import check_frames
+from schnet_ase.data.readers import IN_EV
 from schnet_ase.errors import DataError
 
 # The definition of the unit: 4184 J, per Avogadro's number of particles, in units of the elementary charge.
@@ -270,6 +271,29 @@ def test_pattern_of_files_in_different_units(
     ase.io.write(tmp_path / "a.extxyz", frames)
     assert "eV, kcal/mol; expected one unit" in read_refused(tmp_path / "a.*")
     assert len(read_dataset(tmp_path / "a.*", energy_unit="eV").frames) == 2 * N_FRAMES
+
+
+@pytest.mark.parametrize("unit", ["eV", "kcal/mol", "Hartree"])
+def test_npz_that_says_its_unit(tmp_path: Path, arrays: dict[str, np.ndarray], unit: str) -> None:
+    """As sGDML's tools write it."""
+    said = {"e_unit": np.array(unit), "r_unit": np.array("Ang")}
+    dataset = read_dataset(save_md17(tmp_path / "a.npz", arrays, **said))
+    assert_read(dataset, arrays, IN_EV[unit])
+    assert dataset.units == f"Å, {unit}, {unit}/Å (as the file says)"
+    assert_read(read_dataset(tmp_path / "a.npz", energy_unit="eV"), arrays, 1.0)
+
+
+@pytest.mark.parametrize("said", [{"e_unit": np.array("Ry")}, {"r_unit": np.array("bohr")}])
+def test_npz_in_units_that_are_not_read(
+    tmp_path: Path, arrays: dict[str, np.ndarray], said: dict[str, np.ndarray]
+) -> None:
+    message = read_refused(save_md17(tmp_path / "a.npz", arrays, **said))
+    assert str(next(iter(said.values()))) in message
+    assert "convert the file" in message
+
+
+def test_suffix_in_capitals(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    assert_read(read_dataset(save_md17(tmp_path / "a.npz", arrays).rename(tmp_path / "A.NPZ")), arrays, KCAL_PER_MOL)
 
 
 def test_pattern_that_no_file_fits(tmp_path: Path) -> None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from schnet_ase.data.frames import Frame
 from schnet_ase.data.labels import scalar
@@ -26,11 +29,7 @@ def read_npz(file: Path, energy_key: str | None, forces_key: str | None) -> Iter
     DataError
         No such arrays, or arrays of shapes that do not go together.
     """
-    with open(file, "rb") as stream:  # np.load leaves a damaged file open
-        try:
-            archive = np.load(stream)
-        except (zipfile.BadZipFile, ValueError, EOFError) as error:
-            raise DataError(f"{file}: truncated or not an .npz file ({error})") from error
+    with _opened(file) as archive:
         z_name, r_name = _first(archive, file, "nuclear_charges", "z"), _first(archive, file, "coords", "R")
         e_name = energy_key or ("energies" if "energies" in archive else "E")
         f_name = forces_key or ("forces" if "forces" in archive else "F")
@@ -51,6 +50,35 @@ def read_npz(file: Path, energy_key: str | None, forces_key: str | None) -> Iter
     for index, positions in enumerate(coords):
         energy = None if energies is None else scalar(energies[index], file, index)
         yield Frame(Geometry(numbers, positions, cell, pbc), energy, None if forces is None else forces[index])
+
+
+def stated_unit(file: Path) -> str | None:
+    """The unit of the energies by the file's own `e_unit`, as sGDML's tools write it; None where there is none.
+
+    Raises
+    ------
+    DataError
+        Its `r_unit` is not Å.
+    """
+    with _opened(file) as archive:
+        length, energy = (str(archive[name]) if name in archive else None for name in ("r_unit", "e_unit"))
+    if length not in (None, "Ang", "Angstrom", "Å"):
+        raise DataError(f"{file}: r_unit is {length!r}; expected Å, convert the file")
+    return energy
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    try:
+        stream = open(file, "rb")  # np.load leaves a damaged file open
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error})") from error
+    with stream:
+        try:
+            archive = np.load(stream)
+        except (zipfile.BadZipFile, ValueError, EOFError) as error:
+            raise DataError(f"{file}: truncated or not an .npz file ({error})") from error
+        yield archive
 
 
 def _first(archive: Mapping[str, object], file: Path, *names: str) -> str:

@@ -12,7 +12,7 @@ from ase import units
 from schnet_ase.data import qm9
 from schnet_ase.data.ase_files import read_ase, read_db
 from schnet_ase.data.frames import Dataset, Frame
-from schnet_ase.data.npz import read_npz
+from schnet_ase.data.npz import read_npz, stated_unit
 from schnet_ase.errors import DataError
 from schnet_ase.files import sha256
 
@@ -48,8 +48,8 @@ def read_dataset(
         follow one another in the order of the names. Or QM9: ``"qm9pack:"`` for the molecules of the installed
         package `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a folder or a tar archive of them.
     energy_unit
-        Unit of the energies; forces are in this per Å. None assumes the format's own: kcal/mol for ``.npz``, Hartree
-        for QM9, eV else.
+        Unit of the energies; forces are in this per Å. None takes what an ``.npz`` says as its ``e_unit``, else assumes
+        the format's own: kcal/mol for ``.npz``, Hartree for QM9, eV else.
     energy_key, forces_key
         Where the labels are, for files that do not use the format's own names: ``"old_energies"`` and
         ``"old_forces"`` are the labels of the original MD17 in files of rMD17. Of QM9 the energy is ``"U0"``, or the
@@ -85,11 +85,11 @@ def open_frames(
     file, files = Path(path), files_of(path)
     if energy_unit is not None and energy_unit not in IN_EV:
         raise DataError(f"{file}: energy_unit is {energy_unit!r}; expected one of {', '.join(IN_EV)}")
-    of_qm9 = str(path) == qm9.PACKAGE or qm9.is_raw(file)
+    parts = files if _is_pattern(path) else [path]
+    of_qm9 = all(str(part) == qm9.PACKAGE or qm9.is_raw(Path(part)) for part in parts)
     if exclude is not None and not of_qm9:
         raise DataError(f"{file}: exclude is {str(exclude)!r}, but only molecules of QM9 have numbers; leave it out")
     excluded = frozenset[int]() if exclude is None else qm9.read_excluded(Path(exclude))
-    parts = files if _is_pattern(path) else [path]
     forms = [_format(part, files, energy_key, forces_key, excluded) for part in parts]
     form = forms[0]
     if energy_unit is None and len({other.unit for other in forms}) > 1:
@@ -102,7 +102,7 @@ def open_frames(
         digests = tuple(sha256(file) for file in files) if _is_pattern(path) else ()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
-    assumed = "as given" if energy_unit else f"assumed, as {form.name} files have it"
+    assumed = "as the file says" if form.stated else f"assumed, as {form.name} files have it"
 
     def frames() -> Iterator[Frame]:
         frame = None
@@ -118,7 +118,7 @@ def open_frames(
         if frame is None:
             raise DataError(f"{file}: no frames; expected at least one")
 
-    return OpenedFrames(frames(), file.name.removesuffix(":"), digest, f"Å, {unit}, {unit}/Å ({assumed})", digests)
+    return OpenedFrames(frames(), file.name.removesuffix(":"), digest, f"Å, {unit}, {unit}/Å ({'as given' if energy_unit else assumed})", digests)
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:
@@ -155,6 +155,8 @@ class _Format(NamedTuple):
     """Nothing is read before the first is asked for."""
     unit: EnergyUnit
     name: str
+    stated: bool = False
+    """Whether the file itself gives the unit."""
 
 
 def _format(
@@ -169,11 +171,22 @@ def _format(
         return _Format(qm9.read_package(files, energy_key, excluded), "Hartree", "qm9pack")
     if qm9.is_raw(file):
         return _Format(qm9.read_raw(file, energy_key, excluded), "Hartree", "raw QM9")
-    if file.suffix == ".npz":
-        return _Format(read_npz(file, energy_key, forces_key), "kcal/mol", "MD17 .npz")
-    if file.suffix == ".db":
+    if file.suffix.lower() == ".npz":
+        unit = _stated_unit(file)
+        return _Format(read_npz(file, energy_key, forces_key), unit or "kcal/mol", "MD17 .npz", unit is not None)
+    if file.suffix.lower() == ".db":
         return _Format(read_db(file, energy_key, forces_key), "eV", "ASE .db")
     return _Format(read_ase(file, energy_key, forces_key), "eV", "ASE")
+
+
+def _stated_unit(file: Path) -> EnergyUnit | None:
+    stated = stated_unit(file)
+    for unit in IN_EV:
+        if stated is not None and stated.lower() == unit.lower():
+            return unit
+    if stated is not None:
+        raise DataError(f"{file}: e_unit is {stated!r}; expected {', '.join(IN_EV)}; convert the file")
+    return None
 
 
 def _check_named(frame: Frame, where: str, energy_key: str | None, forces_key: str | None) -> None:
