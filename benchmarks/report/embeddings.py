@@ -4,6 +4,7 @@ For frames of DATA, the features of every atom before the readout of ENTRY's bes
 principal components, and the per-atom energies of all members, less the reference energies of the elements, are sorted
 by environment: an element and what it is bonded to, such as C(CH3).
 
+\b
     cd benchmarks
     python -m report.embeddings rmd17-ethanol rmd17_ethanol_test_01.npz --output ../docs/report
 """

@@ -6,6 +6,7 @@ validation on and while the learning rate is at least three quarters of its larg
 warm-up, and the fall of a cosine schedule lowers losses faster than any power. The exponent found while it is at least
 half of its largest stands beside: of a power law it would be the same.
 
+\b
     cd benchmarks
     python -m report.losses ../runs/rmd17-ethanol --output ../docs/report
 """

@@ -3,8 +3,10 @@
 The report's default network learns the first frames of DATA from one start: total energies with the textbook's
 ln(e^x / 2 + 1 / 2), which overflows float32 at x = 88.7; total energies with the stable form; and energies less the
 reference energies, as the package trains. Shown is the largest input of each activation at the last step at which all
-is finite, and in the figure at every step. A training ends with its first loss or gradient that is not finite.
+is finite, then at the step at which the textbook form ends, and in the figure at every step. A training ends with its
+first loss or gradient that is not finite.
 
+\b
     cd benchmarks
     python -m report.overflow rmd17_aspirin_train_01.npz --output ../docs/report
 """
@@ -63,6 +65,8 @@ class Course(NamedTuple):
     """Steps × activations: the largest input."""
     loss: list[float]
     end: str
+    last: list[float]
+    """The inputs at the step that ended it; empty where none did."""
 
 
 def layers(config: SchNetConfig) -> list[str]:
@@ -98,14 +102,14 @@ def learn(setting: Setting, frames: list[Frame], steps: int, rate: float, report
     step = eager_step(model, 0.01, 1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     batch = collate(make_examples(frames, range(len(frames)), None))
-    course = Course([], [], "")
+    course = Course([], [], "", [])
     for k in range(1, steps + 1):
         seen.clear()
         loss = step(batch).item()
         if not math.isfinite(loss):
-            return course._replace(end=f"loss {loss} at step {k:,}")
+            return course._replace(end=f"loss {loss} at step {k:,}", last=list(seen))
         if not all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None):
-            return course._replace(end=f"gradient not finite at step {k:,}")
+            return course._replace(end=f"gradient not finite at step {k:,}", last=list(seen))
         course.largest.append(list(seen))
         course.loss.append(loss)
         optimizer.step()
@@ -128,21 +132,26 @@ def main(data: Path, steps: int, rate: float, output: Path | None) -> None:
     rows = [(name, *(f"{c.largest[-1][k]:.4g}" if c.largest else "" for c in courses)) for k, name in enumerate(names)]
     rows.append(("loss ((eV/Å)²)", *(f"{c.loss[-1]:.4g}" if c.loss else "" for c in courses)))
     rows.append(("", *(c.end for c in courses)))
-    header = ("largest input of", *(s.name for s in SETTINGS))
-    publish("overflow", "Where the textbook softplus overflows", header, rows, draw(courses), output)
+    at_end = [f"{x:.4g}" for x in courses[0].last] or [""] * len(names)
+    rows = [(*row, cell) for row, cell in zip(rows, [*at_end, "", ""], strict=True)]
+    header = ("largest input of", *(s.name for s in SETTINGS), f"{SETTINGS[0].name}, at its end")
+    publish("overflow", "Where the textbook softplus overflows", header, rows, draw(courses, names), output)
 
 
-def draw(courses: list[Course]) -> Figure:
-    """The largest input of any activation against the step."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for setting, course, style in zip(SETTINGS, courses, ("o-", "-", "-"), strict=True):
-        steps = np.arange(1, len(course.largest) + 1)
-        label = f"{setting.name}: {course.end}"
-        axes.plot(steps, [max(row) for row in course.largest], style, ms=4, zorder=2 + (style == "o-"), label=label)
-    axes.axhline(math.log(torch.finfo(torch.float32).max), color="0.5", ls="--", lw=1)
-    axes.set(xlabel="step", ylabel="largest input of an activation", xscale="log", yscale="log")
-    figure.legend(loc="outside upper center", fontsize=8)
+def draw(courses: list[Course], names: list[str]) -> Figure:
+    """The largest input of each activation against the step, a panel for each training."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    for axes, setting, course in zip(
+        figure.subplots(1, len(SETTINGS), sharex=True, sharey=True), SETTINGS, courses, strict=True
+    ):
+        inputs = np.array([*course.largest, *([course.last] if course.last else [])]).reshape(-1, len(names))
+        for k, name in enumerate(names):
+            style = {"filter": ":", "interaction": "-", "readout": "--"}[name.split()[0]]
+            axes.plot(np.arange(1, len(inputs) + 1), inputs[:, k], style, lw=1.5, label=name)
+        axes.axhline(math.log(torch.finfo(torch.float32).max), color="0.5", lw=0.8)
+        axes.set(xlabel="step", xscale="log", yscale="log", title=f"{setting.name}\n{course.end}")
+    figure.axes[0].set_ylabel("largest input of an activation")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
 
