@@ -79,6 +79,16 @@ def test_file_without_a_published_checksum_shows_its_own(server, offer, tmp_path
     assert "none has been published" in lines[-1]
 
 
+@pytest.mark.parametrize("name", ["made-up.npz", "made-up.txt"])
+def test_page_instead_of_a_file_without_a_checksum(server, offer, tmp_path, name):
+    served, address = server
+    (served / name).write_text("<html>moved</html>")
+    offer(Remote(f"{address}/{name}", name))
+    message = refused("made-up", tmp_path)
+    assert name in message
+    assert "remove the file" in message
+
+
 def test_wrong_file(server, offer, tmp_path):
     served, address = server
     frames_npz(served / "a.npz")

@@ -18,6 +18,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from schnet_ase.data.qm9 import read_excluded
+from schnet_ase.data.readers import open_frames
 from schnet_ase.errors import DataError, DownloadError
 from schnet_ase.files import sha256
 from schnet_ase.progress import Progress
@@ -120,6 +122,8 @@ def get(name: str, folder: Path, report: Callable[[str], None] = print) -> list[
                 f"{file}: its SHA-256 is {digest} and should begin with {remote.sha256}; remove the file and try again"
             )
         checked = "as it should be" if remote.sha256 else "compare it with another's: none has been published"
+        if remote.sha256 is None and remote.unpack is None:
+            _read(file)
         report(f"{file}: SHA-256 {digest}, {checked}")
         found += [file] if remote.unpack is None else _unpack(file, remote.unpack)
     return found
@@ -150,6 +154,17 @@ def _fetch(remote: Remote, folder: Path) -> None:
                 f"{remote.url} cannot be fetched ({type(error).__name__}); look to the network, or put the file into "
                 f"{folder} as {remote.name} by other means and give the command again"
             ) from error
+
+
+def _read(file: Path) -> None:
+    """Begin to read a file without a checksum: what some servers send instead of a file is a page."""
+    try:
+        if file.suffix == ".txt":
+            read_excluded(file)
+        else:
+            next(open_frames(file).frames)
+    except DataError as error:
+        raise DataError(f"{error}; remove the file and try again") from error
 
 
 def _unpack(archive: Path, pattern: str) -> list[Path]:
