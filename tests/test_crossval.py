@@ -19,8 +19,10 @@ from schnet_ase.data import held_out
 from schnet_ase.errors import CalibrationError, RegistryError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.training import crossval, load_config
+from schnet_ase.training.batches import collate
 from schnet_ase.training.entry import relax
 from schnet_ase.training.run import load_frames, load_test, split_for_crossval
+from schnet_ase.training.trainer import train
 from tests.frames import TOML, labelled_ethanol, write_run
 
 
@@ -297,6 +299,24 @@ def test_molecules_are_split_as_if_each_were_alone(several):
                 [i - first for i in provenance[key] if first <= i < first + 40] for first in (0, 40)
             )
             assert of_ethanol == of_methanol == frames.tolist()
+
+
+@pytest.mark.parametrize("by_molecule", [True, False])
+def test_every_batch_has_each_molecule_in_its_share(several, tmp_path, monkeypatch, by_molecule):
+    folder, _ = several
+    config = load_config(folder / "both.toml")
+    config = replace(config, data=replace(config.data, by_molecule=by_molecule))
+    config = replace(config, training=replace(config.training, steps=12, batch_size=4, warmup=0, validate_every=12))
+    shares = []
+
+    def watched(examples):
+        shares.append(sum(len(example.graph.numbers) == 9 for example in examples))
+        return collate(examples)
+
+    monkeypatch.setattr("schnet_ase.training.trainer.collate", watched)
+    dataset = load_frames(config.data.file, config)
+    train(config, dataset, split_for_crossval(config, dataset).folds[0], tmp_path)
+    assert (shares == [2] * 12) == by_molecule
 
 
 def test_tests_of_each_molecule(several):
