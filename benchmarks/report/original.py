@@ -19,6 +19,7 @@ from typing import NamedTuple
 import click
 from _report import exit_on_error
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from report._fit import cell, evaluate_schnet, publish
 from report.authors import MEV_PER_KCAL, MOLECULES, PUBLISHED, Ours, of, ours
 
@@ -126,6 +127,8 @@ def draw(outcomes: list[Outcome]) -> Figure:
     axes.plot([o.entry.member_forces / MEV_PER_KCAL for o in outcomes], places, "k|", ms=14, label="the same, rMD17")
     axes.set(xscale="log", xlabel="force MAE (kcal/mol/Å)", ylim=(len(outcomes) - 0.5, -0.5))
     axes.set_yticks(places, [o.molecule for o in outcomes])
+    axes.set_xticks((0.2, 0.5, 1.0, 2.0, 5.0), ("0.2", "0.5", "1", "2", "5"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     figure.legend(loc="outside upper center", ncols=2, fontsize=8)
     return figure
 
