@@ -102,7 +102,8 @@ def open_frames(
         digests = tuple(sha256(file) for file in files) if _is_pattern(path) else ()
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
-    assumed = "as the file says" if form.stated else f"assumed, as {form.name} files have it"
+    how = "as the file says" if form.stated else f"assumed, as {form.name} files have it"
+    in_words = f"Å, {unit}, {unit}/Å ({'as given' if energy_unit else how})"
 
     def frames() -> Iterator[Frame]:
         frame = None
@@ -118,7 +119,7 @@ def open_frames(
         if frame is None:
             raise DataError(f"{file}: no frames; expected at least one")
 
-    return OpenedFrames(frames(), file.name.removesuffix(":"), digest, f"Å, {unit}, {unit}/Å ({'as given' if energy_unit else assumed})", digests)
+    return OpenedFrames(frames(), file.name.removesuffix(":"), digest, in_words, digests)
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:

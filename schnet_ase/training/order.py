@@ -21,6 +21,11 @@ class BatchOrder:
         Examples of a step; n, if there are fewer.
     seed
         Of the orders.
+
+    References
+    ----------
+    Zhao and Zhang, *Accelerating minibatch stochastic gradient descent using stratified sampling*, arXiv:1405.3080
+    (2014).
     """
 
     def __init__(self, molecules: Integers, batch_size: int, seed: int) -> None:
