@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +69,11 @@ def stated_unit(file: Path) -> str | None:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
-    try:
-        stream = open(file, "rb")  # np.load leaves a damaged file open
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error})") from error
-    with stream:
+    with ExitStack() as stack:
         try:
-            archive = np.load(stream)
+            archive = np.load(stack.enter_context(open(file, "rb")))  # by itself it leaves a damaged file open
+        except OSError as error:
+            raise DataError(f"{file}: cannot be read ({error})") from error
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise DataError(f"{file}: truncated or not an .npz file ({error})") from error
         yield archive
