@@ -24,6 +24,8 @@ from schnet_ase.errors import MonitorError, StructureError, UncertaintyExceeded
 from schnet_ase.monitor_files import Frame, append_frames, check_frames_file, open_log
 from schnet_ase.neighbors import Floats
 
+FAILED_ABOVE = 5.0
+"""Times lo: hi of ``threshold="auto"``."""
 HEADER = b"step,time_fs,temperature_K,max_forces_deviation_eV_per_A,atom,status\n"
 
 
@@ -65,9 +67,9 @@ class UncertaintyMonitor:
         Those that move, with a `SchNetEnsembleCalculator`. Atoms held by ``FixAtoms``, or by ``FixCartesian`` in all
         directions, when the monitor is made are not watched.
     threshold
-        eV/Å; or ``(lo, hi)``, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved;
-        or ``"auto"``: what one frame in 1,000 like the calibration frames exceeds. For another rate give
-        ``atoms.calc.calibration.threshold(rate)``.
+        ``(lo, hi)`` in eV/Å, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved. One
+        number is lo, without hi. ``"auto"``: lo is what one frame in 1,000 like the calibration frames exceeds, hi five
+        times that; for another rate give ``atoms.calc.calibration.threshold(rate)``.
     interval
         Steps between looks.
     action
@@ -75,11 +77,12 @@ class UncertaintyMonitor:
     file
         extxyz, appended to. Frames carry ``step``, ``time_fs``, ``temperature_K``, ``schnet_status`` (``"context"`` or
         ``"candidate"``), ``schnet_energy_std`` and per atom ``schnet_forces_deviation``. Energy, forces and stress are
-        the ensemble's, not labels to train on.
+        the ensemble's, not labels to train on. Of the atoms' own ``info`` and arrays, initial charges and magnetic
+        moments are kept. Two monitors that are at work at the same time need files of their own.
     log
         CSV, appended to, a row a look, with the operating system when the look is over: a killed run loses none.
     indices
-        Atoms to watch; None: all.
+        Atoms to watch, their numbers or a mask; None: all.
     context
         Frames looked at before a flagged one that are written with it; fewer after a failed one, or one written before.
     cooldown
@@ -88,7 +91,11 @@ class UncertaintyMonitor:
     Attributes
     ----------
     threshold, failed_above : float
-        eV/Å; the latter is infinite unless given.
+        lo and hi, eV/Å; the latter is infinite where there is none.
+    watched : (K,) array
+        Numbers of the atoms that are looked at.
+    cooldown : int
+        As given.
     flags : list of Flag
         The frames flagged so far.
 
@@ -134,7 +141,7 @@ class UncertaintyMonitor:
         self.threshold, self.failed_above = _thresholds(threshold, atoms.calc)
         self.flags: list[Flag] = []
         self._atoms = atoms
-        self._watched = _watched(atoms, indices)
+        self.watched = _watched(atoms, indices)
         self._interval = interval
         self._action = action
         self._file, log_file = Path(file), Path(log)
@@ -144,7 +151,7 @@ class UncertaintyMonitor:
         self._log = open_log(log_file, HEADER)
         weakref.finalize(self, self._log.close)
         self._context: deque[Frame] = deque(maxlen=int(context))
-        self._cooldown = cooldown
+        self.cooldown = cooldown
         self._inverse_masses = 1.0 / atoms.get_masses()[:, None]
         self._kelvin = 1.0 / (max(1, atoms.get_number_of_degrees_of_freedom()) * units.kB)
         self._calls = 0
@@ -182,16 +189,16 @@ class UncertaintyMonitor:
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
         temperature = self._kelvin * float(np.vdot(momenta, momenta * self._inverse_masses))
         deviation = results["forces_deviation"] if results else np.full(len(atoms), math.nan)
-        watched = deviation[self._watched]
-        atom = self._watched[watched.argmax()]
+        watched = deviation[self.watched]
+        atom = self.watched[watched.argmax()]
         largest = float(deviation[atom])
         # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
-        accurate = largest <= self.threshold and watched.all()
+        accurate = largest <= self.threshold and watched.all() and temperature < math.inf
         frame = Frame(step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
         status, lone = ("accurate", ()) if accurate else self._class(largest, frame)
         self._log.write(b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode()))
         if status != "accurate" and self._looks > self._quiet_until[status]:
-            self._quiet_until[status] = self._looks + self._cooldown
+            self._quiet_until[status] = self._looks + self.cooldown
             flag = Flag(step, time_fs, temperature, deviation, int(atom), self.threshold, status, lone)
             self._raise_flag(flag, frame)
         elif status == "failed":
@@ -206,7 +213,7 @@ class UncertaintyMonitor:
         )
         if not finite:
             return "failed", ()
-        lone = np.intersect1d(self._atoms.calc.out_of_reach(self._atoms), self._watched)
+        lone = np.intersect1d(self._atoms.calc.out_of_reach(self._atoms), self.watched)
         if lone.size or not largest <= self.failed_above:  # or it is no number
             return "failed", tuple(lone.tolist())
         return "candidate" if largest > self.threshold else "accurate", ()
@@ -251,7 +258,8 @@ def _thresholds(threshold: Any, calculator: Any) -> tuple[float, float]:
             raise MonitorError(
                 "threshold='auto' needs a calibrated ensemble; give threshold in eV/Å, or run schnet-ase calibrate"
             )
-        return calculator.calibration.threshold(), math.inf
+        lo = calculator.calibration.threshold()
+        return lo, FAILED_ABOVE * lo
     pair = threshold if isinstance(threshold, (tuple, list)) else (threshold, math.inf)
     try:
         lo, hi = (float(value) for value in pair)
@@ -264,8 +272,10 @@ def _thresholds(threshold: Any, calculator: Any) -> tuple[float, float]:
 
 def _watched(atoms: Atoms, indices: Sequence[int] | None) -> NDArray[np.int64]:
     given = np.arange(len(atoms)) if indices is None else np.asarray(indices)
+    if given.dtype == bool and given.shape == (len(atoms),):
+        given = np.flatnonzero(given)
     if given.dtype.kind not in "iu" or given.ndim != 1 or not len(given) or not (given >= 0).all():
-        raise MonitorError(f"indices is {indices!r}; expected at least one atom, counted from 0")
+        raise MonitorError(f"indices is {indices!r}; expected at least one atom, counted from 0, or a mask")
     if given.max() >= len(atoms):
         raise MonitorError(f"indices has atom {given.max()}, but there are {len(atoms)} atoms, counted from 0")
     free = np.ones(len(atoms), dtype=bool)

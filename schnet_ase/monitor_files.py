@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -34,7 +35,8 @@ class Frame(NamedTuple):
 def check_frames_file(path: Path) -> None:
     """See that frames can be added to `path`; one that was cut off at its end is taken away."""
     new = not path.exists()
-    with _appending(path, "file") as file:
+    with _writable(path, "file"), open(path, "a+b") as file:
+        file.seek(0)
         whole = 0
         while count := file.readline():
             number = count.strip()
@@ -58,10 +60,8 @@ def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]])
     """Add frames of `atoms`, each with its status, by one write; they are on disk when this returns."""
     text = io.StringIO()
     for frame, status in frames:
-        made = atoms.copy()
-        made.positions, made.cell = frame.positions, frame.cell
-        made.set_array("momenta", frame.momenta)  # set_momenta would apply the constraints
         results = frame.results
+        made = _bare(atoms, frame)
         made.info.update(
             step=frame.step,
             time_fs=frame.time_fs,
@@ -80,27 +80,56 @@ def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]])
         os.fsync(file.fileno())
 
 
+def _bare(atoms: Atoms, frame: Frame) -> Atoms:
+    """Without what else `atoms` carry: an ``info["energy"]`` of another method would stand for the ensemble's."""
+    made = Atoms(atoms.numbers, frame.positions, cell=frame.cell, pbc=atoms.pbc)
+    for name in ("masses", "initial_charges", "initial_magmoms"):
+        if name in atoms.arrays:
+            made.set_array(name, atoms.arrays[name])
+    made.set_array("momenta", frame.momenta)
+    made.set_constraint(copy.deepcopy(atoms.constraints))
+    return made
+
+
 def open_log(path: Path, header: bytes) -> io.FileIO:
     """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away."""
-    with _appending(path, "log") as file:
-        if first := file.readline():
+    with _writable(path, "log"):
+        log = io.FileIO(path, "a+")
+    try:
+        _lock(log, path)
+        log.seek(0)
+        if first := log.readline():
             if first != header:
                 raise MonitorError(f"{path} is there and no log of a monitor; give another log or remove it")
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - LONGEST_ROW))
-            file.truncate(size - len(file.read().rpartition(b"\n")[2]))
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - LONGEST_ROW))
+            log.truncate(size - len(log.read().rpartition(b"\n")[2]))
         else:
-            file.write(header)
-    return io.FileIO(path, "a")
+            log.write(header)
+    except MonitorError:
+        log.close()
+        raise
+    return log
+
+
+def _lock(log: io.FileIO, path: Path) -> None:
+    """Keep other processes from writing `path`: rows of two runs could not be told apart."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.lockf(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise MonitorError(f"{path} is being written by another process; give another log and another file") from error
+    except OSError:  # some file systems of clusters have no locks, and a run there is worth more than this
+        return
 
 
 @contextlib.contextmanager
-def _appending(path: Path, name: str) -> Iterator[BinaryIO]:
-    """`path`, at its start and open for reading and appending."""
+def _writable(path: Path, name: str) -> Iterator[None]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file:
-            file.seek(0)
-            yield file
+        yield
     except OSError as error:
         raise MonitorError(f"{path} cannot be written ({error.strerror}); give another {name}") from error

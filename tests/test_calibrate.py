@@ -82,6 +82,14 @@ def test_frames_of_something_else_do_not_replace_a_calibration(card, new, label)
     assert (card.path / "card.json").read_bytes() == before
 
 
+def test_one_frame_twice_does_not_count_for_two(card, new):
+    copies = new._replace(frames=[*new.frames[:20], new.frames[3]])
+    with pytest.raises(CalibrationError, match=r"new\.extxyz: frame 20 is frame 3 again") as caught:
+        calibrate_entry(card, copies, range(21))
+    one_line(caught)
+    assert calibrate_entry(card, copies, range(20)).calibration.n_frames == 20
+
+
 def test_coverage_is_that_of_the_calculator(card, new):
     """The half-widths in the calculator's results hold as many of the calibration frames as they are made to."""
     calibrate_entry(card, new, range(30), coverage=0.8)

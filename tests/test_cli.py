@@ -99,7 +99,7 @@ def test_md_with_a_monitor(here, run, mistake):
     arguments = ("md", "ethanol-emt", "--steps", 20, "--monitor", "--threshold", 1e-9)
     status, out, _ = run(*arguments)
     assert status == 0
-    assert "1 flagged" in out
+    assert "1 flagged, at most one in 100 steps, 1 of them kept in ethanol-emt-md-flagged.extxyz" in out
     with open("ethanol-emt-md-uncertainty.csv") as file:
         assert len(list(csv.DictReader(file))) == 21
     assert read("ethanol-emt-md-flagged.extxyz").info["schnet_status"] == "candidate"
@@ -178,7 +178,8 @@ def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake):
     assert "none.xyz" in mistake(
         "md", "ethanol-emt", "none.xyz", "--monitor", "--overwrite", "--output", "ethanol-emt-md"
     )
-    assert "--threshold" in mistake("md", "ethanol-emt", "--monitor", "--overwrite", "--threshold", -1)
+    for levels in (-1, "0.2,0.1", "0.1,0.2,0.3", "high"):
+        assert "LO,HI" in mistake("md", "ethanol-emt", "--monitor", "--overwrite", "--threshold", levels)
     assert [file.read_bytes() for file in files] == before
 
 
@@ -334,7 +335,10 @@ def test_calibrate(own_models, here, run):
     after = json.loads((own_models / "ethanol-emt" / "card.json").read_text())
     assert after.pop("calibration") != before.pop("calibration")
     assert after == before
-    assert "it was calibrated on 25 frames of this file" in run("evaluate", "ethanol-emt", "new.extxyz")[1]
+    out = run("evaluate", "ethanol-emt", "new.extxyz")[1]
+    assert "it was calibrated on 25 frames of this file" in out
+    flagged = [line.split() for line in out.splitlines() if line.startswith(("    0.1%", "    1.0%"))]
+    assert [row[-1] for row in flagged] == ["0.0%", "0.0%"]  # the largest of 25 is below either threshold
 
 
 def test_calibrate_again_on_the_frames_kept_for_it(own_models, models, run):
@@ -344,6 +348,15 @@ def test_calibrate_again_on_the_frames_kept_for_it(own_models, models, run):
     assert status == 0
     assert "all but 10 of them" in out
     assert (own_models / "ethanol-emt" / "card.json").read_bytes() == before
+
+
+def test_calibrate_without_forces_says_so(own_models, here, run):
+    frames = labelled_ethanol(25, seed=6)
+    for frame in frames:
+        del frame.calc.results["forces"]
+    write(here / "new.extxyz", frames)
+    _, out, _ = run("calibrate", "ethanol-emt", "new.extxyz")
+    assert "no half-widths for forces: the frames have none" in out
 
 
 def test_calibrate_on_too_few_frames(own_models, here, mistake):
@@ -506,6 +519,20 @@ def test_learn(here, run):
     ):
         assert text in out
     assert run("learn", "learn.toml", "--workers", "1")[1].count("label ") == 0
+
+
+def test_a_reference_beside_the_file_is_found(here, run):
+    (here / "elsewhere").mkdir()
+    write_ethanol(here / "elsewhere" / "start.extxyz", 45)
+    (here / "elsewhere" / "own_code.py").write_text("from ase.calculators.emt import EMT as Own")
+    (here / "elsewhere" / "learn.toml").write_text(LEARN.replace("ase.calculators.emt.EMT", "own_code.Own"))
+    assert run("learn", "elsewhere/learn.toml", "--workers", "1")[0] == 0
+
+
+def test_learn_into_a_file(here, mistake):
+    write_ethanol(here / "start.extxyz", 45)
+    (here / "learn.toml").write_text(LEARN)
+    assert "start.extxyz cannot be made a folder" in mistake("learn", "learn.toml", "--output", "start.extxyz")
 
 
 def test_learn_without_its_reference(here, mistake):

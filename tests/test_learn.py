@@ -1,16 +1,20 @@
 """On-the-fly learning: the loop as a whole, what it does with a reference that fails, and kills."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
 from ase.io import read, write
 
 from schnet_ase import SchNetConfig, SchNetEnsembleCalculator
@@ -22,6 +26,7 @@ from schnet_ase.learn.labels import group
 from schnet_ase.training import TrainingConfig
 from tests.frames import labelled_ethanol, write_ethanol
 
+KILLS = int(os.environ.get("SCHNET_ASE_KILLS", "6"))
 FOLDS = 4
 STARTING = 45
 
@@ -39,6 +44,21 @@ class FailsWhenStretched(EMT):
 
 class AlwaysFails(FailsWhenStretched):
     longest = 0.0
+    asked: ClassVar[list[np.ndarray]] = []
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        self.asked.append(atoms.get_positions())
+        super().calculate(atoms, properties, system_changes)
+
+
+class Recording(EMT):
+    """EMT that keeps what it was asked about."""
+
+    asked: ClassVar[list[Atoms]] = []
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        self.asked.append(atoms.copy())
+        super().calculate(atoms, list(properties), list(system_changes))
 
 
 def tiny(folder: Path, **changes) -> LearnConfig:
@@ -97,6 +117,45 @@ def test_the_budget_is_spent_and_everything_is_on_disk(finished):
     assert all("\n" not in describe(event) for event in events)
 
 
+def test_no_geometry_has_two_labels(finished):
+    """Though the dynamics begins with a labelled frame above the threshold, and the course begins there again."""
+    _, _, result, events = finished
+    flags = [event for event in events if isinstance(event, Flagged)]
+    assert flags[0].safe_step is None
+    assert (flags[0].step, flags[0].deviation > flags[0].threshold) == (0, True)
+    assert "; where it began" in describe(flags[0])
+    distances = [frame.get_all_distances() for frame in read(result.labels, ":")]
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in combinations(distances, 2))
+
+
+def test_what_the_first_frames_are_goes_with_them(tmp_path):
+    """Atoms that are held, charges and moments that a reference wants to know, and what else it reads from info."""
+    frames = labelled_ethanol(STARTING)
+    for frame in frames:
+        frame.calc = None
+        frame.info["spin"] = 3
+        frame.set_initial_magnetic_moments([1.0] + 8 * [0.0])
+        frame.set_initial_charges(8 * [0.0] + [0.5])
+        frame.set_constraint(FixAtoms([0]))
+    write(tmp_path / "start.extxyz", frames)
+    reference = ReferenceConfig("tests.test_learn.Recording")
+    Recording.asked.clear()
+    result = learn(tiny(tmp_path, reference=reference), tmp_path / "run", workers=1)
+    labels = read(result.labels, ":")
+    assert len(labels) == len(Recording.asked) == STARTING + 5
+    for asked, label in zip(Recording.asked, labels, strict=True):
+        assert asked.info["spin"] == 3
+        for atoms in (asked, label):
+            assert atoms.get_initial_magnetic_moments().tolist() == [1.0] + 8 * [0.0]
+            assert atoms.get_initial_charges().tolist() == 8 * [0.0] + [0.5]
+        assert np.abs(label.get_forces(apply_constraint=False)[0]).max() > 0
+    calmest = min(labels[:STARTING], key=lambda frame: frame.get_potential_energy())
+    for label in labels[STARTING:]:
+        moved = np.abs(label.positions - calmest.positions).max(axis=1)
+        assert moved[0] < 1e-7
+        assert moved[1:].max() > 1e-3
+
+
 def test_labels_are_those_of_the_reference(finished):
     _, _, result, _ = finished
     frames = read(result.labels, ":")
@@ -133,7 +192,7 @@ def test_flags_go_back_to_a_frame_under_the_threshold(finished):
     for flag in events:
         if isinstance(flag, Flagged):
             assert flag.deviation > flag.threshold
-            assert flag.safe_step == max(0, flag.step - 1)
+            assert flag.safe_step in (flag.step - 1, None)
             assert flag.candidates >= 1
 
 
@@ -187,12 +246,15 @@ def test_a_reference_that_fails_is_recorded_and_skipped(tmp_path):
 def test_flags_without_a_label_end_it(tmp_path):
     reference = ReferenceConfig("tests.test_learn.AlwaysFails")
     config = tiny(tmp_path, reference=reference)
+    AlwaysFails.asked.clear()
     for _ in range(2):  # the second start reads the same from the log
         with pytest.raises(LearnError, match="5 flags in a row gave no label"):
             learn(config, tmp_path / "run", workers=1)
     events = read_audit(tmp_path / "run" / "audit.jsonl")
     assert sum(isinstance(event, Flagged) for event in events) == 5
     assert not any(isinstance(event, Labelled) and event.served == "reference" for event in events)
+    assert len(AlwaysFails.asked) == sum(isinstance(event, Failed) for event in events) > 5
+    assert all(np.abs(a - b).max() > 1e-3 for a, b in combinations(AlwaysFails.asked, 2)), "none is asked about again"
 
 
 def test_too_few_first_frames_cost_no_label(tmp_path):
@@ -204,8 +266,27 @@ def test_too_few_first_frames_cost_no_label(tmp_path):
 
 def test_too_few_first_labels(tmp_path):
     write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=20)
-    with pytest.raises(LearnError, match="20 first labels, as the reference failed on 25 frames"):
+    with pytest.raises(LearnError, match=r"20 first labels, as the reference failed on 25 frames \(RuntimeError: SCF"):
         learn(tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.AlwaysFails")), tmp_path / "run", workers=1)
+
+
+def test_a_reference_that_was_set_up_wrongly_can_be_corrected(tmp_path):
+    write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=0)
+    config = tiny(tmp_path, max_labels=STARTING)
+    wrong = replace(config, reference=ReferenceConfig("tests.test_learn.AlwaysFails"))
+    with pytest.raises(LearnError, match="^0 first labels, as the reference failed on 45 frames"):
+        learn(wrong, tmp_path / "run", workers=1)
+    result = learn(config, tmp_path / "run", workers=1)
+    assert (result.end.labels, result.end.generations) == (STARTING, 1)
+    assert not any(isinstance(event, Failed) for event in read_audit(result.audit))
+    with pytest.raises(LearnError, match="holds a run of another configuration"):
+        learn(wrong, tmp_path / "run", workers=1)
+
+
+def test_a_file_where_the_folder_should_be(tmp_path):
+    (tmp_path / "run").write_text("x")
+    with pytest.raises(LearnError, match="run cannot be made a folder"):
+        learn(tiny(tmp_path), tmp_path / "run", workers=1)
 
 
 def test_a_folder_of_something_else(tmp_path):
@@ -252,14 +333,14 @@ def test_killed_and_started_again_it_is_the_same_run(finished, tmp_path):
     root = Path(__file__).parent.parent
     while True:
         with subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path], cwd=root) as process:
-            if kills < 6:
+            if kills < KILLS:
                 _wait_for_something_new(run, process, float(rng.uniform(0.0, 0.6)))
                 process.kill()
                 kills += process.wait() != 0
         if process.returncode == 0:
             break
         assert process.returncode == -9
-    assert kills == 6
+    assert kills == KILLS
     for name in ("audit.jsonl", "labels.extxyz", "config.json"):
         assert (run / name).read_bytes() == (folder / name).read_bytes()
 
@@ -306,6 +387,8 @@ def test_configuration(tmp_path):
     [
         ("threshold = 0.1", "threshold = [0.3, 0.1]", r"threshold is \[0.3, 0.1\]; expected lo < hi"),
         ("threshold = 0.1", "thresholt = 0.1", "thresholt is unknown"),
+        ("threshold = 0.1", 'threshold = "high"', r"key flags\.threshold is 'high'; input should be 'auto', or input"),
+        ("[flags]", "[training]\nforce_weight = 0\nenergy_weight = 0\n[flags]", "table training: energy_weight and f"),
         ('name = "ethanol"', 'name = "ethanol"\nmax_labels = 10', "9"),
         ("start.extxyz", "none.extxyz", "start is 'none.extxyz', but there is no file"),
         ('[reference]\ncalculator = "ase.calculators.emt.EMT"', "", "key reference is missing"),

@@ -48,7 +48,7 @@ def stretched(i: int, by: float) -> Atoms:
 
 
 def by_hand(frames, known, model):
-    """`farthest_first` in plain loops."""
+    """`farthest_first` in plain loops, for frames of which none is a copy."""
     x = {id(atoms): representations([atoms], model)[0] for atoms in (*frames, *known)}
 
     def strangeness(atoms, others):
@@ -72,12 +72,30 @@ def by_hand(frames, known, model):
     return order
 
 
-def test_the_strangest_frame_comes_first_and_a_known_one_last(make_model):
+def test_the_strangest_frame_comes_first(make_model):
     known = [molecule("CH3CH2OH"), stretched(8, 0.05)]
-    frames = [stretched(8, 0.05), stretched(5, 0.01), stretched(5, 0.3), stretched(5, 0.29), stretched(3, -0.2)]
-    order = farthest_first(frames, known, make_model(0))
-    assert order == by_hand(frames, known, make_model(0))
-    assert order[-1] == 0
+    frames = [stretched(8, 0.1), stretched(5, 0.05), stretched(5, 0.3), stretched(5, 0.25), stretched(3, -0.2)]
+    assert farthest_first(frames, known, make_model(0)) == by_hand(frames, known, make_model(0))
+
+
+def test_copies_and_all_but_copies_are_left_out(make_model):
+    """Of a known frame, turned and renamed too, and of a frame that is chosen."""
+    rng = np.random.default_rng(0)
+    known = []
+    for _ in range(20):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.05, rng=rng)
+        known.append(atoms)
+    turned = known[3][rng.permutation(9)]
+    turned.rotate(77.0, (1, 2, 3))
+    near = known[4].copy()
+    near.rattle(1e-3, rng=rng)
+    strange = stretched(5, 0.3)
+    again = strange.copy()
+    again.rattle(1e-3, rng=rng)
+    frames = [known[0].copy(), turned, near, strange, again]
+    assert farthest_first(frames, known, make_model(0)) in ([3], [4])
+    assert farthest_first([known[0].copy()], known[:1], make_model(0)) == []
 
 
 def test_the_order_does_not_depend_on_the_names_of_atoms_or_the_place(make_model):
@@ -153,11 +171,34 @@ class Returns(Calculator):
         (float("nan"), np.ones((3, 3)), "not finite"),
         (1.0, np.full((3, 3), np.inf), "not finite"),
         (1.0, np.zeros((3, 3)), "forces are all zero"),
+        (1.0, np.ones(9), r"forces have the shape \(9,\); expected \(3, 3\)"),
+        (1.0, np.ones((2, 3)), "forces have the shape"),
     ],
 )
 def test_numbers_that_are_no_label(energy, forces, message):
     with pytest.raises(ReferenceFailed, match=message):
         label(molecule("H2O"), lambda atoms: Returns(energy, forces))
+
+
+def test_a_reference_that_leaves_python_gives_no_label():
+    def leave(atoms):
+        sys.exit("no licence")
+
+    with pytest.raises(ReferenceFailed, match="SystemExit: no licence"):
+        label(molecule("H2O"), leave)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [("def (", "SyntaxError"), ("calculator = EMT()", "NameError"), ("import sys; sys.exit(3)", "SystemExit: 3")],
+)
+def test_modules_that_cannot_be_imported(tmp_path, monkeypatch, code, reason):
+    (tmp_path / "own_reference.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_reference", raising=False)
+    with pytest.raises(LearnError, match=f"'own_reference.EMT', which cannot be imported \\({reason}") as caught:
+        find_reference(ReferenceConfig("own_reference.EMT"))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,7 +142,7 @@ def test_stop_raises_after_the_frame_is_on_disk(atoms):
 
 def test_a_function_gets_the_flag(atoms):
     seen = []
-    monitor, _ = run(atoms, 5, threshold=1e-6, action=seen.append)
+    monitor, _ = run(atoms, 5, threshold=(1e-6, 1e6), action=seen.append)
     assert seen == monitor.flags
     assert seen[0].deviation.shape == (9,)
     assert seen[0].largest == seen[0].deviation.max()
@@ -213,12 +214,20 @@ dynamics.run(10**6)
 
 
 def test_auto_takes_the_threshold_of_the_calibration(atoms):
-    class Calibrated:
-        def threshold(self):
-            return 0.125
+    atoms.calc.calibration = SimpleNamespace(threshold=lambda: 0.125)
+    monitor = UncertaintyMonitor(atoms)
+    assert (monitor.threshold, monitor.failed_above) == (0.125, 0.625)
 
-    atoms.calc.calibration = Calibrated()
-    assert UncertaintyMonitor(atoms).threshold == 0.125
+
+def test_auto_saves_no_exploded_frame(atoms):
+    atoms.get_forces()
+    largest = atoms.calc.results["forces_deviation"].max()
+    for share, status in ((0.19, "failed"), (0.21, "candidate")):
+        atoms.calc.calibration = SimpleNamespace(threshold=lambda share=share: share * largest)
+        monitor = UncertaintyMonitor(atoms)
+        monitor()
+        assert [flag.status for flag in monitor.flags] == [status]
+        assert os.path.exists("flagged.extxyz") == (status == "candidate")
 
 
 @pytest.mark.parametrize(
@@ -367,3 +376,55 @@ def test_one_atom_by_itself_has_not_failed(atoms):
     monitor = UncertaintyMonitor(one, threshold=1.0)
     monitor()
     assert not monitor.flags
+
+
+def test_what_the_atoms_carry_neither_breaks_nor_enters_a_flagged_frame(atoms):
+    atoms.info.update(energy=7.0, stress=[1.0] * 6, free_energy=3.0, notes="two\nlines", parts=[1, "a"], step=-1)
+    atoms.set_array("forces", np.full((9, 3), 5.0))
+    atoms.set_array("names", np.array([["a b", "c"]] * 9, dtype=object))
+    atoms.set_initial_magnetic_moments(np.arange(9))
+    atoms.set_masses([2.014 if z == 1 else None for z in atoms.numbers])
+    atoms.set_constraint(FixAtoms([1]))
+    run(atoms, 3, threshold=(1e-6, 1e6), cooldown=0)
+    frames = read("flagged.extxyz", ":")
+    assert [frame.info["step"] for frame in frames] == [0, 1, 2, 3]
+    again = atoms.copy()
+    again.calc = atoms.calc
+    assert frames[-1].get_potential_energy() == pytest.approx(again.get_potential_energy(), abs=1e-4)
+    np.testing.assert_allclose(frames[-1].get_forces(), again.get_forces(), atol=1e-5)
+    np.testing.assert_array_equal(frames[-1].arrays["initial_magmoms"], np.arange(9))
+    np.testing.assert_allclose(frames[-1].get_masses(), atoms.get_masses())
+    assert frames[-1].constraints[0].index.tolist() == [1]
+    assert not {"notes", "parts", "names"} & {*frames[-1].info, *frames[-1].arrays}
+
+
+def test_momenta_that_are_no_numbers_have_failed(atoms):
+    monitor = UncertaintyMonitor(atoms, threshold=1e6)
+    atoms.arrays["momenta"][2, 0] = np.nan
+    monitor()
+    assert [flag.status for flag in monitor.flags] == ["failed"]
+
+
+def test_a_mask_of_atoms(atoms):
+    run(atoms, 5, threshold=1e6, indices=[z == 8 for z in atoms.numbers])
+    assert {int(row["atom"]) for row in rows()} == {2}
+    with pytest.raises(MonitorError, match="or a mask"):
+        UncertaintyMonitor(atoms, threshold=0.1, indices=[True] * 8)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+def test_two_processes_do_not_write_one_log(atoms):
+    code = """
+from schnet_ase.monitor_files import open_log
+log = open_log(__import__("pathlib").Path("uncertainty.csv"), b"step\\n")
+print("open", flush=True)
+input()
+"""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(MonitorError, match=r"uncertainty\.csv is being written by another process; give another"):
+            UncertaintyMonitor(atoms, threshold=0.1)
+        process.communicate("\n")
+    Path("uncertainty.csv").unlink()
+    UncertaintyMonitor(atoms, threshold=0.1)

@@ -38,8 +38,10 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         print("schnet-ase: interrupted; what was written stays", file=sys.stderr)
         sys.exit(130)
-    except (SchNetError, OSError) as error:
+    except SchNetError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     sys.exit(0)
 
 

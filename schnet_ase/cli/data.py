@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from schnet_ase.cli.common import label_options, print_calibration, print_errors, stem
+from schnet_ase.cli.common import label_options, print_calibration, print_errors, print_flags, stem
 
 
 @click.group(invoke_without_command=True)
@@ -79,8 +79,11 @@ def evaluate(
         calibration = None if card is None else card.calibration
         if calibration is not None and calibration.sha256 == dataset.sha256:
             print(f"it was calibrated on {calibration.n_frames} frames of this file, which it covers as asked for")
-        measured = reliability(result.ensemble_errors(), calibration)
+        errors = result.ensemble_errors()
+        measured = reliability(errors, calibration)
         print("\n".join(measured.lines()))
+        if calibration is not None:
+            print_flags(calibration, errors)
         parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
     else:
         parity(*labels_and_predictions, title, picture)
@@ -119,6 +122,9 @@ def calibrate(
     old = card.calibration
     card = calibrate_entry(card, dataset, frames, coverage=coverage, device=device)
     print_calibration(card)
+    assert card.calibration is not None
+    if card.calibration.forces is None:
+        print("no half-widths for forces: the frames have none")
     if old is not None:
         print(f"it replaces that on {old.n_frames} frames of {old.file}")
     print(f"wrote {card.path / 'card.json'}")

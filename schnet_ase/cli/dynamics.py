@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 @click.option("--monitor", is_flag=True, help="Flag uncertain frames, and keep them.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, min_open=True),
-    help="Of the monitor, eV/Å.  [default: from the ensemble's calibration]",
+    callback=lambda context, option, text: None if text is None else _levels(text),
+    metavar="LO[,HI]",
+    help="Of the monitor, eV/Å; frames above HI are not kept.  [default: from the ensemble's calibration]",
 )
 @click.option("--stop", is_flag=True, help="With --monitor: end the run at the first flagged frame.")
 @calculator_options
@@ -47,7 +48,7 @@ def md(
     seed: int,
     interval: int,
     monitor: bool,
-    threshold: float | None,
+    threshold: float | tuple[float, float] | None,
     stop: bool,
     device: str | None,
     dtype: str | None,
@@ -80,7 +81,8 @@ def md(
             file=f"{prefix}-flagged.extxyz",
             log=f"{prefix}-uncertainty.csv",
         )
-        print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged")
+        failed = f", and not kept above {watch.failed_above:.4f}" if math.isfinite(watch.failed_above) else ""
+        print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged{failed}")
     kind = f"Langevin at {temperature:g} K" if thermostat else "NVE"
     velocities = f"of {structure}" if atoms.get_momenta().any() else f"drawn at {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, velocities {velocities}")
@@ -119,7 +121,12 @@ def md(
         half = rows[len(rows) // 2 :]
         print(f"mean temperature of the second half: {sum(row.temperature_K for row in half) / len(half):.0f} K")
     if watch is not None:
-        print(f"{len(watch.flags)} flagged; every step's deviation is in {prefix}-uncertainty.csv")
+        kept = sum(flag.status == "candidate" for flag in watch.flags)
+        where = f" in {prefix}-flagged.extxyz" if kept else ""
+        print(
+            f"{len(watch.flags)} flagged, at most one in {watch.cooldown} steps, {kept} of them kept{where}; "
+            f"every step's deviation is in {prefix}-uncertainty.csv"
+        )
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
 
 
@@ -156,6 +163,19 @@ def relax(
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in _doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
+
+
+def _levels(text: str) -> float | tuple[float, float]:
+    try:
+        levels = [float(part) for part in text.split(",")]
+    except ValueError:
+        levels = []
+    match levels:
+        case [lo] if 0.0 < lo < math.inf:
+            return lo
+        case [lo, hi] if 0.0 < lo < hi:
+            return lo, hi
+    raise click.BadParameter(f"{text} is no LO, as 0.1, nor LO,HI, as 0.1,0.5, with 0 < LO < HI in eV/Å")
 
 
 def _known(deviation: float) -> str:

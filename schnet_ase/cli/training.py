@@ -166,6 +166,7 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
 
     run = load_learn_config(config, data_root)
     folder = output or Path("runs") / run.name
+    sys.path.insert(0, str(config.parent.resolve()))  # a reference of one's own lies there, as modules beside a script
     with Stages() as stages:
         result = run_learn(
             run,

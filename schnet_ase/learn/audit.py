@@ -58,8 +58,9 @@ class Flagged(NamedTuple):
     threshold: float
     status: str
     """``"candidate"`` or ``"failed"``, see `UncertaintyMonitor`."""
-    safe_step: int
-    """The step it goes back to, the last under the threshold."""
+    safe_step: int | None
+    """The step it goes back to, the last under the threshold; None where the dynamics began above it, and begins there
+    again."""
     candidates: int
     """Frames to choose labels from."""
 
@@ -195,9 +196,10 @@ def describe(event: Event) -> str:
             deviation = "no number" if event.deviation is None else f"{event.deviation:.3f} eV/Å"
             below = event.deviation is not None and event.deviation <= event.threshold
             reason = "and one has no other within the cutoff" if below else f"above {event.threshold:.3f}"
+            back = "where it began" if event.safe_step is None else f"back to step {event.safe_step}"
             return (
                 f"flag {event.number} at {event.time_fs:.1f} fs, {event.temperature_K:.0f} K: atom {event.atom} is off "
-                f"by {deviation}, {reason} ({event.status}); back to step {event.safe_step}"
+                f"by {deviation}, {reason} ({event.status}); {back}"
             )
         case Generation():
             new = ""

@@ -17,8 +17,6 @@ from schnet_ase.training.config import STRICT, TrainingConfig, existing, read_to
 
 CALIBRATION_EVERY = 5
 """One label in so many is for calibration alone."""
-FAILED_ABOVE = 5.0
-"""Times the threshold: where a frame has failed, unless `FlagConfig.threshold` says."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -28,7 +26,8 @@ class ReferenceConfig:
 
     calculator: str
     """Import path of an ASE calculator's class, called with the arguments (``"tblite.ase.TBLite"``), or of a function
-    that returns one, called with the atoms and the arguments (``"schnet_ase.learn.reference.pyscf"``)."""
+    that returns one, called with the atoms and the arguments (``"schnet_ase.learn.reference.pyscf"``). `schnet-ase
+    learn` finds modules beside its file too."""
     arguments: dict[str, Any] = field(default_factory=dict)
     level_of_theory: str = NOT_STATED
     """In words, for the cards."""
@@ -53,8 +52,8 @@ class FlagConfig:
     """Table ``[flags]``: what is labelled."""
 
     threshold: Literal["auto"] | Positive | tuple[Positive, Positive] = "auto"
-    """As `UncertaintyMonitor` has it: eV/Å; or (lo, hi), above hi a frame has failed and is not labelled; or
-    ``"auto"``, from each generation's calibration. Without hi, it is five times lo."""
+    """eV/Å; or (lo, hi), above hi a frame has failed and is not labelled; or ``"auto"``, from each generation's
+    calibration. Without hi, it is five times lo."""
     labels: int = Field(default=5, ge=1)
     """Most labels a flag."""
     explore: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
@@ -75,7 +74,8 @@ class LearnConfig:
     """Of the ensembles."""
     start: str
     """File of the first frames. Those with energy and forces are taken as they are, the others are labelled. The
-    dynamics starts from the one with the lowest energy per atom."""
+    dynamics starts from the one with the lowest energy per atom, and keeps its constraints; every frame of it goes to
+    the reference with that one's ``info``, initial charges and magnetic moments."""
     reference: ReferenceConfig
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     flags: FlagConfig = field(default_factory=FlagConfig)

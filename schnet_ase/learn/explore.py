@@ -18,7 +18,7 @@ from schnet_ase.errors import StructureError, UncertaintyExceeded
 from schnet_ase.files import atomic_write
 from schnet_ase.learn.config import DynamicsConfig
 from schnet_ase.monitor import Flag, UncertaintyMonitor
-from schnet_ase.neighbors import Floats
+from schnet_ase.neighbors import Floats, Integers
 
 STEPS_BETWEEN_STATES = 500
 STEPS_BETWEEN_CANDIDATES = 5
@@ -39,7 +39,8 @@ class Excursion(NamedTuple):
 
     flag: Flag
     safe: State
-    """Where to go on: the last frame under the threshold; or, where atoms left the others, the state last saved."""
+    """Where to go on: the last frame under the threshold, or the first where none was; where atoms left the others, the
+    state last saved."""
     candidates: list[Floats]
     """Positions after the flag, between the thresholds, in order of time; where atoms left the others without having
     been flagged before, those from `safe` until then."""
@@ -52,7 +53,8 @@ def begin(atoms: Atoms, temperature: float, seed: int | list[int], step: int = 0
     rng = np.random.default_rng(seed)
     atoms = atoms.copy()
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
-    Stationary(atoms, preserve_temperature=False)
+    if not atoms.constraints:
+        Stationary(atoms, preserve_temperature=False)
     return State(step, atoms.get_positions(), atoms.get_momenta(), _random(rng))
 
 
@@ -119,32 +121,27 @@ def explore(
     except UncertaintyExceeded:
         flag = monitor.flags[-1]
         if flag.lone and flag.largest <= flag.threshold:
-            return Excursion(flag, begun, *_unflagged(atoms, flag, begun, dynamics))
-        return Excursion(flag, safe, *_candidates(atoms, flag, thresholds[1], langevin, rng, n_after, dynamics))
+            return Excursion(flag, begun, *_unflagged(atoms, flag, begun, monitor.watched, dynamics))
+        state = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
+        return Excursion(flag, safe, *_candidates(atoms, flag, state, monitor, n_after, dynamics))
     return safe
 
 
 def _candidates(
-    atoms: Atoms,
-    flag: Flag,
-    failed_above: float,
-    langevin: Langevin,
-    rng: np.random.Generator,
-    n_after: int,
-    dynamics: DynamicsConfig,
+    atoms: Atoms, flag: Flag, state: State, monitor: UncertaintyMonitor, n_after: int, dynamics: DynamicsConfig
 ) -> tuple[list[Floats], list[float]]:
     if flag.status != "candidate":
         return [], []
     positions, deviations = [atoms.get_positions()], [flag.largest]
-    state = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
     unwatched, _ = _langevin(atoms, state, dynamics)
     for _ in range(n_after // STEPS_BETWEEN_CANDIDATES):
         try:
             unwatched.run(STEPS_BETWEEN_CANDIDATES)
         except StructureError:  # atoms have flown to infinity
             break
-        largest = float(atoms.calc.results["forces_deviation"].max())
-        if not largest <= failed_above or len(atoms.calc.out_of_reach(atoms)):
+        largest = float(atoms.calc.results["forces_deviation"][monitor.watched].max())
+        lone = np.intersect1d(atoms.calc.out_of_reach(atoms), monitor.watched)
+        if not largest <= monitor.failed_above or lone.size:
             break
         if largest > flag.threshold:
             positions.append(atoms.get_positions())
@@ -152,7 +149,9 @@ def _candidates(
     return positions, deviations
 
 
-def _unflagged(atoms: Atoms, flag: Flag, begun: State, dynamics: DynamicsConfig) -> tuple[list[Floats], list[float]]:
+def _unflagged(
+    atoms: Atoms, flag: Flag, begun: State, watched: Integers, dynamics: DynamicsConfig
+) -> tuple[list[Floats], list[float]]:
     """The frames from `begun` to a flag, which the ensemble was sure of, and wrong."""
     positions: list[Floats] = []
     deviations: list[float] = []
@@ -161,7 +160,7 @@ def _unflagged(atoms: Atoms, flag: Flag, begun: State, dynamics: DynamicsConfig)
     while again.nsteps + STEPS_BETWEEN_CANDIDATES < flag.step:
         again.run(STEPS_BETWEEN_CANDIDATES)
         positions.append(atoms.get_positions())
-        deviations.append(float(atoms.calc.results["forces_deviation"].max()))
+        deviations.append(float(atoms.calc.results["forces_deviation"][watched].max()))
     return positions, deviations
 
 

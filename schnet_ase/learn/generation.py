@@ -7,12 +7,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from schnet_ase.card import Card, read_card
 from schnet_ase.data import CrossValidationSplit, Dataset, read_dataset
 from schnet_ase.ensemble import SchNetEnsembleCalculator
 from schnet_ase.files import atomic_write
-from schnet_ase.learn.config import FAILED_ABOVE, LearnConfig
+from schnet_ase.learn.config import LearnConfig
+from schnet_ase.monitor import FAILED_ABOVE
 from schnet_ase.registry import locate_members
 from schnet_ase.training.config import DataConfig, RunConfig
 from schnet_ase.training.crossval import train_folds
@@ -52,6 +54,12 @@ class Trained:
     def calculator(self) -> SchNetEnsembleCalculator:
         """To run dynamics with."""
         return SchNetEnsembleCalculator(self.card.path)
+
+    def errors(self, frame: Atoms) -> tuple[float, float]:
+        """Of the mean on a labelled frame: of the energy, eV, and over force components, eV/Å."""
+        atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=self.calculator)
+        energy = abs(atoms.get_potential_energy() - frame.get_potential_energy())
+        return energy, float(np.abs(atoms.get_forces() - frame.get_forces()).mean())
 
     def validation(self) -> tuple[float, float]:
         """MAE of energy, eV, and force components, eV/Å, each member on the frames that it did not train on."""

@@ -33,6 +33,9 @@ class LabelStore:
         """Add a frame, with its number and group; it is on disk when this returns."""
         info = {"label": len(self), "group": group}
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
+        for name in ("initial_charges", "initial_magmoms"):  # for a run that starts from these labels
+            if name in atoms.arrays:
+                frame.set_array(name, atoms.arrays[name])
         frame.calc = SinglePointCalculator(frame, energy=label.energy, forces=label.forces)
         text = io.StringIO()
         write_extxyz(text, [frame])

@@ -18,7 +18,6 @@ from ase import Atoms
 from filelock import FileLock, Timeout
 
 from schnet_ase.calibration import check_sizes
-from schnet_ase.ensemble import SchNetEnsembleCalculator
 from schnet_ase.errors import CalibrationError, LearnError
 from schnet_ase.files import atomic_write
 from schnet_ase.learn.audit import Audit, Event, Failed, Finished, Flagged, Generation, Labelled
@@ -28,8 +27,7 @@ from schnet_ase.learn.generation import Progress, Trained, train_generation
 from schnet_ase.learn.labels import LabelStore, group_name, split_labels
 from schnet_ase.learn.reference import ReferenceFailed, find_reference, label
 from schnet_ase.learn.selection import farthest_first
-from schnet_ase.learn.start import given_label, read_start
-from schnet_ase.neighbors import Floats
+from schnet_ase.learn.start import given_label, moved, read_start
 from schnet_ase.plots import learning
 
 BARREN_FLAGS = 5
@@ -93,7 +91,10 @@ def learn(
         A member cannot be trained.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LearnError(f"{folder} cannot be made a folder ({error.strerror}); choose another") from error
     try:
         with FileLock(folder / ".lock").acquire(timeout=0):
             return _Run(config, folder, workers, report, progress).run()
@@ -119,15 +120,17 @@ class _Run:
         self.labels = LabelStore(folder / "labels.extxyz")
         self.n_labels = 0
         """Of those in the store, how many the log has reached."""
+        self.failed: list[Atoms] = []
+        """What the reference gave no label for."""
 
     def run(self) -> LearnResult:
-        for index, frame in enumerate(self.start):
-            self._label(frame, None, index, None, None)
-        failed = len(self.start) - self.n_labels
-        self._check_sizes(self.n_labels, f"labels, as the reference failed on {failed} frames" if failed else "labels")
+        labelled = [f for index, f in enumerate(self.start) if self._label(f, None, index, None, None)]
+        self._check_sizes(self.n_labels, "labels" + self._failures())
         generation = self._train(0, [])
         card = generation.card
-        lowest = min(self.labels.frames, key=lambda f: f.get_potential_energy() / len(f))
+        energies = [f.get_potential_energy() / len(f) for f in self.labels.frames[: self.n_labels]]
+        calmest = labelled[int(np.argmin(energies))]
+        lowest = moved(calmest, calmest.positions)
         state = begin(lowest, self.config.dynamics.temperature, self.config.seed)
         quiet_steps = round(1000.0 * self.config.dynamics.quiet / self.config.dynamics.timestep)
         flags = barren = 0
@@ -166,11 +169,18 @@ class _Run:
             if any(not p.name.startswith(".") for p in self.folder.iterdir()):  # the lock, a file half written
                 raise LearnError(f"{self.folder} is there and holds no learning; choose another folder")
             atomic_write(file, identity)
+        elif file.read_text() != identity and not (self.folder / "labels.extxyz").exists():
+            (self.folder / "audit.jsonl").unlink(missing_ok=True)  # of failures alone: the reference was set up wrongly
+            atomic_write(file, identity)
         elif file.read_text() != identity:
             raise LearnError(
                 f"{self.folder} holds a run of another configuration, see {file}; choose another folder, and give its "
                 "labels.extxyz as start to keep the labels"
             )
+
+    def _failures(self) -> str:
+        reasons = [event.reason for event in self.audit.events if isinstance(event, Failed)]
+        return f", as the reference failed on {len(reasons)} frames ({reasons[0]})" if reasons else ""
 
     def _check_sizes(self, n: int, what: str) -> None:
         n_calibration = len(split_labels(n, self.config.folds, self.config.seed).calibration)
@@ -184,12 +194,13 @@ class _Run:
         frame: Atoms,
         flag: int | None,
         index: int,
-        ensemble: SchNetEnsembleCalculator | None,
+        generation: Trained | None,
         deviation: float | None,
     ) -> bool:
         """Label one frame unless that was done; whether it has a label."""
         if isinstance(self.audit.next, Failed):
             self.audit.accept()
+            self.failed.append(frame)
             return False
         number, given = self.n_labels, given_label(frame)
         served, name = "given" if given else "reference", group_name(number, self.config.folds, self.config.seed)
@@ -199,13 +210,14 @@ class _Run:
             except ReferenceFailed as error:
                 reason = str(error)
                 self.audit.record(Failed, lambda: Failed(flag, index, reason))
+                self.failed.append(frame)
                 return False
             self.labels.append(frame, found, name)
 
         def event() -> Labelled:
             energy_error = force_mae = None
-            if ensemble is not None:
-                energy_error, force_mae = _errors(ensemble, self.labels.frames[number])
+            if generation is not None:
+                energy_error, force_mae = generation.errors(self.labels.frames[number])
             return Labelled(number, flag, index, served, name, energy_error, force_mae, deviation)
 
         self.audit.record(Labelled, event)
@@ -214,15 +226,15 @@ class _Run:
 
     def _label_excursion(self, flag: int, atoms: Atoms, excursion: Excursion, generation: Trained) -> list[int]:
         """Label frames of an excursion, the strangest first; numbers of the labels."""
-        frames = [_moved(atoms, positions) for positions in excursion.candidates]
+        frames = [moved(atoms, positions) for positions in excursion.candidates]
         wanted = min(self.config.flags.labels, self.config.max_labels - self.n_labels)
         before = self.n_labels
-        order = farthest_first(frames, self.labels.frames[:before], generation.models[0])
-        for place in order:
+        known = [*self.labels.frames[:before], *self.failed]
+        for place in farthest_first(frames, known, generation.models[0]):
             if self.n_labels - before == wanted:
                 break
             self.progress(f"labels of flag {flag}", self.n_labels - before, wanted)
-            self._label(frames[place], flag, place, generation.calculator, excursion.deviations[place])
+            self._label(frames[place], flag, place, generation, excursion.deviations[place])
         return list(range(before, self.n_labels))
 
     def _explore(self, flag: int, atoms: Atoms, start: State, until: int, generation: Trained) -> Excursion | State:
@@ -230,7 +242,7 @@ class _Run:
         file = folder / "excursion.npz"
         if file.exists():
             return load_excursion(file)
-        moving = _moved(atoms, start.positions)
+        moving = moved(atoms, start.positions)
         moving.calc = generation.calculator
         n_after = round(self.config.flags.explore / self.config.dynamics.timestep)
         outcome = explore(
@@ -261,7 +273,7 @@ class _Run:
                 flag.largest if np.isfinite(flag.largest) else None,
                 flag.threshold,
                 flag.status,
-                excursion.safe.step,
+                None if excursion.safe.step == flag.step else excursion.safe.step,
                 len(excursion.candidates),
             ),
         )
@@ -292,15 +304,3 @@ class _Run:
         generations = [e for e in self.audit.events if isinstance(e, Generation)]
         flags = [e for e in self.audit.events if isinstance(e, Flagged)]
         learning(generations, flags, self.folder / "learning.png")
-
-
-def _errors(ensemble: SchNetEnsembleCalculator, frame: Atoms) -> tuple[float, float]:
-    """Of the ensemble's mean on a labelled frame: of the energy, eV, and over force components, eV/Å."""
-    atoms = _moved(frame, frame.positions)
-    atoms.calc = ensemble
-    energy = abs(atoms.get_potential_energy() - frame.get_potential_energy())
-    return energy, float(np.abs(atoms.get_forces() - frame.get_forces()).mean())
-
-
-def _moved(atoms: Atoms, positions: Floats) -> Atoms:
-    return Atoms(atoms.numbers, positions, cell=atoms.cell, pbc=atoms.pbc)

@@ -40,9 +40,9 @@ def find_reference(reference: ReferenceConfig) -> Callable[[Atoms], Calculator]:
     module, _, name = reference.calculator.rpartition(".")
     try:
         maker: Callable[..., Calculator] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
         raise LearnError(
-            f"reference.calculator is {reference.calculator!r}, which cannot be imported ({error}); "
+            f"reference.calculator is {reference.calculator!r}, which cannot be imported ({_in_a_line(error)}); "
             "expected the path of an ASE calculator, like tblite.ase.TBLite, and that its package is installed"
         ) from error
     given = () if inspect.isclass(maker) else (Atoms(),)
@@ -57,23 +57,32 @@ def find_reference(reference: ReferenceConfig) -> Callable[[Atoms], Calculator]:
 def label(atoms: Atoms, make_calculator: Callable[[Atoms], Calculator]) -> Label:
     """Energy and forces of `atoms` by a new calculator, so that a label does not depend on those before.
 
+    Constraints are left out: a label has the forces on held atoms too.
+
     Raises
     ------
     ReferenceFailed
         It raised, did not converge, or gave numbers that are no label.
     """
-    atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    atoms = atoms.copy()
+    atoms.set_constraint()
     try:
         atoms.calc = make_calculator(atoms)
         energy, forces = float(atoms.get_potential_energy()), np.array(atoms.get_forces(), dtype=float)
-    except Exception as error:  # calculators fail in ways of their own
-        reason = " ".join(str(error).split()) or "no reason given"
-        raise ReferenceFailed(f"{type(error).__name__}: {reason[:300]}") from error
+    except (Exception, SystemExit) as error:  # calculators fail in ways of their own
+        raise ReferenceFailed(_in_a_line(error)) from error
+    if forces.shape != (len(atoms), 3):
+        raise ReferenceFailed(f"forces have the shape {forces.shape}; expected {(len(atoms), 3)}")
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise ReferenceFailed("energy or forces are not finite")
     if len(atoms) > 1 and not forces.any():
         raise ReferenceFailed("forces are all zero")
     return Label(energy, forces)
+
+
+def _in_a_line(error: BaseException) -> str:
+    reason = " ".join(str(error).split()) or "no reason given"
+    return f"{type(error).__name__}: {reason[:300]}"
 
 
 def pyscf(

@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from schnet_ase.graph import batch_graphs, build_graph, geometry, pair_vectors
 from schnet_ase.model import SchNet
 from schnet_ase.neighbors import Floats
 
+NEAR = 0.1
+"""Times the usual distance of labelled frames from each other: a frame nearer to one than this is that one again."""
+
 
 def farthest_first(frames: Sequence[Atoms], known: Sequence[Atoms], model: SchNet) -> list[int]:
-    """An order of `frames` in which each is the farthest from `known` and from those before it.
+    """An order of `frames` in which each is the farthest from `known` and from those before it; copies are left out.
 
     The distance of a frame from a set is that of its strangest atom: the largest, over its atoms, of the smallest
     distance between the network's representation of this atom and one of the same element in the set. Summed over
     atoms, one stretched bond would drown in the others' noise.
+
+    A frame that is hardly farther from the set than not at all is left out: its label would tell nothing, and a member
+    could be calibrated on what it was all but trained on. The measure is the median distance of a known frame from the
+    others.
 
     Parameters
     ----------
     frames
         To be put in order.
     known
-        Labelled frames.
+        Frames that are labelled, or cannot be.
     model
         Whose representation is taken.
 
@@ -38,29 +48,51 @@ def farthest_first(frames: Sequence[Atoms], known: Sequence[Atoms], model: SchNe
     if not frames:
         return []
     features = representations([*frames, *known], model)
-    candidates, references = features[: len(frames)], features[len(frames) :]
-    numbers = [atoms.numbers for atoms in (*frames, *known)]
-    nearest = [np.full(len(x), np.inf) for x in candidates]
-
-    def approach(x: Floats, z: NDArray[np.int64]) -> None:
-        """`x`, of elements `z`, joins the set."""
-        for index, candidate in enumerate(candidates):
-            for element in np.unique(z):
-                mine, theirs = numbers[index] == element, z == element
-                if mine.any():
-                    squared = ((candidate[mine][:, None] - x[theirs][None]) ** 2).sum(axis=-1)
-                    nearest[index][mine] = np.minimum(nearest[index][mine], squared.min(axis=1))
-
-    if references:
-        approach(np.concatenate(references), np.concatenate(numbers[len(frames) :]))
+    everything = [_Atoms(atoms.numbers, x) for atoms, x in zip((*frames, *known), features, strict=True)]
+    candidates, labelled = everything[: len(frames)], everything[len(frames) :]
+    least = NEAR * _usual_distance(labelled)
+    joined = _together(labelled) if labelled else None
+    nearest = [np.full(len(c.x), np.inf) if joined is None else _to_nearest(c, joined) for c in candidates]
     order: list[int] = []
     left = list(range(len(frames)))
     while left:
         chosen = max(left, key=lambda index: float(nearest[index].max()))
+        if nearest[chosen].max() <= least:
+            break
         order.append(chosen)
         left.remove(chosen)
-        approach(candidates[chosen], numbers[chosen])
+        for index in left:
+            nearest[index] = np.minimum(nearest[index], _to_nearest(candidates[index], candidates[chosen]))
     return order
+
+
+class _Atoms(NamedTuple):
+    numbers: NDArray[np.int64]
+    x: Floats
+    """(N, F) representations."""
+
+
+def _together(frames: Sequence[_Atoms]) -> _Atoms:
+    return _Atoms(np.concatenate([f.numbers for f in frames]), np.concatenate([f.x for f in frames]))
+
+
+def _to_nearest(atoms: _Atoms, others: _Atoms) -> Floats:
+    """Distance of each atom from the nearest other one of its element; infinite where there is none."""
+    distances = cdist(atoms.x, others.x)
+    distances[atoms.numbers[:, None] != others.numbers] = np.inf
+    nearest: Floats = distances.min(axis=1)
+    return nearest
+
+
+def _usual_distance(frames: Sequence[_Atoms]) -> float:
+    """Median distance of a frame from the set of the others; 0 where that means nothing."""
+    found = [
+        float(_to_nearest(frame, _together([*frames[:k], *frames[k + 1 :]])).max())
+        for k, frame in enumerate(frames)
+        if len(frames) > 1
+    ]
+    finite = [distance for distance in found if math.isfinite(distance)]
+    return float(np.median(finite)) if finite else 0.0
 
 
 def representations(frames: Sequence[Atoms], model: SchNet, batch_size: int = 64) -> list[Floats]:

@@ -12,6 +12,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from schnet_ase.errors import DataError
 from schnet_ase.learn.reference import Label
+from schnet_ase.neighbors import Floats
 
 
 def given_label(frame: Atoms) -> Label | None:
@@ -44,3 +45,11 @@ def _read(path: Path) -> list[Atoms]:
         return cast("list[Atoms]", ase.io.read(path, ":"))
     except Exception as error:  # ase.io's readers raise whatever their parser met
         raise DataError(f"{path}: cannot be read as ASE structures ({type(error).__name__}: {error})") from error
+
+
+def moved(atoms: Atoms, positions: Floats) -> Atoms:
+    """`atoms` elsewhere and at rest, with what they are otherwise: constraints, ``info``, charges, moments."""
+    there: Atoms = atoms.copy()
+    there.arrays.pop("momenta", None)
+    there.positions = positions
+    return there

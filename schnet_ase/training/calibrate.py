@@ -89,8 +89,9 @@ def calibrate_entry(
     Raises
     ------
     CalibrationError
-        A member was trained or validated on one of the frames; fewer than four members; too few frames; or errors
-        on them far from those of validation: another system, another reference, or another unit.
+        A member was trained or validated on one of the frames; fewer than four members; too few frames; two frames
+        that are one; or errors on them far from those of validation: another system, another reference, or another
+        unit.
     DataError
         Labels that are not to be trusted.
     OSError
@@ -103,6 +104,7 @@ def calibrate_entry(
             f"frames, the first is {seen[0]}; leave them out"
         )
     check_sizes(len(card.members), len(frames), coverage)
+    _check_distinct(dataset, frames)
     models = [loaded.model for loaded in locate_members(card.path)]
     chosen = dataset._replace(frames=[dataset.frames[i] for i in frames])
     errors = evaluate_dataset(models, chosen, device=device).ensemble_errors()
@@ -111,6 +113,16 @@ def calibrate_entry(
     calibration = calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
     write_card(replace(card, calibration=calibration), card.path)
     return read_card(card.path)
+
+
+def _check_distinct(dataset: Dataset, frames: Sequence[int]) -> None:
+    """A frame that is there twice would count for two, and promise what one cannot."""
+    first: dict[bytes, int] = {}
+    for i in frames:
+        numbers, positions, cell, _ = dataset.frames[i].geometry
+        earlier = first.setdefault(b"|".join((numbers.tobytes(), positions.tobytes(), cell.tobytes())), i)
+        if earlier != i:
+            raise CalibrationError(f"{dataset.source}: frame {i} is frame {earlier} again; give each frame once")
 
 
 def _check_familiar(card: Card, errors: EnsembleErrors, source: str) -> None:

@@ -93,6 +93,12 @@ class TrainingConfig:
     """Loss and gradient as one compiled function, which no dropout allows; unset: where that pays and a C++ compiler
     is found."""
 
+    @model_validator(mode="after")
+    def _something_to_fit(self) -> Self:
+        if not self.energy_weight and not self.force_weight:
+            raise ValueError("energy_weight and force_weight are both 0; nothing to fit")
+        return self
+
     def to_dict(self) -> dict[str, Any]:
         """What is recorded of a training: all fields, defaults resolved."""
         return {**asdict(self), "warmup": self.warmup_steps}
@@ -161,8 +167,6 @@ def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] 
     """
     file = Path(path)
     config = validated(file, read_toml(file), RunConfig)
-    if not config.training.energy_weight and not config.training.force_weight:
-        raise ConfigError(f"{file}: training.energy_weight and training.force_weight are both 0; nothing to fit")
     root = file.parent if data_root is None else Path(data_root)
     data, test = config.data, config.data.test
     data = replace(
@@ -225,17 +229,27 @@ def _model(table: Any) -> SchNetConfig:
 
 
 def _first_mistake(error: ValidationError, prefix: str = "") -> str:
-    mistake = error.errors()[0]
-    within = ".".join(str(part) for part in mistake["loc"])
+    mistakes = error.errors()
+    mistake, within = mistakes[0], _keys(mistakes[0]["loc"])
     key = prefix + within
     if mistake["type"] == "unexpected_keyword_argument":
         return f"key {key} is unknown; remove it or correct its spelling"
     if mistake["type"] in ("missing", "missing_argument"):
         return f"key {key} is missing"
-    said = mistake["msg"].removeprefix("Value error, ")
+    # Of a value that may be of several kinds, each says why not.
+    said = [m["msg"].removeprefix("Value error, ") for m in mistakes if _keys(m["loc"]) == within]
     if not within:  # of the whole
-        return said
-    return f"key {key} is {mistake['input']!r}; {said[0].lower()}{said[1:]}"
+        return said[0]
+    if isinstance(mistake["input"], dict):
+        return f"table {key}: {said[0]}"
+    return f"key {key} is {mistake['input']!r}; {', or '.join(s[0].lower() + s[1:] for s in said)}"
+
+
+def _keys(location: tuple[int | str, ...]) -> str:
+    """The keys of a place in a file, without pydantic's names of the kinds that a value may be of."""
+    kinds = ("constrained-", "function-", "literal[", "tuple[", "list[")
+    keys = (str(part) for part in location)
+    return ".".join(k for k in keys if not k.startswith(kinds) and k not in ("str", "int", "float", "bool"))
 
 
 def _changed(table: T, name: str, fields: dict[str, Any]) -> T:
