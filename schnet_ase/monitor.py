@@ -193,7 +193,8 @@ class UncertaintyMonitor:
         atom = self.watched[watched.argmax()]
         largest = float(deviation[atom])
         # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
-        accurate = largest <= self.threshold and watched.all() and temperature < math.inf
+        spread = np.count_nonzero(watched) == len(watched)
+        accurate = largest <= self.threshold and spread and temperature < math.inf
         frame = Frame(step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
         status, lone = ("accurate", ()) if accurate else self._class(largest, frame)
         self._log.write(b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode()))

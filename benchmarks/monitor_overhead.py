@@ -1,0 +1,74 @@
+"""What an `UncertaintyMonitor` that looks at every step adds to a step of dynamics.
+
+Velocity Verlet of each entry's molecule from 300 K with the ensemble on one thread, without and with a monitor of the
+default threshold, in turns. Printed is the median over rounds of each, and of the ratio within a round.
+
+    python benchmarks/monitor_overhead.py rmd17-ethanol rmd17-aspirin
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+from _entries import calibrated
+from _md_time import TIMESTEP_FS
+from _report import conditions, exit_on_error, table
+from ase import units
+from ase.md.velocitydistribution import Stationary, thermalize_momenta
+from ase.md.verlet import VelocityVerlet
+
+from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
+from schnet_ase.card import Card
+from schnet_ase.neighbors import Floats
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("entries", nargs=-1, required=True)
+@click.option("--rounds", default=41, show_default=True, type=click.IntRange(1))
+@click.option("--steps", default=200, show_default=True, type=click.IntRange(1), help="Of a round.")
+@exit_on_error
+def main(entries: tuple[str, ...], rounds: int, steps: int) -> None:
+    rows = []
+    for entry in entries:
+        card, _ = calibrated(entry)
+        with tempfile.TemporaryDirectory() as folder:
+            times = measure(card, Path(folder), rounds, steps)
+        without, watched = np.median(times, axis=0)
+        low, middle, high = np.percentile(100.0 * (times[:, 1] / times[:, 0] - 1.0), (25, 50, 75))
+        rows.append(
+            (card.name, f"{without:.4f}", f"{watched:.4f}", f"{middle:.1f} %", f"{low:.1f} to {high:.1f} %")
+        )
+    print(table(("entry", "ms/step", "with a monitor", "more", "middle half of the rounds"), rows))
+    print(f"\n{conditions()}")
+
+
+def measure(card: Card, folder: Path, rounds: int, steps: int) -> Floats:
+    """(rounds, 2) milliseconds per step, without and with a monitor."""
+    runs = [start(card), start(card)]
+    atoms = runs[1].atoms
+    runs[1].attach(UncertaintyMonitor(atoms, file=folder / "flagged.extxyz", log=folder / "uncertainty.csv"))
+    times = np.empty((rounds, 2))
+    for k, row in enumerate(times):
+        for which in (k % 2, 1 - k % 2):
+            begin = time.perf_counter()
+            runs[which].run(steps)
+            row[which] = 1000.0 * (time.perf_counter() - begin) / steps
+    return times
+
+
+def start(card: Card) -> VelocityVerlet:
+    atoms = card.structure.atoms()
+    atoms.calc = SchNetEnsembleCalculator(card.path, threads=1)
+    thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
+    Stationary(atoms)
+    dynamics = VelocityVerlet(atoms, TIMESTEP_FS * units.fs)
+    dynamics.run(20)  # compiles, and makes the list
+    return dynamics
+
+
+if __name__ == "__main__":
+    main()
