@@ -213,18 +213,31 @@ def pair_forces(shape, weights, system, work, thread):
     slope, force_sums, virial_sums = work.slope, work.force_sums, work.virial_sums
     for m in range(shape.members):
         force_sums[thread, m] = 0.0
-        virial_sums[thread, m] = 0.0
         factor = weights.scale[m] / weights.width
+        # In registers until the end: in memory, next to another thread's, they would go from core to core at each pair.
+        xx = yy = zz = yz = xz = xy = 0.0
         for i in range(system.first[thread], system.first[thread + 1]):
+            fx = fy = fz = 0.0
             for p in range(start[i], end[i]):
                 j = second[p]
                 slope_p = slope[m * len(second) + p]
                 for part in range(1, system.feature_parts):
                     slope_p += slope[(part * shape.members + m) * len(second) + p]
                 dE_dr = factor * slope_p
-                for a in range(3):
-                    gradient = dE_dr * direction[p, a]
-                    force_sums[thread, m, i, a] += gradient
-                    force_sums[thread, m, j, a] -= gradient
-                    for b in range(3):
-                        virial_sums[thread, m, a, b] += gradient * distance[p] * direction[p, b]
+                nx, ny, nz = direction[p, 0], direction[p, 1], direction[p, 2]
+                gx, gy, gz = dE_dr * nx, dE_dr * ny, dE_dr * nz
+                fx, fy, fz = fx + gx, fy + gy, fz + gz
+                force_sums[thread, m, j, 0] -= gx
+                force_sums[thread, m, j, 1] -= gy
+                force_sums[thread, m, j, 2] -= gz
+                x, y, z = distance[p] * nx, distance[p] * ny, distance[p] * nz
+                xx, yy, zz = xx + gx * x, yy + gy * y, zz + gz * z
+                yz, xz, xy = yz + gy * z, xz + gx * z, xy + gx * y
+            force_sums[thread, m, i, 0] += fx
+            force_sums[thread, m, i, 1] += fy
+            force_sums[thread, m, i, 2] += fz
+        virial = virial_sums[thread, m]
+        virial[0, 0], virial[1, 1], virial[2, 2] = xx, yy, zz
+        virial[1, 2] = virial[2, 1] = yz
+        virial[0, 2] = virial[2, 0] = xz
+        virial[0, 1] = virial[1, 0] = xy
