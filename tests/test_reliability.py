@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 from scipy.special import erfinv
+from sklearn.metrics import roc_auc_score
+from uncertainty_toolbox.metrics_calibration import miscalibration_area, sharpness
 
 from schnet_ase.reliability import (
     COVERAGES,
@@ -43,6 +45,24 @@ def test_auroc_counts_pairs():
     error = np.arange(10.0)
     spread = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 7.0])
     assert auroc(spread, error) == pytest.approx((7 + 0.5) / 9)
+
+
+def test_auroc_is_that_of_scikit_learn():
+    rng = np.random.default_rng(3)
+    error = rng.exponential(size=700)
+    spread = np.round(error * rng.lognormal(sigma=0.7, size=700), 1)  # with ties
+    assert auroc(spread, error) == pytest.approx(roc_auc_score(error > np.quantile(error, 0.95), spread))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_area_and_sharpness_are_those_of_uncertainty_toolbox(alpha):
+    rng = np.random.default_rng(4)
+    sigma = rng.lognormal(sigma=0.5, size=2000)
+    error = sigma * rng.standard_t(4, size=2000)
+    ours = agreement(Gaussian(alpha, 1), sigma, np.abs(error))
+    theirs = miscalibration_area(error, alpha * sigma, np.zeros(2000), num_bins=len(ours.curve))
+    assert ours.miscalibration_area == pytest.approx(theirs, abs=1e-4)
+    assert ours.sharpness == pytest.approx(sharpness(alpha * sigma))
 
 
 @pytest.mark.parametrize("n_members", [4, 5, 20])

@@ -152,7 +152,7 @@ class _Run:
                 state = begin(lowest, self.config.dynamics.temperature, [self.config.seed, flags], state.step)
             if barren == BARREN_FLAGS:
                 raise LearnError(
-                    f"{BARREN_FLAGS} flags in a row gave no label: the reference failed, or no frame that holds "
+                    f"{BARREN_FLAGS} flags in a row gave no label: the reference failed, or no new frame that holds "
                     f"together lies between {generation.thresholds[0]:.3g} and {generation.thresholds[1]:.3g} eV/Å; "
                     f"see {self.folder / 'audit.jsonl'}, raise flags.threshold or give more first frames"
                 )
