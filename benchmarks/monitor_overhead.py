@@ -39,9 +39,7 @@ def main(entries: tuple[str, ...], rounds: int, steps: int) -> None:
             times = measure(card, Path(folder), rounds, steps)
         without, watched = np.median(times, axis=0)
         low, middle, high = np.percentile(100.0 * (times[:, 1] / times[:, 0] - 1.0), (25, 50, 75))
-        rows.append(
-            (card.name, f"{without:.4f}", f"{watched:.4f}", f"{middle:.1f} %", f"{low:.1f} to {high:.1f} %")
-        )
+        rows.append((card.name, f"{without:.4f}", f"{watched:.4f}", f"{middle:.1f} %", f"{low:.1f} to {high:.1f} %"))
     print(table(("entry", "ms/step", "with a monitor", "more", "middle half of the rounds"), rows))
     print(f"\n{conditions()}")
 

@@ -5,6 +5,7 @@ import pytest
 from ase.build import bulk, molecule
 
 from schnet_ase import SchNetEnsembleCalculator
+from schnet_ase.errors import StructureError
 from schnet_ase.learn.config import DynamicsConfig
 from schnet_ase.learn.explore import Excursion, State, begin, explore, load_excursion, save_excursion
 
@@ -96,6 +97,27 @@ def test_atoms_that_leave_unflagged_are_learned_from_what_led_there(make_model, 
     again = run(atoms, tmp_path / "parts", until=20_000, start=start)
     assert same(whole.safe, again.safe)
     np.testing.assert_array_equal(whole.candidates, again.candidates)
+
+
+def test_a_step_to_where_nothing_can_be_computed(ensemble, tmp_path, monkeypatch):
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = ensemble
+    calculate, calls = ensemble.calculate, []
+
+    def lost(*arguments):
+        calls.append(arguments)
+        if len(calls) == 43:  # the first is of the start
+            raise StructureError("atom 3 is at nan")
+        calculate(*arguments)
+
+    monkeypatch.setattr(ensemble, "calculate", lost)
+    outcome = run(atoms, tmp_path, 100)
+    assert isinstance(outcome, Excursion)
+    assert (outcome.flag.status, outcome.flag.step, outcome.flag.time_fs) == ("failed", 42, pytest.approx(21.0))
+    assert outcome.safe.step == 0
+    assert len(outcome.candidates) == 8
+    save_excursion(outcome, tmp_path / "e.npz")
+    assert np.isnan(load_excursion(tmp_path / "e.npz").flag.largest)
 
 
 def test_velocities_are_those_of_the_temperature():

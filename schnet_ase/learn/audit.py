@@ -51,7 +51,8 @@ class Flagged(NamedTuple):
     generation: int
     step: int
     time_fs: float
-    temperature_K: float
+    temperature_K: float | None
+    """None where it is no number."""
     atom: int
     deviation: float | None
     """eV/Å, of that atom; None where it is no number."""
@@ -196,9 +197,10 @@ def describe(event: Event) -> str:
             deviation = "no number" if event.deviation is None else f"{event.deviation:.3f} eV/Å"
             below = event.deviation is not None and event.deviation <= event.threshold
             reason = "and one has no other within the cutoff" if below else f"above {event.threshold:.3f}"
+            temperature = "" if event.temperature_K is None else f", {event.temperature_K:.0f} K"
             back = "where it began" if event.safe_step is None else f"back to step {event.safe_step}"
             return (
-                f"flag {event.number} at {event.time_fs:.1f} fs, {event.temperature_K:.0f} K: atom {event.atom} is off "
+                f"flag {event.number} at {event.time_fs:.1f} fs{temperature}: atom {event.atom} is off "
                 f"by {deviation}, {reason} ({event.status}); {back}"
             )
         case Generation():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,11 +40,11 @@ class Excursion(NamedTuple):
 
     flag: Flag
     safe: State
-    """Where to go on: the last frame under the threshold, or the first where none was; where atoms left the others, the
-    state last saved."""
+    """Where to go on: the last frame under the threshold, or the first where none was; where atoms left the others, or
+    all numbers, without having been flagged before, the state last saved."""
     candidates: list[Floats]
-    """Positions after the flag, between the thresholds, in order of time; where atoms left the others without having
-    been flagged before, those from `safe` until then."""
+    """Positions after the flag, between the thresholds, in order of time; in the latter case those from `safe` until
+    the flag."""
     deviations: list[float]
     """eV/Å, their largest ``forces_deviation``."""
 
@@ -118,13 +119,20 @@ def explore(
             _save(safe, saved)
             begun = safe
             report(langevin.nsteps)
-    except UncertaintyExceeded:
-        flag = monitor.flags[-1]
-        if flag.lone and flag.largest <= flag.threshold:
+    except (UncertaintyExceeded, StructureError) as error:
+        # The latter where one step led from a frame under the threshold to where nothing can be computed.
+        flag = monitor.flags[-1] if isinstance(error, UncertaintyExceeded) else _lost(langevin, monitor)
+        if isinstance(error, StructureError) or (flag.lone and flag.largest <= flag.threshold):
             return Excursion(flag, begun, *_unflagged(atoms, flag, begun, monitor.watched, dynamics))
         state = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
         return Excursion(flag, safe, *_candidates(atoms, flag, state, monitor, n_after, dynamics))
     return safe
+
+
+def _lost(langevin: Langevin, monitor: UncertaintyMonitor) -> Flag:
+    step, nothing = langevin.nsteps + 1, np.full(len(langevin.atoms), math.nan)
+    time_fs = step * langevin.dt / units.fs
+    return Flag(step, time_fs, math.nan, nothing, int(monitor.watched[0]), monitor.threshold, "failed", ())
 
 
 def _candidates(

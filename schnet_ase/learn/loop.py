@@ -268,7 +268,7 @@ class _Run:
                 generation.number,
                 flag.step,
                 flag.time_fs,
-                flag.temperature,
+                flag.temperature if np.isfinite(flag.temperature) else None,
                 flag.atom,
                 flag.largest if np.isfinite(flag.largest) else None,
                 flag.threshold,
