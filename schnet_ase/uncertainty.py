@@ -139,8 +139,8 @@ class Calibration:
                   \gamma = \frac{1}{k} \sum_{i > n-k} \ln \frac{d_i}{d_{n-k}}
 
         (Weissman, J. Am. Stat. Assoc. 73, 812 (1978), with Hill's estimator), and never less than the largest value
-        seen. A rate of 1 in 1,000 from 50 frames holds on average over many ensembles; for one of them it may well be
-        several times more or less. ``docs/uncertainty.md`` has measured rates; give more frames to be surer.
+        seen. From 50 frames a rate of 1 in 1,000, or of 1 in 100, can be several times off for a single ensemble: see
+        the rates measured in ``docs/uncertainty.md``. Give more frames to be surer.
         """
         if not 0.0 < false_flag_rate < 1.0:
             raise CalibrationError(f"false-flag rate is {false_flag_rate}; expected a number between 0 and 1")
