@@ -16,6 +16,8 @@ from schnet_ase.errors import StructureError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from schnet_ase.monitor import UncertaintyMonitor
+
 
 @click.command()
 @click.argument("model")
@@ -121,12 +123,7 @@ def md(
         half = rows[len(rows) // 2 :]
         print(f"mean temperature of the second half: {sum(row.temperature_K for row in half) / len(half):.0f} K")
     if watch is not None:
-        kept = sum(flag.status == "candidate" for flag in watch.flags)
-        where = f" in {prefix}-flagged.extxyz" if kept else ""
-        print(
-            f"{len(watch.flags)} flagged, at most one in {watch.cooldown} steps, {kept} of them kept{where}; "
-            f"every step's deviation is in {prefix}-uncertainty.csv"
-        )
+        print(f"{_flagged(watch, prefix)}; every step's deviation is in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
 
 
@@ -163,6 +160,14 @@ def relax(
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in _doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
+
+
+def _flagged(watch: UncertaintyMonitor, prefix: Path) -> str:
+    if not watch.flags:
+        return "no frame flagged"
+    kept = sum(flag.status == "candidate" for flag in watch.flags)
+    where = f" in {prefix}-flagged.extxyz" if kept else ""
+    return f"{len(watch.flags)} flagged, at most one in {watch.cooldown} steps, {kept} of them kept{where}"
 
 
 def _levels(text: str) -> float | tuple[float, float]:
