@@ -95,20 +95,20 @@ def open_log(path: Path, header: bytes) -> io.FileIO:
     """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away."""
     with _writable(path, "log"):
         log = io.FileIO(path, "a+")
-    try:
-        _lock(log, path)
-        log.seek(0)
-        if first := log.readline():
-            if first != header:
-                raise MonitorError(f"{path} is there and no log of a monitor; give another log or remove it")
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - LONGEST_ROW))
-            log.truncate(size - len(log.read().rpartition(b"\n")[2]))
-        else:
-            log.write(header)
-    except MonitorError:
-        log.close()
-        raise
+        try:
+            _lock(log, path)
+            log.seek(0)
+            if first := log.readline():
+                if first != header:
+                    raise MonitorError(f"{path} is there and no log of a monitor; give another log or remove it")
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(0, size - LONGEST_ROW))
+                log.truncate(size - len(log.read().rpartition(b"\n")[2]))
+            else:
+                log.write(header)
+        except (MonitorError, OSError):
+            log.close()
+            raise
     return log
 
 

@@ -86,11 +86,10 @@ def _to_nearest(atoms: _Atoms, others: _Atoms) -> Floats:
 
 def _usual_distance(frames: Sequence[_Atoms]) -> float:
     """Median distance of a frame from the set of the others; 0 where that means nothing."""
-    found = [
-        float(_to_nearest(frame, _together([*frames[:k], *frames[k + 1 :]])).max())
-        for k, frame in enumerate(frames)
-        if len(frames) > 1
-    ]
+    if len(frames) < 2:
+        return 0.0
+    others = (_together([*frames[:k], *frames[k + 1 :]]) for k in range(len(frames)))
+    found = [float(_to_nearest(frame, rest).max()) for frame, rest in zip(frames, others, strict=True)]
     finite = [distance for distance in found if math.isfinite(distance)]
     return float(np.median(finite)) if finite else 0.0
 
