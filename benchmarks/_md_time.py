@@ -11,14 +11,14 @@ from ase import Atoms, units
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
-from schnet_ase import SchNetCalculator
+from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator
 
 TIMESTEP_FS = 0.5
 
 
 def milliseconds_per_step(atoms: Atoms, models: Sequence[Path], rounds: int = 7, steps: int = 200) -> list[float]:
     """Of Velocity Verlet from 300 K with each model on one thread; the median over rounds."""
-    runs = [_start(atoms.copy(), model) for model in models]
+    runs = [start(atoms.copy(), SchNetCalculator(model, threads=1)) for model in models]
     times = np.empty((rounds, len(runs)))
     for row in times:
         for m, dynamics in enumerate(runs):
@@ -28,10 +28,11 @@ def milliseconds_per_step(atoms: Atoms, models: Sequence[Path], rounds: int = 7,
     return np.median(times, axis=0).tolist()
 
 
-def _start(atoms: Atoms, model: Path) -> VelocityVerlet:
-    atoms.calc = SchNetCalculator(model, threads=1)
+def start(atoms: Atoms, calculator: SchNetCalculator | SchNetEnsembleCalculator) -> VelocityVerlet:
+    """Velocity Verlet from 300 K, compiled and with a neighbour list."""
+    atoms.calc = calculator
     thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
     Stationary(atoms)
     dynamics = VelocityVerlet(atoms, TIMESTEP_FS * units.fs)
-    dynamics.run(20)  # compiles, and makes the list
+    dynamics.run(20)
     return dynamics

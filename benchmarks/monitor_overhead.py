@@ -15,11 +15,8 @@ from pathlib import Path
 import click
 import numpy as np
 from _entries import calibrated
-from _md_time import TIMESTEP_FS
+from _md_time import start
 from _report import conditions, exit_on_error, table
-from ase import units
-from ase.md.velocitydistribution import Stationary, thermalize_momenta
-from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
 from schnet_ase.card import Card
@@ -46,7 +43,7 @@ def main(entries: tuple[str, ...], rounds: int, steps: int) -> None:
 
 def measure(card: Card, folder: Path, rounds: int, steps: int) -> Floats:
     """(rounds, 2) milliseconds per step, without and with a monitor, of one dynamics that goes on."""
-    dynamics = start(card)
+    dynamics = start(card.structure.atoms(), SchNetEnsembleCalculator(card.path, threads=1))
     monitor = UncertaintyMonitor(dynamics.atoms, file=folder / "flagged.extxyz", log=folder / "uncertainty.csv")
     dynamics.attach(monitor)
     observers = ([], dynamics.observers)
@@ -58,16 +55,6 @@ def measure(card: Card, folder: Path, rounds: int, steps: int) -> Floats:
             dynamics.run(steps)
             row[which] = 1000.0 * (time.perf_counter() - begin) / steps
     return times
-
-
-def start(card: Card) -> VelocityVerlet:
-    atoms = card.structure.atoms()
-    atoms.calc = SchNetEnsembleCalculator(card.path, threads=1)
-    thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
-    Stationary(atoms)
-    dynamics = VelocityVerlet(atoms, TIMESTEP_FS * units.fs)
-    dynamics.run(20)  # compiles, and makes the list
-    return dynamics
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from schnet_ase.monitor_files import Frame, append_frames, check_frames_file, op
 from schnet_ase.neighbors import Floats
 
 FAILED_ABOVE = 5.0
-"""Times lo: hi of ``threshold="auto"``."""
+"""Times lo: hi of ``threshold="auto"``, and in learning wherever none is given."""
 HEADER = b"step,time_fs,temperature_K,max_forces_deviation_eV_per_A,atom,status\n"
 
 
@@ -103,7 +103,8 @@ class UncertaintyMonitor:
     ------
     MonitorError
         The calculator has no ``forces_deviation``, ``"auto"`` is asked of an ensemble that is not calibrated, `file` or
-        `log` cannot be written or was written by something else, or an argument is none of the above.
+        `log` cannot be written, was written by something else or is being written by another process, or an argument is
+        none of the above.
 
     Notes
     -----
@@ -147,9 +148,9 @@ class UncertaintyMonitor:
         self._file, log_file = Path(file), Path(log)
         if self._file.resolve() == log_file.resolve():
             raise MonitorError(f"file and log are both {file}; give two names")
-        check_frames_file(self._file)
-        self._log = open_log(log_file, HEADER)
+        self._log = open_log(log_file, HEADER)  # its lock is that of the other file too
         weakref.finalize(self, self._log.close)
+        check_frames_file(self._file)
         self._context: deque[Frame] = deque(maxlen=int(context))
         self.cooldown = cooldown
         self._inverse_masses = 1.0 / atoms.get_masses()[:, None]
@@ -166,7 +167,7 @@ class UncertaintyMonitor:
         UncertaintyExceeded
             It is flagged, and `action` is ``"stop"``.
         """
-        # A look costs some 30 µs of a step of perhaps 600, and half of that is caches gone cold: every line counts.
+        # Of a small molecule's step this is several per cent, half of it caches gone cold: every line counts.
         dynamics = _calling_dynamics()
         step = self._calls if dynamics is None else dynamics.nsteps
         self._calls += 1

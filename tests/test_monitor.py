@@ -142,7 +142,7 @@ def test_stop_raises_after_the_frame_is_on_disk(atoms):
 
 def test_a_function_gets_the_flag(atoms):
     seen = []
-    monitor, _ = run(atoms, 5, threshold=(1e-6, 1e6), action=seen.append)
+    monitor, _ = run(atoms, 5, threshold=1e-6, action=seen.append)
     assert seen == monitor.flags
     assert seen[0].deviation.shape == (9,)
     assert seen[0].largest == seen[0].deviation.max()

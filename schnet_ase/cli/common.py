@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from schnet_ase.calibration import EnsembleErrors
     from schnet_ase.card import Card
     from schnet_ase.metrics import Errors
-    from schnet_ase.uncertainty import Calibration
 
 
 def calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,12 +92,3 @@ def print_calibration(card: Card) -> None:
             width = intervals.half_width(s, calibration.coverage)
             print(f"  {label:8s} {1000.0 * width:9.3f} {unit:6s} s₀ = {1000.0 * s:.3f}, α = {intervals.alpha:.3f}")
     print(f"largest forces_deviation of a frame, exceeded by 1 in 1,000: {calibration.threshold():.4f} eV/Å")
-
-
-def print_flags(calibration: Calibration, errors: EnsembleErrors) -> None:
-    """The share of frames that a monitor would flag, beside the rate that was asked of its threshold."""
-    largest = errors.largest_deviation
-    print("frames above the threshold for a false-flag rate of")
-    for rate in (0.001, 0.01):
-        threshold = calibration.threshold(rate)
-        print(f"  {rate:6.1%} {1000.0 * threshold:12.1f} meV/Å {(largest > threshold).mean():10.1%}")

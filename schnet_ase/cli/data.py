@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from schnet_ase.cli.common import label_options, print_calibration, print_errors, print_flags, stem
+from schnet_ase.cli.common import label_options, print_calibration, print_errors, stem
+
+if TYPE_CHECKING:
+    from schnet_ase.calibration import EnsembleErrors
+    from schnet_ase.uncertainty import Calibration
 
 
 @click.group(invoke_without_command=True)
@@ -83,7 +87,7 @@ def evaluate(
         measured = reliability(errors, calibration)
         print("\n".join(measured.lines()))
         if calibration is not None:
-            print_flags(calibration, errors)
+            _print_flags(calibration, errors)
         parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
     else:
         parity(*labels_and_predictions, title, picture)
@@ -128,3 +132,12 @@ def calibrate(
     if old is not None:
         print(f"it replaces that on {old.n_frames} frames of {old.file}")
     print(f"wrote {card.path / 'card.json'}")
+
+
+def _print_flags(calibration: Calibration, errors: EnsembleErrors) -> None:
+    """The share of frames that a monitor would flag, beside the rate that was asked of its threshold."""
+    largest = errors.largest_deviation
+    print("frames above the threshold for a false-flag rate of")
+    for rate in (0.001, 0.01):
+        threshold = calibration.threshold(rate)
+        print(f"  {rate:6.1%} {1000.0 * threshold:12.1f} meV/Å {(largest > threshold).mean():10.1%}")

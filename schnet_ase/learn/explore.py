@@ -130,6 +130,7 @@ def explore(
 
 
 def _lost(langevin: Langevin, monitor: UncertaintyMonitor) -> Flag:
+    """That of the step under way, of which no numbers are known."""
     step, nothing = langevin.nsteps + 1, np.full(len(langevin.atoms), math.nan)
     time_fs = step * langevin.dt / units.fs
     return Flag(step, time_fs, math.nan, nothing, int(monitor.watched[0]), monitor.threshold, "failed", ())
