@@ -22,9 +22,9 @@ def milliseconds_per_step(atoms: Atoms, models: Sequence[Path], rounds: int = 7,
     times = np.empty((rounds, len(runs)))
     for row in times:
         for m, dynamics in enumerate(runs):
-            start = time.perf_counter()
+            began = time.perf_counter()
             dynamics.run(steps)
-            row[m] = 1000.0 * (time.perf_counter() - start) / steps
+            row[m] = 1000.0 * (time.perf_counter() - began) / steps
     return np.median(times, axis=0).tolist()
 
 
