@@ -85,6 +85,7 @@ def evaluate_baseline(model: Baseline, examples: Sequence[Batch]) -> Evaluation:
         prediction.forces.numpy(),
         None if batch.energy is None else batch.energy.numpy(),
         None if batch.forces is None else batch.forces.numpy(),
+        batch.weight.numpy(),
     )
 
 
@@ -103,7 +104,7 @@ def train_baseline(
     TrainingError
         A validation loss is not finite.
     """
-    weights = training.energy_weight, training.force_weight
+    loss_terms = training.energy_weight, training.force_weight, training.loss
     parameters = list(model.parameters())
     optimizer = make_optimizer(training, parameters)
     order = BatchOrder(np.zeros(len(examples), dtype=np.int64), training.batch_size, seed)
@@ -114,12 +115,12 @@ def train_baseline(
             group["lr"] = learning_rate(step, training)
         optimizer.zero_grad()
         prediction = predict_from_origin(model, batch.graph, gradients=training.force_weight > 0, create_graph=True)
-        energy_force_loss(prediction, batch, *weights).backward()
+        energy_force_loss(prediction, batch, *loss_terms).backward()
         nn.utils.clip_grad_norm_(parameters, training.clip or math.inf)
         optimizer.step()
         report()
         if (step + 1) % training.validate_every == 0 or step + 1 == training.steps:
-            loss = evaluation_loss(evaluate_baseline(model, validation), *weights)
+            loss = evaluation_loss(evaluate_baseline(model, validation), *loss_terms)
             if not math.isfinite(loss):
                 raise TrainingError(f"validation loss of the baseline is {loss} at step {step + 1}")
             if loss < least:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import ArrayLike
 
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Floats, Geometry, Integers
@@ -53,6 +54,12 @@ def elements_of(frames: Iterable[Frame]) -> tuple[int, ...]:
     for frame in frames:
         found.update(frame.geometry.numbers.tolist())
     return tuple(sorted(found))
+
+
+def formula(numbers: ArrayLike) -> str:
+    """The chemical formula of some atomic numbers in Hill's order."""
+    hill: str = Atoms(numbers=np.asarray(numbers)).get_chemical_formula()
+    return hill
 
 
 def molecules(numbers: Iterable[Integers]) -> Integers:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from schnet_ase.data import Frame, StoredFrames
+from schnet_ase.data.frames import formula
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.graph import Graph, batch_graphs, build_graph, make_graph, pair_vectors
 from schnet_ase.model import Pairs
@@ -24,6 +25,8 @@ class Batch(NamedTuple):
     """(B,) float64 eV."""
     forces: Tensor | None
     """(N, 3) float64 eV/Å."""
+    weight: Tensor
+    """(B,) float64; how much each counts in the loss."""
 
 
 def make_example(frame: Frame, cutoff: float | None) -> Batch:
@@ -66,6 +69,20 @@ def make_training_examples(frames: Sequence[Frame], indices: Sequence[int], cuto
     return [e._replace(graph=_nearest(e.graph, most)) for e in examples]
 
 
+def weighted(examples: Sequence[Batch], weights: Mapping[str, float]) -> Sequence[Batch]:
+    """The same, each batch of one with its weight in the loss, by its chemical formula; 1 where that has none."""
+
+    def weigh(example: Batch) -> Batch:
+        weight = weights.get(formula(example.graph.numbers), 1.0)
+        return example._replace(weight=torch.full_like(example.weight, weight))
+
+    if not weights:
+        return examples
+    if isinstance(examples, Lazy):
+        return Lazy(lambda k: weigh(examples[k]), len(examples))
+    return [weigh(e) for e in examples]
+
+
 def _n_near(example: Batch, cutoff: float) -> int:
     """How many pairs are within the cutoff."""
     return int((_distances(example.graph) < cutoff).sum())
@@ -96,6 +113,7 @@ def _labelled(graph: Graph, frame: Frame) -> Batch:
         torch.tensor([float(len(frame.geometry.numbers))], dtype=torch.float64),
         None if frame.energy is None else torch.tensor([frame.energy], dtype=torch.float64),
         None if frame.forces is None else torch.as_tensor(frame.forces, dtype=torch.float64),
+        torch.ones(1, dtype=torch.float64),
     )
 
 
@@ -108,6 +126,7 @@ def collate(examples: Sequence[Batch]) -> Batch:
         torch.cat([e.n_atoms for e in examples]),
         torch.cat(energies) if len(energies) == len(examples) else None,
         torch.cat(forces) if len(forces) == len(examples) else None,
+        torch.cat([e.weight for e in examples]),
     )
 
 
@@ -118,6 +137,7 @@ def batch_to(batch: Batch, device: torch.device) -> Batch:
         batch.n_atoms.to(device),
         None if batch.energy is None else batch.energy.to(device),
         None if batch.forces is None else batch.forces.to(device),
+        batch.weight.to(device),
     )
 
 

@@ -77,9 +77,13 @@ class TrainingConfig:
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
     warmup: int | None = Field(default=None, ge=0)
     """Steps until the learning rate is up; unset: a tenth of all, at most 1,000."""
+    loss: Literal["squared", "absolute"] = "squared"
+    """``"absolute"``: of the errors themselves, so that what is hard to learn counts for less than by their squares."""
     energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
-    """ρ of the loss, Å⁻²: the same number whether energies are in eV or in kcal/mol."""
+    """ρ of the loss, Å⁻² (absolute: Å⁻¹): the same number whether energies are in eV or in kcal/mol."""
     force_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    frame_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """How much the frames of a chemical formula count in the loss, ``{ C6H6 = 2 }``; 1 where it is not named."""
     ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
     clip: float | None = Field(default=0.5, gt=0)

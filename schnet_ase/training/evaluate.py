@@ -31,6 +31,8 @@ class Evaluation(NamedTuple):
     """(A, 3) eV/Å, the frames one after the other."""
     reference_energy: Floats | None
     reference_forces: Floats | None
+    weight: Floats
+    """(B,) how much each frame counts in a loss."""
 
     def errors(self) -> Errors:
         """Errors of one model."""
@@ -110,6 +112,7 @@ def evaluate(
                 prediction.forces.cpu().numpy(),
                 None if batch.energy is None else batch.energy.numpy(),
                 None if batch.forces is None else batch.forces.numpy(),
+                batch.weight.numpy(),
             )
         )
         report(len(batch.n_atoms))
@@ -124,6 +127,7 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
         np.concatenate([p.forces for p in parts], axis=-2),
         _joined([p.reference_energy for p in parts]),
         _joined([p.reference_forces for p in parts]),
+        np.concatenate([p.weight for p in parts]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,69 +21,105 @@ from schnet_ase.training.filters import InterpolatedSchNet
 
 GradientStep = Callable[[Batch], Tensor]
 """A batch to its loss; the gradient is left in the parameters' ``.grad``."""
+LossKind = Literal["squared", "absolute"]
+ROUNDED = 1e-4
+"""eV or eV/Å below which an absolute error is rounded off to a parabola, whose slope has no jump at zero."""
 
 
-def energy_force_loss(prediction: Prediction, batch: Batch, energy_weight: float, force_weight: float) -> Tensor:
-    r"""Loss of a batch, the mean over its B systems of
+def energy_force_loss(
+    prediction: Prediction, batch: Batch, energy_weight: float, force_weight: float, kind: LossKind = "squared"
+) -> Tensor:
+    r"""Loss of a batch, the mean over its B systems, each times its weight, of
 
-    .. math:: \rho |E - \hat E|^2 + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^2
+    .. math:: \rho |E - \hat E|^p + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^p
 
     Parameters
     ----------
     prediction, batch
         What the network says and the labels; energies in eV, forces in eV/Å.
     energy_weight
-        :math:`\rho` in Å⁻². Both terms scale alike with the unit of energy, so the seed report's 0.01 for kcal/mol
+        :math:`\rho` in Å⁻ᵖ. Both terms scale alike with the unit of energy, so the seed report's 0.01 for kcal/mol
         is 0.01 here. With zero, energies need not be there.
     force_weight
         w. With zero, forces need not be there.
+    kind
+        ``"squared"``: p = 2, the paper's. ``"absolute"``: p = 1, where what is hard to learn counts for less.
 
     Returns
     -------
     Tensor
-        Scalar, (eV/Å)².
+        Scalar, (eV/Å)ᵖ.
 
     References
     ----------
-    Schütt et al., NeurIPS 30 (2017), eq. 5.
+    Schütt et al., NeurIPS 30 (2017), eq. 5. With p = 1 the forces' term is the L2MAE of Gasteiger et al., *GemNet-OC*,
+    arXiv:2204.02782 (2022).
     """
-    loss = batch.n_atoms.new_zeros(())
+    energies = None
     if energy_weight:
         assert batch.energy is not None
-        loss = loss + energy_weight * _energy_term(prediction.energy - batch.energy)
+        energies = prediction.energy - batch.energy
+    forces = None
     if force_weight:
         assert batch.forces is not None
         assert prediction.forces is not None
-        difference = prediction.forces - batch.forces
-        loss = loss + force_weight * _force_term(difference, batch.graph.system, batch.n_atoms)
-    return loss
+        forces = prediction.forces - batch.forces
+    frames = _Frames(batch.n_atoms, batch.graph.system, batch.weight)
+    return _loss(energies, forces, frames, energy_weight, force_weight, kind)
 
 
-def evaluation_loss(evaluation: Evaluation, energy_weight: float, force_weight: float) -> float:
-    """`energy_force_loss` of predictions for many frames, (eV/Å)²."""
+def evaluation_loss(
+    evaluation: Evaluation, energy_weight: float, force_weight: float, kind: LossKind = "squared"
+) -> float:
+    """`energy_force_loss` of predictions for many frames."""
     e = evaluation
-    loss = 0.0
+    energies = None
     if energy_weight:
         assert e.reference_energy is not None
-        loss += energy_weight * _energy_term(torch.from_numpy(e.energy - e.reference_energy)).item()
+        energies = torch.from_numpy(e.energy - e.reference_energy)
+    forces = None
     if force_weight:
         assert e.reference_forces is not None
-        system = torch.from_numpy(np.repeat(np.arange(len(e.n_atoms)), e.n_atoms))
-        difference = torch.from_numpy(e.forces - e.reference_forces)
-        loss += force_weight * _force_term(difference, system, torch.from_numpy(e.n_atoms.astype(float))).item()
-    return loss
+        forces = torch.from_numpy(e.forces - e.reference_forces)
+    system = torch.from_numpy(np.repeat(np.arange(len(e.n_atoms)), e.n_atoms))
+    frames = _Frames(torch.from_numpy(e.n_atoms.astype(float)), system, torch.from_numpy(e.weight))
+    return _loss(energies, forces, frames, energy_weight, force_weight, kind).item()
 
 
-def _energy_term(difference: Tensor) -> Tensor:
-    return (difference**2).mean()
+class _Frames(NamedTuple):
+    n_atoms: Tensor
+    system: Tensor
+    weight: Tensor
 
 
-def _force_term(difference: Tensor, system: Tensor, n_atoms: Tensor) -> Tensor:
-    squared = (difference**2).sum(dim=1)
-    return (torch.zeros_like(n_atoms).index_add(0, system, squared) / n_atoms).mean()
+def _loss(
+    energies: Tensor | None,
+    forces: Tensor | None,
+    frames: _Frames,
+    energy_weight: float,
+    force_weight: float,
+    kind: LossKind,
+) -> Tensor:
+    """Of the errors of energies and forces; None: they do not count."""
+    loss = torch.zeros_like(frames.n_atoms)
+    if energies is not None:
+        loss = loss + energy_weight * _size(energies**2, kind)
+    if forces is not None:
+        sizes = _size((forces**2).sum(dim=1), kind)
+        loss = (
+            loss + force_weight * torch.zeros_like(frames.n_atoms).index_add(0, frames.system, sizes) / frames.n_atoms
+        )
+    return (frames.weight * loss).mean()
 
 
-def eager_step(model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float) -> GradientStep:
+def _size(squared: Tensor, kind: LossKind) -> Tensor:
+    """Of an error, from its square."""
+    return squared if kind == "squared" else torch.sqrt(squared + ROUNDED**2) - ROUNDED
+
+
+def eager_step(
+    model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float, kind: LossKind = "squared"
+) -> GradientStep:
     """One step as PyTorch runs it."""
 
     parameters = list(model.parameters())
@@ -91,7 +128,7 @@ def eager_step(model: SchNet | InterpolatedSchNet, energy_weight: float, force_w
         for parameter in parameters:
             parameter.grad = None
         prediction = predict(model, batch.graph, gradients=force_weight > 0, create_graph=True)
-        loss = energy_force_loss(prediction, batch, energy_weight, force_weight)
+        loss = energy_force_loss(prediction, batch, energy_weight, force_weight, kind)
         loss.backward()
         return loss.detach()
 
@@ -99,7 +136,11 @@ def eager_step(model: SchNet | InterpolatedSchNet, energy_weight: float, force_w
 
 
 def compiled_step(
-    model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float, one_shape: bool = True
+    model: SchNet | InterpolatedSchNet,
+    energy_weight: float,
+    force_weight: float,
+    kind: LossKind = "squared",
+    one_shape: bool = True,
 ) -> GradientStep:
     """One step traced through both derivatives and compiled as a whole, three to five times as fast on a CPU.
 
@@ -108,7 +149,7 @@ def compiled_step(
 
     Parameters
     ----------
-    model, energy_weight, force_weight
+    model, energy_weight, force_weight, kind
         As of `energy_force_loss`.
     one_shape
         Whether every batch has the shape of the first. Otherwise sizes stay variables: that takes three times as long
@@ -118,7 +159,7 @@ def compiled_step(
     def loss_and_gradient(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, list[Tensor]]:
         leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
         prediction = predict(_WithParameters(model, leaves), batch.graph, gradients=force_weight > 0, create_graph=True)
-        loss = energy_force_loss(prediction, batch, energy_weight, force_weight)
+        loss = energy_force_loss(prediction, batch, energy_weight, force_weight, kind)
         loss.backward()
         # A parameter that the loss does not reach (the last bias, without an energy term) has no gradient.
         return loss.detach(), [torch.zeros_like(p) if p.grad is None else p.grad for p in leaves.values()]
@@ -155,10 +196,14 @@ def _form(batch: Batch) -> tuple[object, ...]:
 
 
 def compiled_or_eager_step(
-    model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float, one_shape: bool = True
+    model: SchNet | InterpolatedSchNet,
+    energy_weight: float,
+    force_weight: float,
+    kind: LossKind = "squared",
+    one_shape: bool = True,
 ) -> GradientStep:
     """`compiled_step`; where this machine cannot compile it after all, `eager_step` with a warning."""
-    current = compiled_step(model, energy_weight, force_weight, one_shape)
+    current = compiled_step(model, energy_weight, force_weight, kind, one_shape)
     first = True
 
     def step(batch: Batch) -> Tensor:
@@ -170,7 +215,7 @@ def compiled_or_eager_step(
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"the training step could not be compiled ({reason}); it runs slower without", stacklevel=2)
-            current = eager_step(model, energy_weight, force_weight)
+            current = eager_step(model, energy_weight, force_weight, kind)
             return current(batch)
         finally:
             first = False

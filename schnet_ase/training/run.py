@@ -17,8 +17,9 @@ from schnet_ase.data import (
     split_training,
     stored_dataset,
 )
-from schnet_ase.data.frames import check_frames, molecules
+from schnet_ase.data.frames import check_frames, formula, molecules
 from schnet_ase.data.readers import files_of
+from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Integers
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import free_entry, write_entry
@@ -37,7 +38,7 @@ def load_frames(file: str, config: RunConfig) -> Dataset:
     Raises
     ------
     DataError
-        As `read_dataset` and `check_frames`.
+        As `read_dataset` and `check_frames`; or a weight is given for frames that are not there.
     """
     data = config.data
     large = sum(part.stat().st_size for part in files_of(file)) > STREAM_ABOVE
@@ -52,6 +53,13 @@ def load_frames(file: str, config: RunConfig) -> Dataset:
     )
     training = config.training
     check_frames(dataset.frames, dataset.source, energies=training.energy_weight > 0, forces=training.force_weight > 0)
+    if file == data.file and training.frame_weights:
+        there = {formula(frame.geometry.numbers) for frame in dataset.frames}
+        if strange := sorted(set(training.frame_weights) - there):
+            raise DataError(
+                f"{dataset.source}: training.frame_weights names {', '.join(strange)}, of which there is no frame; "
+                f"expected formulas in Hill's order, {min(there)} and the like"
+            )
     return dataset
 
 

@@ -39,13 +39,13 @@ class Steps:
             make = partial(compiled_step, one_shape=same_shape)
         elif training.compile is None and not model.config.dropout and _worth_compiling(training):
             make = partial(compiled_or_eager_step, one_shape=same_shape)
-        weights = training.energy_weight, training.force_weight
+        loss = training.energy_weight, training.force_weight, training.loss
         self._model = model
         self._terms = terms_for(model)
-        self._exact: GradientStep = make(model, *weights)
+        self._exact: GradientStep = make(model, *loss)
         self._interpolated = self._exact
         if self._terms is not None:
-            self._interpolated = make(InterpolatedSchNet(model, self._terms), *weights)
+            self._interpolated = make(InterpolatedSchNet(model, self._terms), *loss)
 
     def current(self) -> GradientStep:
         """The fastest that is exact to rounding for the weights as they are now; training may sharpen filters."""

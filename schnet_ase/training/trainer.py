@@ -28,6 +28,7 @@ from schnet_ase.training.batches import (
     make_examples,
     make_training_examples,
     same_shape,
+    weighted,
 )
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate, join
@@ -149,8 +150,11 @@ class _Trainer:
             "initial_sha256": None if initial is None else sha256(initial),
         }
         cutoff = config.model.pair_cutoff
-        self.examples = make_training_examples(dataset.frames, self.identity["training_frames"], cutoff)
-        self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff)
+        weights = config.training.frame_weights
+        self.examples = weighted(
+            make_training_examples(dataset.frames, self.identity["training_frames"], cutoff), weights
+        )
+        self.validation = weighted(make_examples(dataset.frames, self.identity["validation_frames"], cutoff), weights)
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
         training_frames = split.training
@@ -220,7 +224,7 @@ class _Trainer:
 
     def _validate(self, training_loss: float) -> Row:
         result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
-        loss = evaluation_loss(result, self.training.energy_weight, self.training.force_weight)
+        loss = evaluation_loss(result, self.training.energy_weight, self.training.force_weight, self.training.loss)
         if not math.isfinite(loss):
             raise self._divergence(f"validation loss is {loss} at step {self.step}")
         return Row(

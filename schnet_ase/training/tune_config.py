@@ -54,7 +54,7 @@ class TuneConfig:
     def _comparable(self) -> Self:
         if not self.search:
             raise ValueError("expected a key to search, such as training.learning_rate = { low = 1e-3, high = 3e-2 }")
-        for weight in ("energy_weight", "force_weight"):
+        for weight in ("loss", "energy_weight", "force_weight", "frame_weights"):
             if weight in self.training:
                 raise ValueError(f"training.{weight} is part of the loss that trials are compared by; leave it out")
         return self
