@@ -31,12 +31,12 @@ def learning_curve(
     force_mae: Sequence[float],
     path: Path,
 ) -> None:
-    """Losses in (eV/Å)², and validation errors in meV and meV/Å, against the step."""
+    """Losses, and validation errors in meV and meV/Å, against the step."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.semilogy(steps, training_loss, label="training", color="0.6")
     left.semilogy(steps, validation_loss, label="validation", color="tab:blue")
-    left.set(xlabel="step", ylabel="loss (eV²/Å²)")
+    left.set(xlabel="step", ylabel="loss (of errors in eV and eV/Å)")
     left.legend(frameon=False)
     for values, label, color in (
         (energy_mae, "energy MAE (meV)", "tab:orange"),
@@ -190,7 +190,7 @@ def optimization(energy: Floats, largest_force: Floats, fmax: float, path: Path)
 def tuning(
     trials: Sequence[Trial], search: Mapping[str, SearchRange], importances: Mapping[str, float], path: Path
 ) -> None:
-    """A search: losses in (eV/Å)² in the order of the trials and against each key, and the keys' importances."""
+    """A search: losses in the order of the trials and against each key, and the keys' importances."""
     columns = min(4, 2 + len(search))
     rows = -(-(2 + len(search)) // columns)
     figure = Figure(figsize=(3.6 * columns, 0.3 + 3.2 * rows), layout="constrained")

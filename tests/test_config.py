@@ -69,6 +69,8 @@ def test_data_root(tmp_path):
         ('test = "test.extxyz"', "test = 2.5", "data.test"),
         ("[model]", "training = 0\n[model]", "data.training is 0"),
         ("[model]", "exclude = 'uncharacterized.txt'\n[model]", "data.exclude is 'uncharacterized.txt'"),
+        ("steps = 60", "steps = 60\nloss = 'cubed'", "training.loss is 'cubed'"),
+        ("steps = 60", "steps = 60\nframe_weights = { H2O = 0 }", "training.frame_weights.H2O is 0"),
         ("seed = 3", "seed = 2026-11-23", "seed is"),
     ],
 )

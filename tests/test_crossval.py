@@ -15,8 +15,8 @@ from ase.io import write
 from schnet_ase import SchNetEnsembleCalculator, list_models, load_model
 from schnet_ase.card import read_card
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import held_out
-from schnet_ase.errors import CalibrationError, RegistryError, TrainingError
+from schnet_ase.data import TrainingSplit, held_out
+from schnet_ase.errors import CalibrationError, DataError, RegistryError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.training import crossval, load_config
 from schnet_ase.training.batches import collate
@@ -317,6 +317,27 @@ def test_every_batch_has_each_molecule_in_its_share(several, tmp_path, monkeypat
     dataset = load_frames(config.data.file, config)
     train(config, dataset, split_for_crossval(config, dataset).folds[0], tmp_path)
     assert (shares == [2] * 12) == by_molecule
+
+
+def test_molecules_count_by_their_weights(several, tmp_path):
+    """In training and in validation; a formula of which there is no frame is a mistake."""
+    folder, _ = several
+    config = load_config(folder / "both.toml")
+    still = replace(config.training, steps=1, batch_size=60, learning_rate=1e-12, ema=0.0, loss="absolute")
+    dataset = load_frames(config.data.file, config)
+    everything = split_for_crossval(config, dataset).folds[0].training
+    split = TrainingSplit(everything, everything)
+    losses = []
+    for weights in ({}, {"C2H6O": 3.0}, {"CH4O": 3.0}):
+        weighted = replace(config, training=replace(still, frame_weights=weights))
+        row = train(weighted, dataset, split, tmp_path / "-".join(["run", *weights])).history[-1]
+        assert row.validation_loss == pytest.approx(row.training_loss, rel=1e-5)
+        losses.append(row.validation_loss)
+    plain, *heavier = losses
+    assert sum(loss - plain for loss in heavier) == pytest.approx(2.0 * plain, rel=1e-5)
+    wrong = replace(config, training=replace(still, frame_weights={"C2H5OH": 3.0}))
+    with pytest.raises(DataError, match="frame_weights names C2H5OH, of which there is no frame"):
+        load_frames(config.data.file, wrong)
 
 
 def test_tests_of_each_molecule(several):

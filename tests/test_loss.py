@@ -9,8 +9,16 @@ from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Frame
 from schnet_ase.forces import predict
 from schnet_ase.graph import geometry
-from schnet_ase.training.batches import collate, make_example
-from schnet_ase.training.loss import can_compile, compiled_step, eager_step, energy_force_loss
+from schnet_ase.training.batches import collate, make_example, weighted
+from schnet_ase.training.evaluate import evaluate
+from schnet_ase.training.loss import (
+    ROUNDED,
+    can_compile,
+    compiled_step,
+    eager_step,
+    energy_force_loss,
+    evaluation_loss,
+)
 
 CONFIG = SchNetConfig(n_features=8, n_interactions=1, n_rbf=8, cutoff=4.0, gamma=None, envelope="polynomial")
 
@@ -33,21 +41,49 @@ def model():
     return SchNet(CONFIG).double()
 
 
-def loss_by_hand(model, frames, rho, weight, unit=1.0):
+def loss_by_hand(model, frames, rho, weight, unit=1.0, power=2, frame_weights=(1.0, 1.0, 1.0)):
     terms = []
-    for frame in frames:
+    for frame, frame_weight in zip(frames, frame_weights, strict=True):
         prediction = predict(model, make_example(frame, 4.0).graph)
-        de = (prediction.energy.item() - frame.energy) * unit
-        df = (prediction.forces.numpy() - frame.forces) * unit
-        terms.append(rho * de**2 + weight / len(df) * sum(float(f @ f) for f in df))
+        de = abs(prediction.energy.item() - frame.energy) * unit
+        df = np.linalg.norm(prediction.forces.numpy() - frame.forces, axis=1) * unit
+        terms.append(frame_weight * (rho * de**power + weight / len(df) * sum(df**power)))
     return sum(terms) / len(terms)
 
 
 @pytest.mark.parametrize(("rho", "weight"), [(0.01, 1.0), (1.0, 0.0), (0.0, 1.0), (0.3, 0.7)])
-def test_loss_is_the_formula(model, frames, rho, weight):
+@pytest.mark.parametrize(("kind", "power"), [("squared", 2), ("absolute", 1)])
+def test_loss_is_the_formula(model, frames, rho, weight, kind, power):
     batch = collate([make_example(f, 4.0) for f in frames])
-    loss = energy_force_loss(predict(model, batch.graph), batch, rho, weight)
-    assert loss.item() == pytest.approx(loss_by_hand(model, frames, rho, weight), rel=1e-12)
+    loss = energy_force_loss(predict(model, batch.graph), batch, rho, weight, kind)
+    # What is rounded off at zero is at most that much of every error.
+    rounded = 0.0 if kind == "squared" else (rho + weight) * ROUNDED
+    by_hand = loss_by_hand(model, frames, rho, weight, power=power)
+    assert loss.item() == pytest.approx(by_hand, rel=1e-12, abs=rounded)
+    assert evaluation_loss(evaluate(model, [batch]), rho, weight, kind) == pytest.approx(loss.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["squared", "absolute"])
+def test_frames_count_by_their_formulas(model, frames, kind):
+    examples = weighted([make_example(f, 4.0) for f in frames], {"H2O": 3.0, "C2H6O": 0.5})
+    batch = collate(examples)
+    loss = energy_force_loss(predict(model, batch.graph), batch, 0.3, 0.7, kind)
+    power = 2 if kind == "squared" else 1
+    by_hand = loss_by_hand(model, frames, 0.3, 0.7, power=power, frame_weights=(3.0, 0.5, 1.0))
+    assert loss.item() == pytest.approx(by_hand, rel=1e-12, abs=0.0 if power == 2 else 3.0 * ROUNDED)
+    assert evaluation_loss(evaluate(model, examples), 0.3, 0.7, kind) == pytest.approx(loss.item(), rel=1e-12)
+
+
+def test_an_absolute_error_of_zero_has_a_slope_of_zero(model, frames):
+    """The square root has none of its own there."""
+    predictions = [predict(model, make_example(f, 4.0).graph) for f in frames]
+    exact = [
+        Frame(f.geometry, p.energy.item(), p.forces.detach().numpy()) for f, p in zip(frames, predictions, strict=True)
+    ]
+    loss = eager_step(model, 0.3, 0.7, "absolute")(collate([make_example(f, 4.0) for f in exact]))
+    assert loss.item() < 1e-9
+    for parameter in model.parameters():
+        assert parameter.grad is None or parameter.grad.abs().max().item() < 1e-6
 
 
 def test_rho_does_not_depend_on_the_unit_of_energy(model, frames):
@@ -74,7 +110,7 @@ def test_gradient_of_a_force_loss_by_finite_differences(model, frames):
 
 
 @pytest.mark.skipif(not can_compile(), reason="no C++ compiler")
-@pytest.mark.parametrize("weights", [(0.01, 1.0)])
+@pytest.mark.parametrize("weights", [(0.01, 1.0, "squared"), (0.01, 1.0, "absolute")])
 def test_compiled_and_eager_gradients_agree(weights):
     torch.manual_seed(0)
     model = SchNet(CONFIG)
