@@ -25,6 +25,7 @@ def select(errors: EnsembleErrors, frames: np.ndarray) -> EnsembleErrors:
     atoms = np.concatenate([np.arange(starts[b], starts[b] + errors.n_atoms[b]) for b in frames])
     return errors._replace(
         n_atoms=errors.n_atoms[frames],
+        numbers=errors.numbers[atoms],
         energy_std=errors.energy_std[frames],
         forces_std=errors.forces_std[atoms],
         deviation=errors.deviation[atoms],
@@ -42,7 +43,7 @@ def measure(errors: EnsembleErrors, n_frames: int, rng: np.random.Generator) -> 
     )
     rest = select(errors, order[n_frames:])
     energy = np.abs(rest.energy_error) <= calibration.energy.half_width(rest.energy_std, COVERAGE)
-    forces = rest.force_error <= calibration.forces.half_width(rest.deviation, COVERAGE)
+    forces = rest.force_error <= calibration.forces_half_width(rest.deviation, rest.numbers, COVERAGE)
     flags = [np.mean(rest.largest_deviation > calibration.threshold(rate)) for rate in RATES]
     return [energy.mean(), forces.mean(), *flags]
 

@@ -17,6 +17,7 @@ from schnet_ase.card import NOT_STATED
 from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.evaluator import Evaluator
 from schnet_ase.model import SchNet, StackedSchNet
+from schnet_ase.neighbors import Integers
 from schnet_ase.registry import find_card, lasting_name, locate_members, owning_card
 from schnet_ase.uncertainty import Calibration
 
@@ -69,8 +70,9 @@ class SchNetEnsembleCalculator(FixedCalculator):
 
     With a calibration, ``energy_uncertainty`` (eV) and ``forces_uncertainty`` (N,) eV/Å: half-widths that hold the
     error of the energy, and the length of an atom's force error, with the calibration's coverage (90 % unless it was
-    made for another), on frames like those it was made on; see `schnet_ase.uncertainty`. ``calibration.energy`` and
-    ``calibration.forces`` give them at any other: ``half_width(spread, coverage)``.
+    made for another), on frames like those it was made on; see `schnet_ase.uncertainty`. at any other by
+    ``calibration.energy.half_width(energy_std, coverage)`` and
+    ``calibration.forces_half_width(forces_deviation, numbers, coverage)``.
 
     ASE's writers keep only the properties they know: `annotate` puts the others where extxyz saves them.
 
@@ -163,14 +165,16 @@ class SchNetEnsembleCalculator(FixedCalculator):
             self.results["stress"] = stress.mean(axis=0)
             self.results["stress_std"] = stress.std(axis=0, ddof=1)
         if self.calibration is not None:
-            self._add_uncertainty(self.calibration)
+            assert self.atoms is not None
+            self._add_uncertainty(self.calibration, self.atoms.numbers)
 
-    def _add_uncertainty(self, calibration: Calibration) -> None:
+    def _add_uncertainty(self, calibration: Calibration, numbers: Integers) -> None:
         results, coverage = self.results, calibration.coverage
         if calibration.energy is not None:
             results["energy_uncertainty"] = float(calibration.energy.half_width(results["energy_std"], coverage))
         if calibration.forces is not None:
-            results["forces_uncertainty"] = calibration.forces.half_width(results["forces_deviation"], coverage)
+            deviation = results["forces_deviation"]
+            results["forces_uncertainty"] = calibration.forces_half_width(deviation, numbers, coverage)
 
     def annotate(self, atoms: Atoms) -> None:
         """Put the last calculation's spread and uncertainty into ``atoms.info`` and ``atoms.arrays``, to be saved.

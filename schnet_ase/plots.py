@@ -114,7 +114,8 @@ def parity_and_uncertainty(
             _no_labels(axes)
             continue
         _spread_and_error(axes, quantity, color)
-        axes.set(xlabel=f"{name}: spread over members ({unit})", ylabel=f"|error| ({unit})")
+        factor = " × factor of the element" if name == "force" and quantity.conformal is not None else ""
+        axes.set(xlabel=f"{name}: spread over members{factor} ({unit})", ylabel=f"|error| ({unit})")
         levels = np.linspace(0.0, 1.0, len(quantity.raw.curve))
         curves.plot(levels, quantity.raw.curve, color=color, ls=":", label=f"{name}, raw spread")
         if quantity.conformal is not None:
@@ -256,8 +257,8 @@ def _no_labels(axes: Axes) -> None:
 
 def _spread_and_error(axes: Axes, quantity: Quantity, color: str) -> None:
     """In meV or meV/Å, with the half-width at 90 %."""
-    some = (quantity.spread > 0) & (quantity.error > 0)
-    spread, error = 1000.0 * quantity.spread[some], 1000.0 * quantity.error[some]
+    some = (quantity.by_element > 0) & (quantity.error > 0)
+    spread, error = 1000.0 * quantity.by_element[some], 1000.0 * quantity.error[some]
     axes.scatter(spread, error, s=3, alpha=0.4, color=color, edgecolors="none", rasterized=True)
     if len(spread):
         along = np.geomspace(spread.min(), spread.max(), 100)
@@ -269,8 +270,8 @@ def _spread_and_error(axes: Axes, quantity: Quantity, color: str) -> None:
 
 def _coverage_by_spread(axes: Axes, quantity: Quantity, color: str, name: str) -> None:
     """Coverage of the half-widths at 90 % in each tenth of the spread."""
-    held = quantity.error <= quantity.predictor.half_width(quantity.spread, 0.9)
-    tenths = [part for part in np.array_split(np.argsort(quantity.spread, kind="stable"), 10) if len(part)]
+    held = quantity.error <= quantity.predictor.half_width(quantity.by_element, 0.9)
+    tenths = [part for part in np.array_split(np.argsort(quantity.by_element, kind="stable"), 10) if len(part)]
     axes.plot(np.arange(1, len(tenths) + 1), [held[t].mean() for t in tenths], color=color, marker=".", label=name)
 
 

@@ -13,7 +13,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 from schnet_ase.calibration import EnsembleErrors, linear_alpha
 from schnet_ase.metrics import KCAL_PER_MOL, MEV
 from schnet_ase.neighbors import Floats
-from schnet_ase.uncertainty import MIN_MEMBERS, Calibration, Intervals
+from schnet_ase.uncertainty import MIN_MEMBERS, Calibration, Intervals, by_number
 
 COVERAGES = (0.68, 0.90, 0.95)
 WORST = 0.05
@@ -99,9 +99,15 @@ class Quantity(NamedTuple):
     """Energy (one value a frame) or force (one length an atom)."""
 
     spread: Floats
+    """Over members."""
+    by_element: Floats
+    """The spread times the factors of the atoms' elements, where a calibration has them: `predictor` starts from it."""
     error: Floats
     """Absolute."""
+    raw_ranking: Ranking
+    """Of `spread`."""
     ranking: Ranking
+    """Of `by_element`."""
     raw: Agreement
     """The spread as a Gaussian's standard deviation."""
     alpha: float | None
@@ -112,6 +118,12 @@ class Quantity(NamedTuple):
     """The calibration's half-widths; None without calibration."""
     predictor: Predictor
     """Of the last of these three that there is."""
+
+    @property
+    def rankings(self) -> tuple[Ranking | None, Ranking | None, Ranking | None]:
+        """Of what each of the three starts from."""
+        raw = self.raw_ranking
+        return raw, raw if self.scaled is not None else None, self.ranking if self.conformal is not None else None
 
 
 class Reliability(NamedTuple):
@@ -130,14 +142,15 @@ class Reliability(NamedTuple):
         """The table, for a terminal or a monospaced font; meV, meV/Å and kcal/mol."""
         both = (self.energy, self.forces)
         columns = [a for q in both for a in ((None, None, None) if q is None else (q.raw, q.scaled, q.conformal))]
+        rankings = [r for q in both for r in ((None, None, None) if q is None else q.rankings)]
         heads = [h for q in both for h in ("raw", _scaled(q), "conformal")]
         return [
             f"uncertainty of {self.n_members} members, {self.n_frames} frames",
             f"{'':36s}{'energy':29s}    length of force error",
-            _row("Spearman ρ, spread and error", [q and q.ranking.rho for q in both], every=3),
-            _row("ρ / ρ_oracle", [q and q.ranking.rho / q.ranking.rho_oracle for q in both], every=3),
-            _row("AUROC, worst 5 % of errors", [q and q.ranking.auroc for q in both], every=3),
             " " * 32 + "".join(f"{head:>11s}" for head in heads),
+            _row("Spearman ρ, spread and error", [r and r.rho for r in rankings]),
+            _row("ρ / ρ_oracle", [r and r.rho / r.rho_oracle for r in rankings]),
+            _row("AUROC, worst 5 % of errors", [r and r.auroc for r in rankings]),
             *(_row(f"coverage at {c:.0%}", [a and a.coverage[k] for a in columns]) for k, c in enumerate(COVERAGES)),
             _row("miscalibration area", [a and a.miscalibration_area for a in columns]),
             _row("ENCE", [a and a.ence for a in columns]),
@@ -169,14 +182,18 @@ def reliability(errors: EnsembleErrors, calibration: Calibration | None) -> Reli
     if errors.energy_error is not None:
         energy = _quantity(errors.energy_std, errors.energy_error, m, calibration.energy if calibration else None)
     if errors.force_errors is not None:
-        forces = _quantity(errors.forces_std, errors.force_errors, m, calibration.forces if calibration else None)
+        intervals = calibration.forces if calibration else None
+        factors = by_number(calibration.element_factors)[errors.numbers] if calibration else 1.0
+        forces = _quantity(errors.forces_std, errors.force_errors, m, intervals, factors)
     columns = [("energy", errors.energy_std), *zip(("force x", "force y", "force z"), errors.forces_std.T, strict=True)]
     ranges = tuple(Range(name, float(s.min()), float(s.max()), float(s.mean())) for name, s in columns)
     return Reliability(m, len(errors.n_atoms), energy, forces, ranges)
 
 
-def _quantity(stds: Floats, errors: Floats, n_members: int, intervals: Intervals | None) -> Quantity:
-    """From standard deviations and signed errors, (K,) or with a column for each component."""
+def _quantity(
+    stds: Floats, errors: Floats, n_members: int, intervals: Intervals | None, factors: Floats | float = 1.0
+) -> Quantity:
+    """From standard deviations and signed errors, (K,) or with a column for each component, and factors of elements."""
     dim = 1 if stds.ndim == 1 else stds.shape[1]
     spread = np.linalg.norm(stds.reshape(-1, dim), axis=1)
     error = np.linalg.norm(errors.reshape(-1, dim), axis=1)
@@ -185,23 +202,27 @@ def _quantity(stds: Floats, errors: Floats, n_members: int, intervals: Intervals
         alpha = intervals.alpha
     elif n_members >= MIN_MEMBERS and spread.any():
         alpha = linear_alpha(errors, stds, n_members)
-    predictors: list[Predictor | None] = [
-        Gaussian(1.0, dim),
-        None if alpha is None else Gaussian(alpha, dim),
-        None if intervals is None else Conformal(intervals),
-    ]
-    raw, scaled, conformal = (None if p is None else agreement(p, spread, error) for p in predictors)
-    assert raw is not None
+    by_element = spread * factors
+    gaussian = Gaussian(1.0, dim)
+    linear = None if alpha is None else Gaussian(alpha, dim)
+    conformal = None if intervals is None else Conformal(intervals)
     return Quantity(
         spread,
+        by_element,
         error,
-        Ranking(spearman(spread, error), oracle_rho(spread, n_members, dim), auroc(spread, error)),
-        raw,
+        ranking(spread, error, n_members, dim),
+        ranking(by_element, error, n_members, dim),
+        agreement(gaussian, spread, error),
         alpha,
-        scaled,
-        conformal,
-        next(p for p in reversed(predictors) if p is not None),
+        linear and agreement(linear, spread, error),
+        conformal and agreement(conformal, by_element, error),
+        conformal or linear or gaussian,
     )
+
+
+def ranking(spread: Floats, error: Floats, n_members: int, dim: int) -> Ranking:
+    """From (K,) spreads of some members, in `dim` components, and absolute errors."""
+    return Ranking(spearman(spread, error), oracle_rho(spread, n_members, dim), auroc(spread, error))
 
 
 def agreement(predictor: Predictor, spread: Floats, error: Floats) -> Agreement:
@@ -290,10 +311,9 @@ def oracle_rho(sigma: Floats, n_members: int, dim: int, seed: int = 0) -> float:
     return spearman(spread, np.linalg.norm(members.mean(axis=0) - truth, axis=1))
 
 
-def _row(label: str, values: Sequence[float | None], every: int = 1) -> str:
-    """A line of the table, with a value in each or in every third column."""
-    cells = [f"{'–' if v is None else f'{v:.3f}':>11s}" for v in values]
-    return f"  {label:30s}" + (" " * 11 * (every - 1)).join(cells)
+def _row(label: str, values: Sequence[float | None]) -> str:
+    """A line of the table."""
+    return f"  {label:30s}" + "".join(f"{'–' if v is None else f'{v:.3f}':>11s}" for v in values)
 
 
 def _scaled(quantity: Quantity | None) -> str:

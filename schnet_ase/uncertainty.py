@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from schnet_ase.errors import CalibrationError
-from schnet_ase.neighbors import Floats
+from schnet_ase.neighbors import Floats, Integers
 
 COVERAGE = 0.9
 FALSE_FLAG_RATE = 1e-3
@@ -26,6 +29,20 @@ def forces_deviation(forces: Floats) -> Floats:
     squared = ((forces - forces.mean(axis=0)) ** 2).sum(axis=(0, 2))
     deviation: Floats = np.sqrt(squared / (len(forces) - 1))
     return deviation
+
+
+def moderated(spread: Floats | float, prior_spread: float, prior_weight: float) -> Floats:
+    """A spread moved towards the typical one, u(s) of `Intervals`."""
+    u: Floats = np.sqrt((1.0 - prior_weight) * np.square(spread) + prior_weight * prior_spread**2)
+    return u
+
+
+def by_number(factors: Mapping[str, float]) -> Floats:
+    """Factors of elements by atomic number; of an element that has none the largest, or 1 where there are none."""
+    table = np.full(len(chemical_symbols), max(factors.values(), default=1.0))
+    for symbol, factor in factors.items():
+        table[atomic_numbers[symbol]] = factor
+    return table
 
 
 @dataclass(frozen=True)
@@ -61,8 +78,7 @@ class Intervals:
 
     def scale(self, spread: Floats | float) -> Floats:
         """u(s)."""
-        u: Floats = np.sqrt((1.0 - self.prior_weight) * np.square(spread) + self.prior_weight * self.prior_spread**2)
-        return u
+        return moderated(spread, self.prior_spread, self.prior_weight)
 
     def quantile(self, coverage: float) -> float:
         """The score that a new frame's stays under with probability `coverage`; infinite if frames are too few."""
@@ -96,9 +112,11 @@ class Calibration:
     energy: Intervals | None
     """|energy error| against ``energy_std``, eV."""
     forces: Intervals | None
-    """Length of an atom's force error against ``forces_deviation``, eV/Å."""
+    """Length of an atom's force error against `scaled_deviation`, eV/Å."""
     largest_deviations: Annotated[tuple[Positive, ...], Field(min_length=2)]
     """Ascending, eV/Å: of each calibration frame the largest ``forces_deviation``."""
+    element_factors: dict[str, NotNegative] = Field(default_factory=dict)
+    """By symbol, how many times as large the force errors of an element are as those of others of the same spread."""
 
     def __post_init__(self) -> None:
         for intervals in (self.energy, self.forces):
@@ -106,6 +124,43 @@ class Calibration:
                 check_coverage(self.coverage, intervals.n_frames)
         if any(a > b for a, b in zip(self.largest_deviations, self.largest_deviations[1:], strict=False)):
             raise ValueError("largest_deviations are not in ascending order")
+        if strange := set(self.element_factors) - set(chemical_symbols):
+            raise ValueError(f"element_factors has {', '.join(sorted(strange))}, which is no element")
+
+    @cached_property
+    def _factors(self) -> Floats:
+        return by_number(self.element_factors)
+
+    def scaled_deviation(self, deviation: Floats, numbers: Integers) -> Floats:
+        """``forces_deviation`` times the factors of the atoms' elements: (N,) to (N,), what `forces` starts from."""
+        scaled: Floats = deviation * self._factors[numbers]
+        return scaled
+
+    def forces_half_width(self, deviation: Floats, numbers: Integers, coverage: float) -> Floats:
+        """Half-widths of the lengths of atoms' force errors.
+
+        Parameters
+        ----------
+        deviation
+            (N,) ``forces_deviation``, eV/Å.
+        numbers
+            (N,) atomic numbers. An element that the calibration frames lack counts as the worst that they have.
+        coverage
+            Between 0 and 1.
+
+        Returns
+        -------
+        (N,) array
+            eV/Å.
+
+        Raises
+        ------
+        CalibrationError
+            There were no forces, or too few frames for this coverage.
+        """
+        if self.forces is None:
+            raise CalibrationError("the calibration frames had no forces; calibrate on frames that have")
+        return self.forces.half_width(self.scaled_deviation(deviation, numbers), coverage)
 
     @property
     def n_frames(self) -> int:

@@ -15,6 +15,7 @@ def simulate(
     scale: float = 1.0,
     shared: float = 0.5,
     own: float = 0.5,
+    oxygen: float = 1.0,
 ) -> EnsembleErrors:
     """Errors of an ensemble whose σ varies.
 
@@ -24,7 +25,10 @@ def simulate(
         Of the truth's σ relative to the members'.
     shared, own
         Standard deviation of ln σ between frames, and between the atoms of one.
+    oxygen
+        Scale of the truth's σ at oxygen, every other atom, relative to hydrogen's.
     """
+    numbers = np.tile(np.resize([1, 8], n_atoms), n_frames)
     frame = rng.normal(0.0, shared, n_frames)
     atom = np.repeat(frame, n_atoms) + rng.normal(0.0, own, n_frames * n_atoms)
     sigma = 0.01 * np.exp(frame), 0.02 * np.exp(atom)[:, None]
@@ -32,10 +36,11 @@ def simulate(
     forces = sigma[1] * rng.standard_normal((n_members, n_frames * n_atoms, 3))
     return ensemble_errors(
         np.full(n_frames, n_atoms),
+        numbers,
         energy - 4000.0,
         scale * sigma[0] * rng.standard_normal(n_frames) - 4000.0,
         forces,
-        scale * sigma[1] * rng.standard_normal((n_frames * n_atoms, 3)),
+        np.where(numbers == 8, oxygen, 1.0)[:, None] * scale * sigma[1] * rng.standard_normal((n_frames * n_atoms, 3)),
     )
 
 

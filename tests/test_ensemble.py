@@ -324,7 +324,8 @@ def calibration_of(members: tuple[str, ...]) -> Calibration:
     """From forty frames of random numbers about as large as what the members say."""
     rng = np.random.default_rng(0)
     energy, forces = rng.normal(size=(4, 40)), rng.normal(size=(4, 40 * 9, 3))
-    errors = ensemble_errors(np.full(40, 9), energy, rng.normal(size=40), forces, rng.normal(size=(40 * 9, 3)))
+    numbers = np.tile(molecule("CH3CH2OH").numbers, 40)
+    errors = ensemble_errors(np.full(40, 9), numbers, energy, rng.normal(size=40), forces, rng.normal(size=(40 * 9, 3)))
     return calibrate(errors, coverage=0.9, file="data.xyz", sha256="0", members=members)
 
 
@@ -364,11 +365,15 @@ def test_uncertainty_is_the_half_width_of_the_card(entry: Card, ethanol: Atoms, 
     assert set(results) - {"stress"} == set(ethanol.calc.implemented_properties) - {"stress", "stress_std"}
     assert results["energy_uncertainty"] == calibration.energy.half_width(results["energy_std"], 0.9)
     assert isinstance(results["energy_uncertainty"], float)
-    expected = [calibration.forces.half_width(d, 0.9) for d in results["forces_deviation"]]
+    assert sorted(calibration.element_factors) == ["C", "H", "O"]
+    scaled = [
+        d * calibration.element_factors[a.symbol] for d, a in zip(results["forces_deviation"], ethanol, strict=True)
+    ]
+    expected = calibration.forces.half_width(np.array(scaled), 0.9)
     np.testing.assert_allclose(results["forces_uncertainty"], expected, rtol=1e-14)
     assert results["forces_uncertainty"].shape == (9,)
     assert results["forces_uncertainty"].dtype == np.float64
-    assert (np.array(expected) > 0).all()
+    assert (expected > 0).all()
 
 
 def test_means_and_spreads_do_not_depend_on_the_calibration(entry: Card, ethanol: Atoms) -> None:

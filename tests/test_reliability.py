@@ -149,6 +149,20 @@ def test_calibrated_ensemble():
     assert isinstance(measured.energy.predictor, Conformal)
 
 
+def test_the_factors_of_elements_order_errors():
+    """Where oxygen's errors are three times what its spread says: ρ nears its oracle, which knows the factors."""
+    rng = np.random.default_rng(15)
+    errors = simulate(rng, 4000, oxygen=3.0)
+    forces = reliability(errors, calibrated(simulate(rng, 200, oxygen=3.0))).forces
+    raw, known = forces.raw_ranking, forces.ranking
+    assert known.auroc > raw.auroc + 0.02
+    assert raw.rho / raw.rho_oracle < 0.85 < known.rho / known.rho_oracle < 1.05  # see the perfect ensemble above
+    assert forces.rankings == (raw, raw, known)
+    same = reliability(errors, None).forces
+    assert same.rankings == (same.ranking, same.ranking, None)
+    assert same.ranking == raw
+
+
 def test_range_of_the_spread():
     errors = simulate(np.random.default_rng(10), 30)
     ranges = reliability(errors, None).ranges
@@ -168,7 +182,8 @@ def test_table(n_members, missing, dashes):
     if missing is not None:
         errors = errors._replace(**{missing: None})
     lines = reliability(errors, calibrated(errors) if n_members == 5 else None).lines()
-    for label in ("coverage at 68%", "coverage at 90%", "coverage at 95%", "miscalibration area", "ENCE", "sharpness"):
+    labels = ["Spearman", "ρ / ρ_oracle", "AUROC", *(f"coverage at {c}%" for c in (68, 90, 95))]
+    for label in (*labels, "miscalibration area", "ENCE", "sharpness"):
         (line,) = [line for line in lines if label in line]
         assert len(line) == 32 + 6 * 11
         assert line[32:].count("–") == dashes

@@ -134,7 +134,9 @@ def test_constant_of_energies_learned_from_forces():
 
     def off_by(shift):
         forces = np.zeros((3, 3))
-        return Evaluation(np.ones(3, dtype=int), reference + shift, forces, reference, forces, np.ones(3))
+        return Evaluation(
+            np.ones(3, dtype=int), reference + shift, forces, reference, forces, np.ones(3, dtype=int), np.ones(3)
+        )
 
     assert baseline.errors(FORCES, off_by(7.5), off_by(7.0)).energy_mae == pytest.approx(0.5)
     assert baseline.errors(BOTH, off_by(7.5), off_by(7.0)).energy_mae == pytest.approx(7.5)

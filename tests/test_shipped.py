@@ -182,6 +182,7 @@ def test_calibration_is_the_one_that_the_command_makes(card, tmp_path):
         np.testing.assert_allclose(
             getattr(again, name).half_width(0.01, 0.9), getattr(card.calibration, name).half_width(0.01, 0.9), rtol=1e-2
         )
+    assert again.element_factors == pytest.approx(card.calibration.element_factors, rel=1e-2)
     assert again.threshold() == pytest.approx(card.calibration.threshold(), rel=1e-2)
 
 
@@ -198,9 +199,10 @@ def test_uncertainty_on_the_test_file(measured):
     """Coverage within three standard deviations of what 50 frames allow: 4 % for energies, 2 % for forces."""
     assert measured.energy.conformal.coverage[1] == pytest.approx(0.9, abs=0.12)
     assert measured.forces.conformal.coverage[1] == pytest.approx(0.9, abs=0.06)
-    for quantity in (measured.energy, measured.forces):
-        assert quantity.ranking.rho > 0.8 * quantity.ranking.rho_oracle
-    assert measured.forces.ranking.auroc > 0.85
+    for ranking in (measured.energy.ranking, measured.forces.raw_ranking, measured.forces.ranking):
+        assert ranking.rho > 0.8 * ranking.rho_oracle
+    for ranking in measured.forces.rankings:
+        assert ranking.auroc > 0.85
 
 
 def numbers(line):

@@ -24,17 +24,17 @@ def coverages(rng, *, coverage, repetitions=REPETITIONS, n_frames=50, **options)
         rows.append(
             [
                 np.mean(np.abs(new.energy_error) <= calibration.energy.half_width(new.energy_std, coverage)),
-                np.mean(new.force_error <= calibration.forces.half_width(new.deviation, coverage)),
+                np.mean(new.force_error <= calibration.forces_half_width(new.deviation, new.numbers, coverage)),
             ]
         )
     return np.array(rows).T
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
-@pytest.mark.parametrize(("shared", "scale"), [(0.0, 3.0), (0.8, 0.3)])
-def test_mean_coverage_is_the_one_asked_for(coverage, shared, scale):
-    """Whatever the members' σ is off by, and however the atoms of a frame go together."""
-    energy, forces = coverages(np.random.default_rng(0), coverage=coverage, shared=shared, scale=scale)
+@pytest.mark.parametrize(("shared", "scale", "oxygen"), [(0.0, 3.0, 1.0), (0.8, 0.3, 4.0)])
+def test_mean_coverage_is_the_one_asked_for(coverage, shared, scale, oxygen):
+    """Whatever the members' σ is off by, for an element too, and however the atoms of a frame go together."""
+    energy, forces = coverages(np.random.default_rng(0), coverage=coverage, shared=shared, scale=scale, oxygen=oxygen)
     error = np.std([energy, forces], axis=1) / math.sqrt(REPETITIONS)
     # With 50 frames the smallest rank that promises a coverage gives up to 1/51 more, for energies.
     assert -4 * error[0] < energy.mean() - math.ceil(51 * coverage - 1e-9) / 51 < 4 * error[0]
@@ -72,6 +72,31 @@ def test_a_spread_without_information_still_widens_the_interval():
         assert intervals.prior_weight == pytest.approx(0.5)
         near, far = intervals.half_width(np.array([1.0, 100.0]) * intervals.prior_spread, 0.9)
         assert far > 50 * near
+
+
+def test_coverage_of_each_element():
+    """The truth is three times as far off for oxygen as for hydrogen, from a mean of five that is off itself."""
+    rng = np.random.default_rng(12)
+    calibration, new = calibrated(simulate(rng, 4000, oxygen=3.0)), simulate(rng, 5000, oxygen=3.0)
+    factors = calibration.element_factors
+    assert factors["O"] / factors["H"] == pytest.approx(math.sqrt((3**2 + 1 / 5) / (1 + 1 / 5)), rel=0.05)
+    for one_for_all in (False, True):
+        used = replace(calibration, element_factors={}) if one_for_all else calibration
+        held = new.force_error <= used.forces_half_width(new.deviation, new.numbers, 0.9)
+        oxygen, hydrogen = held[new.numbers == 8].mean(), held[new.numbers == 1].mean()
+        assert (abs(oxygen - 0.9) < 0.02 and abs(hydrogen - 0.9) < 0.02) != one_for_all
+    carbon = np.full(len(new.numbers), 6)
+    np.testing.assert_array_equal(
+        calibration.forces_half_width(new.deviation, carbon, 0.9),
+        calibration.forces_half_width(new.deviation, np.full(len(new.numbers), 8), 0.9),
+        err_msg="what is not known of an element is not thought better than the worst",
+    )
+
+
+def test_no_forces_were_calibrated():
+    calibration = replace(calibrated(simulate(np.random.default_rng(13), 50)), forces=None)
+    with pytest.raises(CalibrationError, match="the calibration frames had no forces"):
+        calibration.forces_half_width(np.ones(1), np.ones(1, dtype=int), 0.9)
 
 
 def test_half_width_grows_with_spread_and_coverage():
@@ -217,6 +242,9 @@ def test_intervals_that_are_none(fields):
         {"largest_deviations": (0.2, 0.1)},
         {"largest_deviations": (0.0, 0.1)},
         {"largest_deviations": (0.1,)},
+        {"element_factors": {"H": -1.0}},
+        {"element_factors": {"H": math.inf}},
+        {"element_factors": {"Unobtainium": 1.0}},
     ],
     ids=str,
 )

@@ -85,6 +85,7 @@ def evaluate_baseline(model: Baseline, examples: Sequence[Batch]) -> Evaluation:
         prediction.forces.numpy(),
         None if batch.energy is None else batch.energy.numpy(),
         None if batch.forces is None else batch.forces.numpy(),
+        batch.graph.numbers.numpy(),
         batch.weight.numpy(),
     )
 

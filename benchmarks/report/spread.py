@@ -101,7 +101,7 @@ def _row(seen: Seen, spread: Range, quantity: Quantity | None) -> tuple[str, ...
         f"{cell(each[0], KCAL_PER_MOL, 3)} to {cell(each[-1], KCAL_PER_MOL, 3)}",
         *(cell(value, KCAL_PER_MOL, 3) for value in spread[1:]),
         cell(theirs, 1.0, 2),
-        cell(None if quantity is None else quantity.ranking.rho, 1.0, 2),
+        cell(None if quantity is None else quantity.raw_ranking.rho, 1.0, 2),
         "–" if agreement is None else f"{agreement.coverage[NINETY]:.1%}",
     )
 
@@ -134,7 +134,8 @@ def draw(all_seen: Sequence[Seen]) -> Figure:
         quantities = (seen.reliability.energy, seen.reliability.forces)
         for axes, quantity, name, unit in zip(panels, quantities, ("energy", "force"), ("meV", "meV/Å"), strict=True):
             assert quantity is not None
-            spread, error = MEV * quantity.spread, MEV * quantity.error
+            factor = " × factor of the element" if name == "force" else ""
+            spread, error = MEV * quantity.by_element, MEV * quantity.error
             axes.loglog(spread, error, ".", ms=2, alpha=0.3, rasterized=True)
             along = np.geomspace(spread.min(), spread.max(), 100)
             width = MEV * quantity.predictor.half_width(along / MEV, 0.9)
@@ -142,7 +143,7 @@ def draw(all_seen: Sequence[Seen]) -> Figure:
             tenths = np.array_split(np.argsort(spread), 10)
             middle = [(np.median(spread[t]), np.median(error[t])) for t in tenths if len(t)]
             axes.plot(*zip(*middle, strict=True), "o-", color="C1", ms=4, label="median of each tenth")
-            axes.set(xlabel=f"spread of the {name} ({unit})", ylabel=f"error ({unit})", title=seen.name)
+            axes.set(xlabel=f"spread of the {name}{factor} ({unit})", ylabel=f"error ({unit})", title=seen.name)
             axes.xaxis.set_minor_formatter(NullFormatter())
     figure.axes[0].legend(fontsize=8)
     return figure

@@ -91,4 +91,7 @@ def print_calibration(card: Card) -> None:
             s = intervals.prior_spread
             width = intervals.half_width(s, calibration.coverage)
             print(f"  {label:8s} {1000.0 * width:9.3f} {unit:6s} s₀ = {1000.0 * s:.3f}, α = {intervals.alpha:.3f}")
+    if calibration.element_factors:
+        factors = ", ".join(f"{symbol} {factor:.2f}" for symbol, factor in calibration.element_factors.items())
+        print(f"  force errors of an element relative to others of the same spread: {factors}")
     print(f"largest forces_deviation of a frame, exceeded by 1 in 1,000: {calibration.threshold():.4f} eV/Å")

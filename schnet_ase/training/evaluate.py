@@ -31,6 +31,8 @@ class Evaluation(NamedTuple):
     """(A, 3) eV/Å, the frames one after the other."""
     reference_energy: Floats | None
     reference_forces: Floats | None
+    numbers: Integers
+    """(A,) atomic numbers."""
     weight: Floats
     """(B,) how much each frame counts in a loss."""
 
@@ -40,7 +42,9 @@ class Evaluation(NamedTuple):
 
     def ensemble_errors(self) -> EnsembleErrors:
         """Spread and errors of an evaluation of several."""
-        return ensemble_errors(self.n_atoms, self.energy, self.reference_energy, self.forces, self.reference_forces)
+        return ensemble_errors(
+            self.n_atoms, self.numbers, self.energy, self.reference_energy, self.forces, self.reference_forces
+        )
 
     def member(self, m: int) -> Evaluation:
         """One member of an evaluation of several."""
@@ -112,6 +116,7 @@ def evaluate(
                 prediction.forces.cpu().numpy(),
                 None if batch.energy is None else batch.energy.numpy(),
                 None if batch.forces is None else batch.forces.numpy(),
+                batch.graph.numbers.numpy(),
                 batch.weight.numpy(),
             )
         )
@@ -127,6 +132,7 @@ def join(parts: Sequence[Evaluation]) -> Evaluation:
         np.concatenate([p.forces for p in parts], axis=-2),
         _joined([p.reference_energy for p in parts]),
         _joined([p.reference_forces for p in parts]),
+        np.concatenate([p.numbers for p in parts]),
         np.concatenate([p.weight for p in parts]),
     )
 
