@@ -70,9 +70,9 @@ class SchNetEnsembleCalculator(FixedCalculator):
 
     With a calibration, ``energy_uncertainty`` (eV) and ``forces_uncertainty`` (N,) eV/Å: half-widths that hold the
     error of the energy, and the length of an atom's force error, with the calibration's coverage (90 % unless it was
-    made for another), on frames like those it was made on; see `schnet_ase.uncertainty`. at any other by
-    ``calibration.energy.half_width(energy_std, coverage)`` and
-    ``calibration.forces_half_width(forces_deviation, numbers, coverage)``.
+    made for another), on frames like those it was made on; see `schnet_ase.uncertainty`. At any other
+    coverage, ``calibration.energy.half_width(energy_std, coverage)`` and
+    ``calibration.forces_half_width(forces_deviation, numbers, coverage)`` give them.
 
     ASE's writers keep only the properties they know: `annotate` puts the others where extxyz saves them.
 

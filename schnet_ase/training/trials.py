@@ -56,7 +56,7 @@ def best_of(trials: Sequence[Trial]) -> Trial | None:
 
 
 def write_trials(trials: Sequence[Trial], file: Path) -> None:
-    """Write all trials as a table, atomically: losses in eV, eV/Å or squares, errors in meV and meV/Å."""
+    """Write all trials as a table, atomically: losses as the trainings have them, errors in meV and meV/Å."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = list(trials[0].values)
