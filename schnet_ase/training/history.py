@@ -41,7 +41,7 @@ _ERRORS = ("energy_mae", "energy_rmse", "energy_per_atom_mae", "energy_per_atom_
 
 
 def write_metrics(rows: Sequence[Row], folder: Path) -> None:
-    """Write ``metrics.csv``, atomically: losses as the training has them, errors in meV and kcal/mol, of forces per Å."""
+    """Write ``metrics.csv``, atomically: losses as trained on, errors in meV and kcal/mol, of forces per Å."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     plain = Row._fields[:5]
