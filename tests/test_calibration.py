@@ -5,7 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from schnet_ase.calibration import check_sizes, conformal_scores, ensemble_errors, fit_prior, linear_alpha
+from schnet_ase.calibration import (
+    check_sizes,
+    conformal_scores,
+    ensemble_errors,
+    fit_element_factors,
+    fit_prior,
+    linear_alpha,
+)
 from schnet_ase.errors import CalibrationError
 from tests.ensembles import calibrated, simulate
 
@@ -15,8 +22,10 @@ def test_ensemble_errors_by_definition():
     n_atoms = np.array([2, 1, 3])
     energy, forces = rng.normal(size=(4, 3)), rng.normal(size=(4, 6, 3))
     labels, force_labels = rng.normal(size=3), rng.normal(size=(6, 3))
-    errors = ensemble_errors(n_atoms, energy, labels, forces, force_labels)
+    numbers = np.array([1, 8, 1, 6, 8, 1])
+    errors = ensemble_errors(n_atoms, numbers, energy, labels, forces, force_labels)
     assert errors.n_members == 4
+    np.testing.assert_array_equal(errors.numbers, numbers)
     np.testing.assert_allclose(errors.energy_error, energy.mean(axis=0) - labels)
     np.testing.assert_allclose(errors.energy_std, energy.std(axis=0, ddof=1))
     np.testing.assert_allclose(errors.force_error, np.linalg.norm(forces.mean(axis=0) - force_labels, axis=1))
@@ -180,3 +189,11 @@ def test_members_that_agree_exactly():
         calibrated(alike)
     with pytest.raises(CalibrationError, match="agree exactly"):
         calibrated(errors._replace(energy_std=zero(errors.energy_std)))
+
+
+def test_element_factors_by_definition():
+    """Equal spreads, so that u is one number: factors are mean errors of the elements over the mean of all."""
+    error, numbers = np.array([1.0, 3.0, 2.0, 6.0]), np.array([1, 1, 8, 8])
+    factors = fit_element_factors(np.full(4, 0.5), error, numbers, dof=12)
+    assert factors == pytest.approx({"H": 2.0 / 3.0, "O": 4.0 / 3.0})
+    assert fit_element_factors(np.full(4, 0.5), np.zeros(4), numbers, dof=12) == {}
