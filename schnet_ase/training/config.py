@@ -25,6 +25,7 @@ PRESETS = {
     "default": SchNetConfig.default,
     "large": SchNetConfig.large,
 }
+LossKind = Literal["squared", "absolute"]
 STRICT = ConfigDict(extra="forbid", strict=True)
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class TrainingConfig:
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
     warmup: int | None = Field(default=None, ge=0)
     """Steps until the learning rate is up; unset: a tenth of all, at most 1,000."""
-    loss: Literal["squared", "absolute"] = "squared"
+    loss: LossKind = "squared"
     """``"absolute"``: of the errors themselves, so that what is hard to learn counts for less than by their squares."""
     energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """ρ of the loss, Å⁻² (absolute: Å⁻¹): the same number whether energies are in eV or in kcal/mol."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +16,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from schnet_ase.forces import Prediction, predict
 from schnet_ase.model import Pairs, SchNet
 from schnet_ase.training.batches import Batch
+from schnet_ase.training.config import LossKind
 from schnet_ase.training.evaluate import Evaluation
 from schnet_ase.training.filters import InterpolatedSchNet
 
 GradientStep = Callable[[Batch], Tensor]
 """A batch to its loss; the gradient is left in the parameters' ``.grad``."""
-LossKind = Literal["squared", "absolute"]
 ROUNDED = 1e-4
 """eV or eV/Å below which an absolute error is rounded off to a parabola, whose slope has no jump at zero."""
 
@@ -106,9 +106,8 @@ def _loss(
         loss = loss + energy_weight * _size(energies**2, kind)
     if forces is not None:
         sizes = _size((forces**2).sum(dim=1), kind)
-        loss = (
-            loss + force_weight * torch.zeros_like(frames.n_atoms).index_add(0, frames.system, sizes) / frames.n_atoms
-        )
+        sums = torch.zeros_like(frames.n_atoms).index_add(0, frames.system, sizes)
+        loss = loss + force_weight * sums / frames.n_atoms
     return (frames.weight * loss).mean()
 
 
