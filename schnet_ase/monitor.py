@@ -153,7 +153,7 @@ class UncertaintyMonitor:
         check_frames_file(self._file)
         self._context: deque[Frame] = deque(maxlen=int(context))
         self.cooldown = cooldown
-        self._inverse_masses = 1.0 / atoms.get_masses()[:, None]
+        self._inverse_masses = np.repeat(1.0 / atoms.get_masses(), 3).reshape(-1, 3)
         self._kelvin = 1.0 / (max(1, atoms.get_number_of_degrees_of_freedom()) * units.kB)
         self._calls = 0
         self._looks = 0
@@ -190,11 +190,11 @@ class UncertaintyMonitor:
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
         temperature = self._kelvin * float(np.vdot(momenta, momenta * self._inverse_masses))
         deviation = results["forces_deviation"] if results else np.full(len(atoms), math.nan)
-        watched = deviation[self.watched]
+        watched = deviation.take(self.watched)
         atom = self.watched[watched.argmax()]
         largest = float(deviation[atom])
         # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
-        spread = np.count_nonzero(watched) == len(watched)
+        spread = watched[watched.argmin()] > 0.0
         accurate = largest <= self.threshold and spread and temperature < math.inf
         frame = Frame(step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
         status, lone = ("accurate", ()) if accurate else self._class(largest, frame)

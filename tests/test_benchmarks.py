@@ -1,5 +1,6 @@
 """The benchmarks' own parts: structures, taking turns, and that a side that differs is not timed; no SchNetPack."""
 
+import time
 from pathlib import Path
 
 import _md_results
@@ -7,6 +8,7 @@ import _sides
 import md_speed
 import numpy as np
 import pytest
+import step_parts
 import train_speed
 from _sides import MARK, Side, alternate, schnetpack_python, together
 from _systems import ASPIRIN, labelled_frames, make_system
@@ -17,7 +19,9 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from click.testing import CliRunner
 from scipy.sparse.csgraph import connected_components
 
+from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.errors import SchNetError
+from schnet_ase.registry import get_card
 
 FEATURES = 8
 
@@ -174,3 +178,13 @@ def test_no_environment_is_status_2_and_one_line(command, tmp_path):
     assert result.exit_code == 2
     assert result.output.count("\n") == 1
     assert "nowhere: no virtual environment; expected one with schnetpack==2.1.1" in result.output
+
+
+def test_parts_of_a_step_add_up():
+    run = step_parts.watched(get_card("rmd17-ethanol"), SchNetEnsembleCalculator("rmd17-ethanol", threads=1))
+    started = time.perf_counter()
+    run.dynamics.run(20)
+    whole = time.perf_counter() - started
+    assert len(run.step.seconds) == len(run.calculate.seconds) == len(run.call.seconds) == 20
+    assert 0.0 < sum(run.call.seconds) < sum(run.calculate.seconds) < sum(run.step.seconds) < whole
+    assert (run.parts() > 0.0).all()

@@ -409,6 +409,23 @@ def test_one_calculator_for_several_systems(make_calculator: CalculatorFactory, 
         np.testing.assert_allclose(shared.get_forces(atoms), expected, rtol=0.0, atol=1e-10)
 
 
+def test_atoms_are_a_copy_of_those_calculated_last(make_calculator: CalculatorFactory, crystal: Atoms) -> None:
+    calc = make_calculator()
+    assert calc.atoms is None
+    energy = calc.get_potential_energy(crystal)
+    known = calc.atoms
+    assert known is not None
+    assert known == crystal
+    assert known.calc is None
+    assert calc.get_potential_energy() == energy
+    known.positions += 1.0
+    crystal.positions[0, 0] += 0.1
+    assert calc.check_state(crystal) == ["positions"]
+    assert calc.get_potential_energy(crystal) != energy
+    calc.atoms = known
+    assert not calc.check_state(known)
+
+
 def test_set_is_refused(make_calculator: CalculatorFactory) -> None:
     with pytest.raises(ValueError, match="make a new one"):
         make_calculator().set(dtype="float64")
