@@ -83,7 +83,7 @@ def main(features: int, repeats: int) -> None:
         engine = CompiledSchNet([model], "float32", threads=1)
         engine(system, listed)
         # Two blocks of features at a time: their part of a table, and h, g and sums of all atoms.
-        size = 2 * 8 * BYTES * (6 * 400 + 3 * len(system.numbers))
+        size = 2 * 8 * BYTES * (6 * engine._shape.rows + 3 * len(system.numbers))
         source, target = np.ones(size // 8), np.empty(size // 8)
         rounds = []
         for _ in range(repeats):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from schnet_ase import SchNet, SchNetConfig
+from schnet_ase import SchNet, SchNetCalculator, SchNetConfig
 from schnet_ase.engine.tables import TOLERANCES, TableError, tabulate
+from schnet_ase.registry import get_card
 
 CONFIGS = {
     "polynomial": {},
@@ -71,6 +72,26 @@ def test_ends_at_zero_with_an_envelope_and_in_a_constant_without(make_model):
     value, slope = evaluate(tabulate(model, 1e-8), far)
     np.testing.assert_allclose(value, network(model, far)[0], rtol=1e-12)
     assert not slope.any()
+
+
+@pytest.mark.parametrize("entry", ["rmd17-ethanol", "rmd17-aspirin"])
+def test_single_precision_forces_are_off_by_rounding_not_by_the_table(entry, monkeypatch):
+    atoms = get_card(entry).structure.atoms()
+    frames = [atoms.copy() for _ in range(20)]
+    for seed, frame in enumerate(frames):
+        frame.rattle(0.1, rng=np.random.default_rng(seed))
+    exact = SchNetCalculator(entry, dtype="float64", engine="autograd", device="cpu")
+    forces = [exact.get_forces(frame) for frame in frames]
+
+    def error():
+        calc = SchNetCalculator(entry, engine="compiled")
+        return np.sqrt(np.mean([(calc.get_forces(frame) - f) ** 2 for frame, f in zip(frames, forces, strict=True)]))
+
+    ours = error()
+    monkeypatch.setitem(TOLERANCES, "float32", 1e-9)
+    assert ours < 1.2 * error()
+    monkeypatch.setitem(TOLERANCES, "float32", 1e-4)
+    assert error() > 2.0 * ours
 
 
 @pytest.mark.parametrize("preset", [SchNetConfig.small, SchNetConfig.default, SchNetConfig.md])
