@@ -108,7 +108,7 @@ def test_archive_of_databases(server, offer, tmp_path):
         outside.size = 3
         archive.addfile(outside, io.BytesIO(b"abc"))
         archive.addfile(tarfile.TarInfo("iso17/readme.txt"), io.BytesIO())
-    offer(Remote(f"{address}/iso17.tar.gz", "iso17.tar.gz", unpack="iso17/*.db"))
+    offer(Remote(f"{address}/iso17.tar.gz", "iso17.tar.gz", unpack=("iso17/*.db",)))
     folder = tmp_path / "data"
     files = get("made-up", folder, lambda line: None)
     assert folder / "iso17" / "reference.db" in files
@@ -116,6 +116,57 @@ def test_archive_of_databases(server, offer, tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["iso17", "iso17.tar.gz"]
     assert read_dataset(folder / "iso17" / "reference.db").frames[0].energy == -1.0
     assert get("made-up", folder, lambda line: None) == files
+
+
+def rmd17_archive(file: Path, index: dict[str, str]) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "nuclear_charges": np.array([8, 1, 1], np.uint8),
+        "coords": rng.normal(size=(5, 3, 3)),
+        "energies": rng.normal(size=5),
+        "forces": rng.normal(size=(5, 3, 3)),
+        "old_indices": np.arange(10, 15),
+    }
+    whole = io.BytesIO()
+    np.savez(whole, **arrays)
+    members = {"npz_data/rmd17_water.npz": whole.getvalue(), "readme.txt": b"", "splits/index_train_02.csv": b"4\n"}
+    members |= {f"splits/index_{part}_01.csv": text.encode() for part, text in index.items()}
+    with tarfile.open(file, "w:bz2") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(f"rmd17/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return arrays
+
+
+def test_rmd17_comes_with_its_first_split(server, offer, tmp_path):
+    served, address = server
+    whole = rmd17_archive(served / "rmd17.tar.bz2", {"train": "3\n0\n", "test": "4\n1\n2\n"})
+    (remote,) = DATA_SETS["rmd17"].files
+    offer(remote._replace(url=f"{address}/rmd17.tar.bz2", sha256=None))
+    files = get("made-up", tmp_path, lambda line: None)
+    assert [file.name for file in files if file.suffix == ".npz"] == [
+        "rmd17_water.npz",
+        "rmd17_water_train_01.npz",
+        "rmd17_water_test_01.npz",
+    ]
+    for part, frames in (("train", [3, 0]), ("test", [4, 1, 2])):
+        with np.load(tmp_path / "rmd17" / f"rmd17_water_{part}_01.npz") as arrays:
+            assert arrays.files == list(whole)
+            np.testing.assert_array_equal(arrays["nuclear_charges"], [8, 1, 1])
+            for name in ("coords", "energies", "forces", "old_indices"):
+                np.testing.assert_array_equal(arrays[name], whole[name][frames])
+    assert len(read_dataset(tmp_path / "rmd17" / "rmd17_water_test_01.npz").frames) == 3
+    assert sorted(get("made-up", tmp_path, lambda line: None)) == sorted(files)
+
+
+@pytest.mark.parametrize("index", ["", "5\n", "-1\n", "first\n", None])
+def test_rmd17_with_a_wrong_index(server, offer, tmp_path, index):
+    served, address = server
+    rmd17_archive(served / "rmd17.tar.bz2", {"test": "1\n"} | ({} if index is None else {"train": index}))
+    (remote,) = DATA_SETS["rmd17"].files
+    offer(remote._replace(url=f"{address}/rmd17.tar.bz2", sha256=None))
+    assert "index_train_01.csv" in refused("made-up", tmp_path)
 
 
 @pytest.mark.parametrize("content", ["not an archive", "", "half", "damaged"])
@@ -129,7 +180,7 @@ def test_archive_that_is_none(server, offer, tmp_path, content):
     data = bytearray(whole.getvalue())
     damaged = data[:2000] + bytes(500) + data[2500:]
     (served / "a.tar").write_bytes({"half": data[:2500], "damaged": damaged}.get(content, content.encode()))
-    offer(Remote(f"{address}/a.tar", "a.tar", unpack="*.db"))
+    offer(Remote(f"{address}/a.tar", "a.tar", unpack=("*.db",)))
     assert "a.tar" in refused("made-up", tmp_path / "data")
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["a.tar"], "something is left of the unpacking"
 
@@ -137,7 +188,7 @@ def test_archive_that_is_none(server, offer, tmp_path, content):
 def test_archive_without_what_is_wanted(server, offer, tmp_path):
     served, address = server
     tarfile.open(served / "a.tar", "w").close()
-    offer(Remote(f"{address}/a.tar", "a.tar", unpack="*.db"))
+    offer(Remote(f"{address}/a.tar", "a.tar", unpack=("*.db",)))
     assert "nothing in it is *.db" in refused("made-up", tmp_path)
 
 

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from schnet_ase.data.qm9 import read_excluded
 from schnet_ase.data.readers import open_frames
+from schnet_ase.data.rmd17 import write_split
 from schnet_ase.errors import DataError, DownloadError
 from schnet_ase.files import sha256
 from schnet_ase.progress import Progress
@@ -32,8 +33,10 @@ class Remote(NamedTuple):
     name: str
     sha256: str | None = None
     """How it begins; None: not known."""
-    unpack: str | None = None
-    """Of a tar archive, the members to unpack beside it, as a pattern; None: the file is read as it is."""
+    unpack: tuple[str, ...] = ()
+    """Of a tar archive, the members to unpack beside it, as patterns; none: the file is read as it is."""
+    then: Callable[[Path], list[Path]] | None = None
+    """Makes more files in the folder of those unpacked, and returns these."""
 
 
 class DataSet(NamedTuple):
@@ -52,14 +55,15 @@ def _md17(molecule: str, file: str | None = None) -> DataSet:
 
 DATA_SETS: Mapping[str, DataSet] = {
     "rmd17": DataSet(
-        "revised MD17: ten molecules, 100,000 frames each, the original labels too; doi 10.6084/m9.figshare.12672038",
+        "revised MD17: ten molecules, 100,000 frames each, and split 01; doi 10.6084/m9.figshare.12672038",
         "CC0",
         (
             Remote(
                 "https://figshare.com/ndownloader/files/23950376",
                 "rmd17.tar.bz2",
                 "cddeea2ec2c4",
-                "rmd17/npz_data/*.npz",
+                ("rmd17/npz_data/*.npz", "rmd17/splits/index_*_01.csv"),
+                write_split,
             ),
         ),
     ),
@@ -74,7 +78,7 @@ DATA_SETS: Mapping[str, DataSet] = {
     "iso17": DataSet(
         "ISO17: 129 isomers of C7O2H10, 5,000 frames each, PBE+TS; arXiv 1706.08566",
         "not stated",
-        (Remote("http://quantum-machine.org/datasets/iso17.tar.gz", "iso17.tar.gz", unpack="iso17/*.db"),),
+        (Remote("http://quantum-machine.org/datasets/iso17.tar.gz", "iso17.tar.gz", unpack=("iso17/*.db",)),),
     ),
     **{f"md17-{m}": _md17(m) for m in ("aspirin", "ethanol", "malonaldehyde", "naphthalene")},
     **{f"md17-{m}": _md17(m) for m in ("salicylic", "toluene", "uracil")},
@@ -122,11 +126,13 @@ def get(name: str, folder: Path, report: Callable[[str], None] = print) -> list[
                 f"{file}: its SHA-256 is {digest} and should begin with {remote.sha256}; remove the file and try again"
             )
         checked = "as it should be" if remote.sha256 else "compare it with another's: none has been published"
-        if remote.sha256 is None and remote.unpack is None:
+        if remote.sha256 is None and not remote.unpack:
             _read(file)
         report(f"{file}: SHA-256 {digest}, {checked}")
-        found += [file] if remote.unpack is None else _unpack(file, remote.unpack)
-    return found
+        found += _unpack(file, remote.unpack) if remote.unpack else [file]
+        if remote.then is not None:
+            found += remote.then(found[-1].parent)
+    return list(dict.fromkeys(found))
 
 
 def _fetch(remote: Remote, folder: Path) -> None:
@@ -167,15 +173,15 @@ def _read(file: Path) -> None:
         raise DataError(f"{error}; remove the file and try again") from error
 
 
-def _unpack(archive: Path, pattern: str) -> list[Path]:
-    """The members of an archive that match, in its folder: whole, or none of them."""
+def _unpack(archive: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """The members of an archive that match one of the patterns, in its folder: whole, or none of them."""
     target = archive.with_name(archive.name.partition(".")[0])
     if not target.is_dir():
         building = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{target.name}."))
         try:
             with tarfile.open(archive) as content:
                 for member in content:
-                    if member.isfile() and Path(member.name).match(pattern):
+                    if member.isfile() and any(map(Path(member.name).match, patterns)):
                         member.name = Path(member.name).name
                         content.extract(member, building, filter="data")
                 while content.fileobj is not None and content.fileobj.read(1 << 20):
@@ -190,7 +196,7 @@ def _unpack(archive: Path, pattern: str) -> list[Path]:
             shutil.rmtree(building, ignore_errors=True)
     files = sorted(target.iterdir())
     if not files:
-        raise DataError(f"{archive}: nothing in it is {pattern}; remove it and {target}, and try again")
+        raise DataError(f"{archive}: nothing in it is {patterns[0]}; remove it and {target}, and try again")
     return files
 
 

@@ -1,0 +1,61 @@
+"""The frames of revised MD17 that its authors have set aside for training and for testing."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from schnet_ase.errors import DataError
+from schnet_ase.files import atomic_write
+
+PARTS = ("train_01", "test_01")
+
+
+def write_split(folder: Path) -> list[Path]:
+    """Write the first of the five official splits, 1,000 frames each: ``rmd17_ethanol_train_01.npz`` and so on.
+
+    Parameters
+    ----------
+    folder
+        With the files of the ten molecules, and ``index_train_01.csv`` and ``index_test_01.csv`` of the same archive.
+
+    Returns
+    -------
+    list of Path
+        Those files; one that is there is left as it is.
+
+    Raises
+    ------
+    DataError
+        An index is missing or is not one of the frames.
+    """
+    written = []
+    for whole in sorted(folder.glob("rmd17_*.npz")):
+        if whole.stem.endswith(PARTS):
+            continue
+        for part in PARTS:
+            file = whole.with_name(f"{whole.stem}_{part}.npz")
+            if not file.exists():
+                _write_part(whole, folder / f"index_{part}.csv", file)
+            written.append(file)
+    return written
+
+
+def _write_part(whole: Path, index: Path, file: Path) -> None:
+    try:
+        frames = [int(line) for line in index.read_text().split()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{index}: no list of frames; remove {index.parent} and give the command again") from error
+    content = io.BytesIO()
+    with np.load(whole) as arrays:
+        n_frames = len(arrays["energies"])
+        if not frames or min(frames) < 0 or max(frames) >= n_frames:
+            raise DataError(
+                f"{index}: expected numbers of the {n_frames} frames of {whole.name}; remove {index.parent}"
+            )
+        parts = {name: arrays[name] for name in arrays.files}
+    # What there is once for all frames, the elements, stays.
+    np.savez(content, **{name: a[frames] if len(a) == n_frames else a for name, a in parts.items()})
+    atomic_write(file, content.getvalue())
