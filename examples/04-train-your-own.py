@@ -2,9 +2,10 @@
 
     python 04-train-your-own.py frames.extxyz
 
-Without a file, frames of methanol are made with GFN2-xTB (`pip install schnet_ase[learn]`). Writes
-`04-train-your-own.png`, the run in `04-run` and the ensemble `04-models/my-molecule` here; started again after a kill,
-it goes on. The same from the command line: `schnet-ase crossval 04-train-your-own.toml`.
+Without a file, frames of methanol are made with GFN2-xTB (`pip install schnet_ase[learn]`), `04-frames.extxyz`. Writes
+`04-train-your-own.png`, the frames that are not kept apart, `04-train.extxyz`, the run in `04-run` and the ensemble
+`04-models/my-molecule` here; started again after a kill, it goes on. From the command line `schnet-ase crossval
+04-train-your-own.toml` does as much, for longer.
 """
 
 import argparse

@@ -55,7 +55,8 @@ class FixedCalculator(Calculator):
         return changes(self._system, atoms)
 
     def reset(self) -> None:
-        """Forget the results and the neighbour list: what comes next does not depend on what was before."""
+        """Forget atoms, results and the neighbour list: what comes next does not depend on what was before."""
+        self.atoms = None
         self.results = {}
         self._evaluator.neighbors.forget()
 
@@ -117,7 +118,8 @@ class SchNetCalculator(FixedCalculator):
     -----
     Results in ASE's units: ``energy`` and ``free_energy`` (eV, the same number), ``energies`` (N,) eV, ``forces``
     (N, 3) eV/Å, ``stress`` (6,) eV/Å³ in Voigt order xx yy zz yz xz xy. `parameters` holds JSON scalars, and
-    ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory.
+    ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory. A
+    calculator serves one thread of Python's at a time; give each its own.
 
     Examples
     --------
@@ -184,7 +186,7 @@ def changes(known: Geometry | None, atoms: Atoms) -> list[str]:
         return list(all_changes)
     changed = []
     # Bytes: for few atoms a tenth of the time of comparing arrays.
-    if known.positions.tobytes() != atoms.positions.tobytes():
+    if known.positions.tobytes() != np.asarray(atoms.positions, dtype=np.float64).tobytes():
         changed.append("positions")
     if known.numbers.tobytes() != atoms.numbers.tobytes():
         changed.append("numbers")

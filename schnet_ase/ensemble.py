@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +29,8 @@ PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble", "energy_uncertainty
 PER_ATOM = ("forces_std", "energies_std", "forces_deviation", "forces_uncertainty")
 PER_MEMBER = ("forces_ensemble",)
 EXTRA = (*PER_SYSTEM, *PER_ATOM, *PER_MEMBER)
+ANNOTATION = re.compile(rf"schnet_({'|'.join(PER_SYSTEM + PER_ATOM)}|forces_\d+)")
+"""Keys that `SchNetEnsembleCalculator.annotate` writes."""
 
 
 class SchNetEnsembleCalculator(FixedCalculator):
@@ -185,8 +189,9 @@ class SchNetEnsembleCalculator(FixedCalculator):
     def annotate(self, atoms: Atoms) -> None:
         """Put the last calculation's spread and uncertainty into ``atoms.info`` and ``atoms.arrays``, to be saved.
 
-        Keys get the prefix ``schnet_``. Each member's forces go in as one array a member, ``schnet_forces_<m>``.
-        ASE's extxyz format keeps all of them, traj only what is in ``atoms.info``, json and db neither.
+        Keys get the prefix ``schnet_``. Each member's forces go in as one array a member, ``schnet_forces_<m>``. What
+        an earlier call put there goes. ASE's extxyz format keeps all of them, traj only what is in ``atoms.info``, json
+        and db neither.
 
         Raises
         ------
@@ -195,6 +200,9 @@ class SchNetEnsembleCalculator(FixedCalculator):
         """
         if not self.results or self.check_state(atoms):
             raise PropertyNotPresent("annotate: these atoms were not the last to be calculated; ask for their energy")
+        for known in (atoms.info, atoms.arrays):
+            for key in [k for k in known if isinstance(k, str) and ANNOTATION.fullmatch(k)]:
+                del known[key]
         for name, value in self.results.items():
             if name in PER_SYSTEM:
                 atoms.info[f"schnet_{name}"] = np.copy(value) if np.ndim(value) else value
@@ -248,7 +256,8 @@ def _mean_and_std(values: Floats) -> tuple[Floats, Floats]:
 def _given(models: str | os.PathLike[str] | Sequence[ModelLike]) -> list[ModelLike]:
     """One by one: a name or path, or the several of a sequence, or of the JSON list of them that `todict` gives."""
     if isinstance(models, str) and models.startswith("["):
-        models = json.loads(models)
+        with contextlib.suppress(json.JSONDecodeError):  # then it is a folder's name
+            models = json.loads(models)
     given: list[ModelLike] = [models] if isinstance(models, str) or not isinstance(models, Iterable) else list(models)
     for model in given:
         if not isinstance(model, (str, os.PathLike, SchNet)):

@@ -216,11 +216,12 @@ def _all_finite(values: Floats) -> bool:
 
 
 def _check_elements(numbers: NDArray[np.int64], elements: Sequence[int] | None, max_z: int) -> None:
-    known = numbers < max_z if elements is None else np.isin(numbers, elements)
+    known = (numbers >= 0) & (numbers < max_z) if elements is None else np.isin(numbers, elements)
     if not known.all():
-        strange = ", ".join(sorted({chemical_symbols[z] for z in numbers[~known]}))
+        names = dict(enumerate(chemical_symbols))
+        strange = ", ".join(sorted({names.get(z, f"of number {z}") for z in numbers[~known].tolist()}))
         if elements is None:
-            raise StructureError(f"element {strange} is beyond the model's max_z = {max_z}")
+            raise StructureError(f"element {strange} is none of the model's, whose max_z is {max_z}")
         trained = ", ".join(chemical_symbols[z] for z in elements)
         raise StructureError(f"the model was not trained on {strange}; it knows {trained}: use another model")
 

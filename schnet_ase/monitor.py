@@ -65,7 +65,7 @@ class UncertaintyMonitor:
     ----------
     atoms
         Those that move, with a `SchNetEnsembleCalculator`. Atoms held by ``FixAtoms``, or by ``FixCartesian`` in all
-        directions, when the monitor is made are not watched.
+        directions, when the monitor is made are not watched; the temperatures are of the masses at that time.
     threshold
         ``(lo, hi)`` in eV/Å, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved. One
         number is lo, without hi. ``"auto"``: lo is what one frame in 1,000 like the calibration frames exceeds, hi five

@@ -39,16 +39,19 @@ def check_frames_file(path: Path) -> None:
         file.seek(0)
         whole = 0
         while count := file.readline():
-            number = count.strip()
-            lines = [file.readline() for _ in range(int(number) + 1)] if number.isdigit() else [b""]
-            if whole == 0 and b"schnet_status=" not in lines[0]:
+            number, line = count.strip(), file.readline()
+            if whole == 0 and b"schnet_status=" not in line:
                 raise MonitorError(f"{path} is there and holds no frames of a monitor; give another file or remove it")
             if not number.isdigit() and count.endswith(b"\n"):
+                at = file.tell() - len(line) - len(count)
                 raise MonitorError(
-                    f"{path}: no number of atoms at byte {file.tell() - len(count)}, between frames; mend it or give "
-                    "another file"
+                    f"{path}: no number of atoms at byte {at}, between frames; mend it or give another file"
                 )
-            if not lines[-1].endswith(b"\n"):
+            for _ in range(int(number) if number.isdigit() else 0):
+                if not line.endswith(b"\n"):
+                    break
+                line = file.readline()
+            if not line.endswith(b"\n"):
                 break
             whole = file.tell()
         file.truncate(whole)

@@ -131,12 +131,28 @@ def _near(
         )
     if cutoff is None or (not pbc.any() and len(positions) <= ALL_PAIRS_MAX_ATOMS):
         return all_pairs(len(positions)), None
+    if not pbc.any():
+        positions = _closed_up(positions, 2.0 * cutoff)
     box = _box(positions, cell, pbc, cutoff)
     # matscipy puts atoms outside the box into its border bins; wrapping first keeps every case the common one.
     fractional = np.linalg.solve(box.T, (positions - _corner(positions, box, pbc)).T).T
     wraps = np.where(pbc, np.floor(fractional), 0.0)
     found = matscipy_neighbour_list("ijS", positions=(fractional - wraps) @ box, cell=box, pbc=pbc, cutoff=cutoff)
     return Neighbors(*found), wraps.astype(np.int64) if wraps.any() else None
+
+
+def _closed_up(positions: Floats, widest: float) -> Floats:
+    """Atoms with every gap along x, y or z that is wider than `widest` made that wide.
+
+    Pairs that are nearer keep their distance, and no other becomes one of them; but the box that is searched does not
+    grow with an atom that has flown off.
+    """
+    order = np.argsort(positions, axis=0)
+    gaps = np.diff(np.take_along_axis(positions, order, axis=0), axis=0)
+    closed = positions.copy()
+    moves = np.cumsum(np.maximum(gaps - widest, 0.0), axis=0)
+    np.put_along_axis(closed, order[1:], np.take_along_axis(positions, order[1:], axis=0) - moves, axis=0)
+    return closed
 
 
 def _unwrapped(found: Neighbors, wraps: Integers | None) -> Neighbors:

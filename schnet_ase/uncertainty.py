@@ -84,7 +84,7 @@ class Intervals:
         """The score that a new frame's stays under with probability `coverage`; infinite if frames are too few."""
         level = coverage * (self.n_frames + 1) / self.n_frames
         index = math.ceil(level * len(self.scores) - ROUNDING)
-        return self.scores[index - 1] if index <= len(self.scores) else math.inf
+        return self.scores[max(index, 1) - 1] if index <= len(self.scores) else math.inf
 
     def half_width(self, spread: Floats | float, coverage: float) -> Floats:
         """Half-widths, in the unit of the spread.

@@ -426,6 +426,23 @@ def test_atoms_are_a_copy_of_those_calculated_last(make_calculator: CalculatorFa
     assert not calc.check_state(known)
 
 
+def test_positions_in_single_precision_are_calculated_once(make_calculator: CalculatorFactory, ethanol: Atoms) -> None:
+    ethanol.arrays["positions"] = ethanol.positions.astype(np.float32)
+    ethanol.calc = make_calculator()
+    ethanol.get_forces()
+    assert not ethanol.calc.check_state(ethanol)
+
+
+def test_results_do_not_depend_on_the_default_dtype(ethanol: Atoms) -> None:
+    forces = SchNetCalculator("rmd17-ethanol", dtype="float64").get_forces(ethanol)
+    torch.set_default_dtype(torch.float64)  # as another program in this process may
+    try:
+        again = SchNetCalculator("rmd17-ethanol", dtype="float64").get_forces(ethanol)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(again, forces)
+
+
 def test_set_is_refused(make_calculator: CalculatorFactory) -> None:
     with pytest.raises(ValueError, match="make a new one"):
         make_calculator().set(dtype="float64")
@@ -550,7 +567,9 @@ def test_rejects_argument(make_calculator: CalculatorFactory, argument: str, val
         (Atoms("COC", [[0, 0, 0], [0, 0, 1.2], [0, 0, 1.2]]), "atoms 1 and 2 are 0 Å apart"),
         (Atoms("CO", [[0, 0, 0], [3, 3, 0]], cell=[3.0] * 3, pbc=True), "atoms 0 and 1 are"),
         (Atoms("C", cell=[3.0, 3.0, 0.0], pbc=True), "do not span a volume"),
-        (Atoms([110]), "Ds is beyond the model's max_z"),
+        (Atoms([110]), "element Ds is none of the model's, whose max_z is"),
+        (Atoms([119, 1], [[0, 0, 0], [0, 0, 1]]), "element of number 119 is none"),
+        (Atoms([-1, 1], [[0, 0, 0], [0, 0, 1]]), "element of number -1 is none"),
     ],
 )
 def test_rejects_atoms(make_calculator: CalculatorFactory, atoms: Atoms, message: str) -> None:

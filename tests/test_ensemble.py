@@ -188,6 +188,21 @@ def test_annotations_are_copies(members: list[SchNet], ethanol: Atoms) -> None:
         np.testing.assert_array_equal(value, before[name])
 
 
+def test_annotating_leaves_nothing_of_another_ensemble(members: list[SchNet], ethanol: Atoms) -> None:
+    ethanol.cell, ethanol.pbc = [8.0, 8.0, 8.0], True
+    ethanol.info |= {"schnet_energy_uncertainty": 1.0, "of_mine": 2.0}
+    ethanol.calc = SchNetEnsembleCalculator(members)
+    ethanol.get_stress()
+    ethanol.calc.annotate(ethanol)
+    ethanol.pbc = False
+    ethanol.calc = SchNetEnsembleCalculator(members[:2])
+    ethanol.get_forces()
+    ethanol.calc.annotate(ethanol)
+    names = {name for name in (*ethanol.info, *ethanol.arrays) if name.startswith("schnet_")}
+    assert names == set(extra(ethanol.calc))
+    assert ethanol.info["of_mine"] == 2.0
+
+
 def test_annotating_again_replaces(members: list[SchNet], ethanol: Atoms) -> None:
     ethanol.calc = SchNetEnsembleCalculator(members)
     for seed in range(2):
@@ -300,6 +315,13 @@ def test_a_list_of_one_entry_is_that_entry() -> None:
         listed = SchNetEnsembleCalculator(models)
         assert listed.calibration == named.calibration is not None
         assert listed.todict() == named.todict()
+
+
+def test_a_folder_whose_name_looks_like_a_list(folder: Path, ethanol: Atoms, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    energy = SchNetEnsembleCalculator(folder).get_potential_energy(ethanol)
+    folder.rename("[run]")
+    assert SchNetEnsembleCalculator("[run]").get_potential_energy(ethanol) == energy
 
 
 def test_a_folder_without_members_is_refused(tmp_path: Path) -> None:

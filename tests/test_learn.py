@@ -283,6 +283,11 @@ def test_a_reference_that_was_set_up_wrongly_can_be_corrected(tmp_path):
     assert not any(isinstance(event, Failed) for event in read_audit(result.audit))
     with pytest.raises(LearnError, match="holds a run of another configuration"):
         learn(wrong, tmp_path / "run", workers=1)
+    frames = read(config.start, ":")
+    frames[0].positions[0] += 0.01
+    write(config.start, frames)
+    with pytest.raises(LearnError, match="of other first frames"):
+        learn(config, tmp_path / "run", workers=1)
 
 
 def test_a_file_where_the_folder_should_be(tmp_path):

@@ -339,6 +339,9 @@ def test_files_of_others_are_left_alone(atoms):
     write("others.extxyz", atoms, format="extxyz")
     with pytest.raises(MonitorError, match=r"others\.extxyz is there and holds no frames of a monitor"):
         UncertaintyMonitor(atoms, threshold=0.1, file="others.extxyz")
+    Path("numbers.extxyz").write_text("20231128123000\n1\n2\n")
+    with pytest.raises(MonitorError, match=r"numbers\.extxyz is there and holds no frames of a monitor"):
+        UncertaintyMonitor(atoms, threshold=0.1, file="numbers.extxyz")
     Path("others.csv").write_text("a,b\n1,2\n")
     with pytest.raises(MonitorError, match=r"others\.csv is there and no log of a monitor"):
         UncertaintyMonitor(atoms, threshold=0.1, log="others.csv")

@@ -159,6 +159,16 @@ def test_large_molecule_without_a_cell() -> None:
     assert len(neighbors.i) < len(all_pairs(len(positions)).i)
 
 
+@pytest.mark.parametrize("far", [30.0, 1e4, 1e8])
+@pytest.mark.parametrize("axes", [[0], [0, 2], [0, 1, 2]], ids=["one axis", "two", "three"])
+def test_parts_of_a_molecule_far_from_each_other(far: float, axes: list[int]) -> None:
+    positions = random_positions(ALL_PAIRS_MAX_ATOMS + 20, seed=6, size=8.0)
+    positions[40:60, axes] += far
+    positions[60, axes] -= 2.0 * far
+    with_them = as_set(assert_list_is_reference(positions, np.zeros((3, 3)), (False,) * 3, 3.0))
+    assert as_set(neighbor_list(positions, np.zeros((3, 3)), np.zeros(3, dtype=bool), 3.0)) == with_them
+
+
 @pytest.mark.parametrize("axes", [[0], [1], [0, 2], [0, 1, 2]], ids=["plane", "plane", "line", "point-like"])
 def test_flat_straight_and_tiny_molecules_without_a_cell(axes: list[int]) -> None:
     positions = random_positions(ALL_PAIRS_MAX_ATOMS + 6, seed=7, size=12.0)

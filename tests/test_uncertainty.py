@@ -65,6 +65,11 @@ def test_coverage_holds_for_small_and_large_spreads(quantity):
     assert constant[np.argsort(spread)][-len(spread) // 10 :].mean() < 0.75
 
 
+def test_the_smallest_coverage_is_that_of_the_smallest_score():
+    intervals = calibrated(simulate(np.random.default_rng(2), 50)).forces
+    assert intervals.quantile(1e-12) == intervals.scores[0]
+
+
 def test_a_spread_without_information_still_widens_the_interval():
     """Members whose σ is the same everywhere: half of the spread counts, since elsewhere it may not be."""
     calibration = calibrated(simulate(np.random.default_rng(3), 500, shared=0.0, own=0.0))

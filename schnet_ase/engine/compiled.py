@@ -172,7 +172,7 @@ class CompiledSchNet:
             g=real(M, F, atoms),
             sums=real(threads // parts, M, F, atoms),
             sigmoid=real(M, L, F, atoms),
-            tile=real(threads, 3, max(F, shape.hidden), TILE),
+            tile=real(threads, 2, max(F, shape.hidden), TILE),
             force_sums=np.zeros((threads, M, atoms, 3)),
             virial_sums=np.zeros((threads, M, 3, 3)),
             closest=np.zeros((threads, 3)),

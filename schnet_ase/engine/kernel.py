@@ -90,7 +90,7 @@ def interact(shape, weights, system, work, output, layer, thread):
     V = lanes(work.x)
     F, H, L = shape.features, shape.hidden, shape.layers
     atoms = len(system.numbers)
-    tile = thread * 3 * max(F, H) * TILE
+    tile = thread * 2 * max(F, H) * TILE
     other = tile + max(F, H) * TILE
     for m in range(shape.members):
         A, B, C = (m * L + layer) * 6 * F * F, ((m * L + layer) * 6 + 1) * F * F, ((m * L + layer) * 6 + 2) * F * F
@@ -216,7 +216,7 @@ def interact_back(shape, weights, system, work, layer, thread):
     V = lanes(work.x)
     F = shape.features
     atoms = len(system.numbers)
-    tile = thread * 3 * max(F, shape.hidden) * TILE
+    tile = thread * 2 * max(F, shape.hidden) * TILE
     for m in range(shape.members):
         A = ((m * shape.layers + layer) * 6 + 3) * F * F
         for first in range(system.atoms[thread], system.atoms[thread + 1], TILE):

@@ -51,7 +51,7 @@ class Weights(NamedTuple):
     output_bias: NDArray[np.float64]
     """(M,)."""
     zeros: NDArray[Any]
-    """(F,) the bias of a layer that has none."""
+    """(max(F, H),) the bias of a layer that has none."""
     scale: NDArray[np.float64]
     """(M,) eV."""
     reference: NDArray[np.float64]
@@ -109,7 +109,7 @@ class Work(NamedTuple):
     sigmoid: NDArray[Any]
     """(M, L, F / V, N, V) slopes of the activations."""
     tile: NDArray[Any]
-    """(T, 3, max(F, H), TILE) what lies between two layers."""
+    """(T, 2, max(F, H), TILE) what lies between two layers."""
     force_sums: NDArray[np.float64]
     """(T, M, N, 3)."""
     virial_sums: NDArray[np.float64]

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from schnet_ase.calibration import check_sizes
 from schnet_ase.errors import CalibrationError, LearnError
-from schnet_ase.files import atomic_write
+from schnet_ase.files import atomic_write, sha256
 from schnet_ase.learn.audit import Audit, Event, Failed, Finished, Flagged, Generation, Labelled
 from schnet_ase.learn.config import CALIBRATION_EVERY, LearnConfig
 from schnet_ase.learn.explore import Excursion, State, begin, explore, load_excursion, save_excursion
@@ -163,19 +163,22 @@ class _Run:
         return LearnResult(card.path, self.labels.path, self.folder / "audit.jsonl", end)
 
     def _check_folder(self) -> None:
-        identity = json.dumps({**asdict(self.config), "start": Path(self.config.start).name}, indent=2)
+        start = Path(self.config.start)
+        digest = {"start_sha256": sha256(start)}  # labels are those of its frames, one after the other
+        identity = json.dumps({**asdict(self.config), "start": start.name, **digest}, indent=2)
         file = self.folder / "config.json"
+        other = file.exists() and {**digest, **json.loads(file.read_text())} != json.loads(identity)
         if not file.exists():
             if any(not p.name.startswith(".") for p in self.folder.iterdir()):  # the lock, a file half written
                 raise LearnError(f"{self.folder} is there and holds no learning; choose another folder")
             atomic_write(file, identity)
-        elif file.read_text() != identity and not (self.folder / "labels.extxyz").exists():
+        elif other and not (self.folder / "labels.extxyz").exists():
             (self.folder / "audit.jsonl").unlink(missing_ok=True)  # of failures alone: the reference was set up wrongly
             atomic_write(file, identity)
-        elif file.read_text() != identity:
+        elif other:
             raise LearnError(
-                f"{self.folder} holds a run of another configuration, see {file}; choose another folder, and give its "
-                "labels.extxyz as start to keep the labels"
+                f"{self.folder} holds a run of another configuration or of other first frames, see {file}; choose "
+                "another folder, and give its labels.extxyz as start to keep the labels"
             )
 
     def _failures(self) -> str:

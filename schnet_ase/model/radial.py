@@ -46,8 +46,9 @@ class GaussianBasis(nn.Module):
         self.gamma = 0.5 / (cutoff / (n_rbf - 1)) ** 2 if gamma is None else gamma
         self.width = self.finest = math.sqrt(0.5 / self.gamma)
         self.reach = cutoff + math.sqrt(40.0 / self.gamma)  # exp(-40) is 4e-18
-        # Follows from the config, so it is not stored with the weights.
-        self.register_buffer("centers", torch.linspace(0.0, cutoff, n_rbf), persistent=False)
+        # Follows from the config, so it is not stored with the weights; nor may it follow torch.set_default_dtype.
+        centers = torch.linspace(0.0, cutoff, n_rbf, dtype=torch.float32)
+        self.register_buffer("centers", centers, persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (P,) in Å to features (P, n_rbf)."""
@@ -94,7 +95,8 @@ class ExponentialBasis(nn.Module):
         self.beta = (2.0 / n_rbf * (1.0 - lowest)) ** -2
         self.width = self.finest = math.sqrt(0.5 / self.beta)  # at r = 0 they agree
         self.reach = 40.0  # exp(-40) is 4e-18
-        self.register_buffer("centers", torch.linspace(lowest, 1.0, n_rbf), persistent=False)
+        centers = torch.linspace(lowest, 1.0, n_rbf, dtype=torch.float32)
+        self.register_buffer("centers", centers, persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
         """Distances (P,) in Å to features (P, n_rbf)."""

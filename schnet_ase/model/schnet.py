@@ -21,8 +21,6 @@ from schnet_ase.model.activation import ACTIVATIONS
 from schnet_ase.model.config import SchNetConfig
 from schnet_ase.model.radial import ENVELOPES, ExponentialBasis, GaussianBasis
 
-Activation = Callable[[Tensor], Tensor]
-
 
 class Pairs(NamedTuple):
     """Which atoms interact, each pair once: `first` and `second`, (P,) indices of atoms."""
