@@ -28,7 +28,7 @@ class FixedCalculator(Calculator):
     _system: Geometry | None = None
     """What was calculated last."""
 
-    # ASE keeps a copy of the atoms of every call, which takes a quarter of the time of a small molecule's.
+    # A copy of the atoms at every call, as ASE's own calculators keep it, would cost more than all else around a call.
     @property
     def atoms(self) -> Atoms | None:
         """A copy of the atoms of the last calculation: what an energy depends on, without momenta and the like."""

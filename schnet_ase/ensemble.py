@@ -155,7 +155,7 @@ class SchNetEnsembleCalculator(FixedCalculator):
         columns = [energy[:, None], energies, forces.reshape(members, -1)]
         if stress is not None:
             columns.append(stress)
-        # All at once: of a small molecule's step, a quarter would go into means and deviations one by one.
+        # All at once: one by one they would cost more than all else around a small molecule's networks.
         mean, std = _mean_and_std(np.concatenate(columns, axis=1))
         of_energies, of_forces = slice(1, 1 + n_atoms), slice(1 + n_atoms, 1 + 4 * n_atoms)
         forces_std = std[of_forces].reshape(-1, 3)
@@ -247,7 +247,7 @@ class EnsembleProperties(Properties):
 
 
 def _mean_and_std(values: Floats) -> tuple[Floats, Floats]:
-    """Over members, ``ddof=1``: (M, K) to (K,) and (K,). NumPy's own take twice as long for few values."""
+    """Over members, ``ddof=1``: (M, K) to (K,) and (K,). For few values NumPy's own take longer."""
     mean = np.add.reduce(values, axis=0) / len(values)
     deviations = values - mean
     return mean, np.sqrt(np.add.reduce(deviations * deviations, axis=0) / (len(values) - 1))

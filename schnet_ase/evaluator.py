@@ -212,7 +212,7 @@ def _check_finite(system: Geometry) -> None:
 
 
 def _all_finite(values: Floats) -> bool:
-    return b"\0" not in np.isfinite(values).tobytes()  # for few atoms a tenth of the time of all()
+    return b"\0" not in np.isfinite(values).tobytes()  # for few atoms quicker than all()
 
 
 def _check_elements(numbers: NDArray[np.int64], elements: Sequence[int] | None, max_z: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,31 +32,30 @@ def write_split(folder: Path) -> list[Path]:
     DataError
         An index is missing or is not one of the frames.
     """
-    written = []
+    written: list[Path] = []
     for whole in sorted(folder.glob("rmd17_*.npz")):
         if whole.stem.endswith(PARTS):
             continue
-        for part in PARTS:
-            file = whole.with_name(f"{whole.stem}_{part}.npz")
-            if not file.exists():
-                _write_part(whole, folder / f"index_{part}.csv", file)
-            written.append(file)
+        files = {part: whole.with_name(f"{whole.stem}_{part}.npz") for part in PARTS}
+        missing = [part for part in PARTS if not files[part].exists()]
+        if missing:
+            with np.load(whole) as file:
+                arrays = {name: file[name] for name in file.files}
+            for part in missing:
+                _write_part(arrays, folder / f"index_{part}.csv", files[part])
+        written += files.values()
     return written
 
 
-def _write_part(whole: Path, index: Path, file: Path) -> None:
+def _write_part(arrays: dict[str, Any], index: Path, file: Path) -> None:
     try:
         frames = [int(line) for line in index.read_text().split()]
     except (OSError, ValueError) as error:
         raise DataError(f"{index}: no list of frames; remove {index.parent} and give the command again") from error
+    n_frames = len(arrays["energies"])
+    if not frames or min(frames) < 0 or max(frames) >= n_frames:
+        raise DataError(f"{index}: expected numbers from 0 to {n_frames - 1}; remove {index.parent} and try again")
     content = io.BytesIO()
-    with np.load(whole) as arrays:
-        n_frames = len(arrays["energies"])
-        if not frames or min(frames) < 0 or max(frames) >= n_frames:
-            raise DataError(
-                f"{index}: expected numbers of the {n_frames} frames of {whole.name}; remove {index.parent}"
-            )
-        parts = {name: arrays[name] for name in arrays.files}
     # What there is once for all frames, the elements, stays.
-    np.savez(content, **{name: a[frames] if len(a) == n_frames else a for name, a in parts.items()})
+    np.savez(content, **{name: a[frames] if len(a) == n_frames else a for name, a in arrays.items()})
     atomic_write(file, content.getvalue())

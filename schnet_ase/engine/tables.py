@@ -26,8 +26,8 @@ from schnet_ase.model import SchNet
 from schnet_ase.neighbors import Floats
 
 TOLERANCES = {"float32": 5e-7, "float64": 1e-10}
-"""Error of values and slopes, relative to the largest of each. In float32 a table as exact as its numbers has twice as
-many rows, more than the caches nearest to the processor hold, and forces that are off by rounding as before."""
+"""Error of values and slopes, relative to the largest of each. In float32 a table as exact as its numbers has nearly
+twice as many rows, more than the caches near the processor hold, and forces that are off by rounding as before."""
 _FINE = 4
 _STENCIL = 9
 _MOST_INTERVALS = 1 << 16
