@@ -278,9 +278,16 @@ def test_starting_from_an_earlier_training(tmp_path):
     second = train(still, dataset, split, tmp_path / "second", initial=first.path)
     assert second.history[0].validation_loss == pytest.approx(first.best.validation_loss, rel=1e-4)
 
-    larger = dataclasses.replace(config, model=dataclasses.replace(config.model, n_features=17))
-    with pytest.raises(TrainingError, match="another architecture"):
-        train(larger, dataset, split, tmp_path / "third", initial=first.path)
+    def with_features(n):
+        return dataclasses.replace(still, model=dataclasses.replace(config.model, n_features=n))
+
+    F = config.model.n_features
+    wider = train(with_features(F + 1), dataset, split, tmp_path / "wider", initial=first.path)
+    assert wider.history[0].validation_loss == pytest.approx(first.best.validation_loss, rel=1e-4)
+    with pytest.raises(
+        TrainingError, match=r"another architecture; give a run of the same \[model\], or of a narrower"
+    ):
+        train(with_features(F - 1), dataset, split, tmp_path / "narrower", initial=first.path)
 
 
 def test_early_stopping(tmp_path):

@@ -22,6 +22,7 @@ from schnet_ase.device import resolve_device
 from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.model import SchNet
+from schnet_ase.model.widen import fits, inherit
 from schnet_ase.training.batches import (
     batch_to,
     collate,
@@ -85,8 +86,8 @@ def train(
     seed
         Of the initial weights and the order of batches; None: that of `config`.
     initial
-        Checkpoint whose weights to start from; None: random ones. That it has not seen a validation frame is the
-        caller's to see to.
+        Checkpoint whose weights to start from, of the same network or of one with fewer features; None: random ones.
+        That it has not seen a validation frame is the caller's to see to.
     device
         ``"cpu"`` or ``"cuda"``.
     processes
@@ -300,9 +301,11 @@ class _Trainer:
 
     def _start_from(self, initial: Path) -> None:
         model = load_checkpoint(initial)
-        if model.config != self.config.model:
-            raise TrainingError(f"{initial}: has another architecture; give a run of the same [model]")
-        self.model.load_state_dict(model.state_dict())
+        if not fits(model.config, self.config.model):
+            raise TrainingError(
+                f"{initial}: has another architecture; give a run of the same [model], or of a narrower"
+            )
+        inherit(self.model, model)
 
     def _resume(self) -> None:
         state = read_tensors(self.folder / STATE, "training state")
