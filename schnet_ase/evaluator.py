@@ -14,12 +14,28 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from schnet_ase.device import resolve_device
-from schnet_ase.engine import Closest, CompiledSchNet, SystemPrediction, TableError, why_not_compiled
+from schnet_ase.engine import (
+    Closest,
+    CompiledSchNet,
+    SystemPrediction,
+    TableError,
+    announced,
+    compiled_half_list,
+    why_not_compiled,
+)
 from schnet_ase.errors import StructureError
 from schnet_ase.forces import predict
 from schnet_ase.graph import Graph, make_graph
 from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors, Integers, NeighborCache, lone_atoms
+from schnet_ase.neighbors import (
+    Floats,
+    Geometry,
+    HalfNeighbors,
+    Integers,
+    NeighborCache,
+    half_neighbor_list,
+    lone_atoms,
+)
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MIN_DISTANCE = 1e-3  # Å; closer atoms are one atom twice, and the direction between them is noise
@@ -90,12 +106,13 @@ class Evaluator:
         where = resolve_device(device)
         if engine not in ("auto", "autograd", "compiled"):
             raise ValueError(f"engine is {engine!r}; expected 'auto', 'autograd' or 'compiled'")
-        self.neighbors = NeighborCache(model.config.pair_cutoff, skin)
         self._single = isinstance(model, SchNet)
         self._elements = model.elements
         self._max_z = model.config.max_z
         self._known_numbers = b""  # of the last atoms whose elements were checked
         self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
+        search = compiled_half_list if self.engine.name == "compiled" else half_neighbor_list
+        self.neighbors = NeighborCache(model.config.pair_cutoff, skin, search)
 
     @staticmethod
     def _choose(
@@ -130,8 +147,10 @@ class Evaluator:
         if numbers != self._known_numbers:
             _check_elements(system.numbers, self._elements, self._max_z)
             self._known_numbers = numbers
-        pairs = self.neighbors.get(system)
-        energies, forces, virial, closest = self._backend(system, pairs)
+        compiles = self.engine.name == "compiled" and not self.neighbors.builds
+        with announced() if compiles else contextlib.nullcontext():
+            pairs = self.neighbors.get(system)
+            energies, forces, virial, closest = self._backend(system, pairs)
         if closest.distance < MIN_DISTANCE:
             raise StructureError(
                 f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, on one spot; "

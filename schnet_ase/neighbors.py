@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -123,22 +124,55 @@ def _near(
     positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None
 ) -> tuple[Neighbors, Integers | None]:
     """The list of the atoms wrapped into the cell, and the (N, 3) cells that each was moved by; None if none was."""
-    pbc = np.asarray(pbc, dtype=bool)
+    if has_all_pairs(len(positions), pbc, cutoff):
+        return all_pairs(len(positions)), None
+    assert cutoff is not None
+    fractional, box, wraps = in_box(positions, cell, pbc, cutoff)
+    found = matscipy_neighbour_list("ijS", positions=fractional @ box, cell=box, pbc=pbc, cutoff=cutoff)
+    return Neighbors(*found), wraps if wraps.any() else None
+
+
+def has_all_pairs(n_atoms: int, pbc: NDArray[np.bool_], cutoff: float | None) -> bool:
+    """Whether the list is simply that of all pairs.
+
+    Raises
+    ------
+    StructureError
+        There is no such list: a periodic system without a cutoff.
+    """
     if cutoff is None and pbc.any():
         raise StructureError(
             "a model without an envelope counts every pair and cannot take a periodic system; "
             'use a model with envelope="cosine" or "polynomial", or set atoms.pbc = False'
         )
-    if cutoff is None or (not pbc.any() and len(positions) <= ALL_PAIRS_MAX_ATOMS):
-        return all_pairs(len(positions)), None
+    return cutoff is None or (not pbc.any() and n_atoms <= ALL_PAIRS_MAX_ATOMS)
+
+
+class InBox(NamedTuple):
+    """Atoms as they are searched."""
+
+    fractional: Floats
+    """(N, 3) coordinates from 0 to 1."""
+    box: Floats
+    """(3, 3) the cell, in directions that are not periodic one wide enough for the atoms."""
+    wraps: Integers
+    """(N, 3) cells that each atom was moved by."""
+
+
+def in_box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> InBox:
+    """Atoms wrapped into the cell: wherever they are, every case is the common one.
+
+    Raises
+    ------
+    StructureError
+        Periodic directions that do not span a volume.
+    """
     if not pbc.any():
         positions = _closed_up(positions, 2.0 * cutoff)
     box = _box(positions, cell, pbc, cutoff)
-    # matscipy puts atoms outside the box into its border bins; wrapping first keeps every case the common one.
     fractional = np.linalg.solve(box.T, (positions - _corner(positions, box, pbc)).T).T
     wraps = np.where(pbc, np.floor(fractional), 0.0)
-    found = matscipy_neighbour_list("ijS", positions=(fractional - wraps) @ box, cell=box, pbc=pbc, cutoff=cutoff)
-    return Neighbors(*found), wraps.astype(np.int64) if wraps.any() else None
+    return InBox(np.asarray(fractional - wraps, dtype=np.float64), box, wraps.astype(np.int64))
 
 
 def _closed_up(positions: Floats, widest: float) -> Floats:
@@ -170,6 +204,8 @@ class NeighborCache:
     skin
         Å added to the cutoff; the list is remade when an atom moved more than half of it, or when the cell, the
         periodicity or the numbers changed.
+    search
+        What makes a list; see `half_neighbor_list`.
 
     Attributes
     ----------
@@ -177,12 +213,18 @@ class NeighborCache:
         How many lists were made.
     """
 
-    def __init__(self, cutoff: float | None, skin: float) -> None:
+    def __init__(
+        self,
+        cutoff: float | None,
+        skin: float,
+        search: Callable[[Floats, Floats, NDArray[np.bool_], float | None], HalfNeighbors] = half_neighbor_list,
+    ) -> None:
         if not 0.0 <= skin < math.inf:
             raise ValueError(f"skin is {skin} Å; expected a finite number, zero or more")
         self.cutoff = cutoff
         self.skin = skin
         self.builds = 0
+        self._search = search
         self._made_from: Geometry | None = None
         self._list: HalfNeighbors | None = None
 
@@ -190,7 +232,7 @@ class NeighborCache:
         """The half list for the atoms of `geometry`: the stored one where it still holds, else a new one."""
         if self._list is None or not self._holds(geometry):
             cutoff = None if self.cutoff is None else self.cutoff + self.skin
-            made = half_neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+            made = self._search(geometry.positions, geometry.cell, geometry.pbc, cutoff)
             self._list = None  # whoever interrupts this leaves no list that is another geometry's
             self._made_from = geometry.copy()
             self._list = made
@@ -207,10 +249,9 @@ class NeighborCache:
             return False
         if old.pbc.tobytes() != geometry.pbc.tobytes():
             return False
-        periodic = bool(geometry.pbc.any())
-        if not periodic and (self.cutoff is None or len(geometry.numbers) <= ALL_PAIRS_MAX_ATOMS):
+        if has_all_pairs(len(geometry.numbers), geometry.pbc, self.cutoff):
             return True
-        if periodic and not np.array_equal(old.cell, geometry.cell):
+        if geometry.pbc.any() and not np.array_equal(old.cell, geometry.cell):
             return False
         moved = geometry.positions - old.positions
         return bool(np.einsum("ik,ik->i", moved, moved).max(initial=0.0) <= (0.5 * self.skin) ** 2)

@@ -1,6 +1,7 @@
-"""The neighbour list against every image within reach, one by one, and the cache against the list."""
+"""The neighbour lists against every image within reach, one by one, and the cache against the list."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from matscipy.neighbours import neighbour_list
 
+from schnet_ase.engine import cells, compiled_half_list
 from schnet_ase.neighbors import (
     ALL_PAIRS_MAX_ATOMS,
     Geometry,
@@ -59,12 +61,14 @@ def assert_list_is_reference(positions: np.ndarray, cell: np.ndarray, pbc: objec
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("schnet_ase.neighbors.ALL_PAIRS_MAX_ATOMS", 0)  # send small molecules the way of large ones
         neighbors = neighbor_list(positions, np.asarray(cell, dtype=float), np.array(pbc), cutoff)
-    listed = as_set(neighbors)
+        compiled = compiled_half_list(positions, np.asarray(cell, dtype=float), np.array(pbc), cutoff)
     near = reference(positions, cell, pbc, cutoff + 1e-9)
     # Rounding may decide about pairs that are at the cutoff to the last digits.
     surely = {pair for pair, distance in near.items() if distance < cutoff - 1e-9}
-    assert surely <= listed <= set(near)
+    for listed in (as_set(neighbors), both_directions(compiled)):
+        assert surely <= listed <= set(near)
     assert (np.diff(neighbors.i) >= 0).all()
+    assert (np.diff(compiled.first) >= 0).all()
     return neighbors
 
 
@@ -236,12 +240,33 @@ def test_half_list_of_atoms_outside_the_cell(pbc: tuple[bool, bool, bool]) -> No
     assert_each_pair_once(pairs, neighbor_list(positions, TRICLINIC, np.array(pbc), 4.5))
 
 
+@pytest.mark.parametrize("sizes", [(400.0,) * 3, (40.0, 40.0, 4e4)], ids=["three directions", "one"])
+def test_a_box_that_is_mostly_empty_has_no_more_cells_than_atoms_need(sizes, monkeypatch) -> None:
+    positions = np.random.default_rng(13).random((100, 3)) * sizes
+    positions[50:] = positions[:50] + 0.5  # so that there are pairs, more than of atoms that are spread evenly
+    counts = []
+
+    def find_near(*arguments):
+        counts.append((math.prod(arguments[4]), len(arguments[-1])))
+        return cells.find_near(*arguments)
+
+    monkeypatch.setattr("schnet_ase.engine.search.find_near", find_near)
+    arguments = positions, np.diag(sizes), np.ones(3, dtype=bool), 2.0
+    assert_each_pair_once(compiled_half_list(*arguments), neighbor_list(*arguments))
+    assert len(counts) == 2, "the first time there was no room for all pairs"
+    assert counts[0][0] <= 8 * 100
+    assert counts[0][1] < counts[1][1]
+
+
 def assert_each_pair_once(pairs: HalfNeighbors, neighbors: Neighbors) -> None:
+    assert both_directions(pairs) == as_set(neighbors)
+
+
+def both_directions(pairs: HalfNeighbors) -> set[Pair]:
     once = as_set(pairs)
     reverse = {(j, i, -a, -b, -c) for i, j, a, b, c in once}
-    assert len(once) == len(pairs.first)
-    assert not once & reverse
-    assert once | reverse == as_set(neighbors)
+    assert not once & reverse, "a pair is listed both ways"
+    return once | reverse
 
 
 # --- the cache ----------------------------------------------------------------------------------------------------

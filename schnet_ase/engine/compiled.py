@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from schnet_ase.engine.jit import announced
 from schnet_ase.engine.kernel import DONE, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
 from schnet_ase.engine.simd import VECTOR_BYTES
@@ -93,7 +91,6 @@ class CompiledSchNet:
 
     def __call__(self, geometry: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
         """Energies, forces and virial; `pairs` is a half list sorted by its first atom, with or without a skin."""
-        first_call = self._work is None
         if pairs is not self._pairs:
             self._take(geometry, pairs)
         system, work = self._system, self._work
@@ -104,8 +101,7 @@ class CompiledSchNet:
         arguments = _Arguments(
             self._shape, self._weights, system, work, output, geometry.positions, geometry.cell, int(work.arrived[0])
         )
-        with announced() if first_call else contextlib.nullcontext():
-            self._run(arguments, len(system.atoms) - 1)
+        self._run(arguments, len(system.atoms) - 1)
         distance, first, second = min(work.closest.tolist())
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 

@@ -1,0 +1,47 @@
+"""The neighbour list for dynamics.
+
+matscipy's search, behind `neighbors.half_neighbor_list`, takes many times as long as this one. In dynamics a list lasts
+for some tens of steps, so that its making would be a good part of them, and one that threads do not share.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schnet_ase import neighbors
+from schnet_ase.engine.cells import find_near
+from schnet_ase.neighbors import Floats, HalfNeighbors, Integers, has_all_pairs, in_box
+
+MARGIN = 1e-9
+"""Of a cell's width: no pair is lost to rounding."""
+MAX_CELLS_AN_ATOM = 8
+"""In a box that is mostly empty, cells are wider."""
+
+
+def compiled_half_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None) -> HalfNeighbors:
+    """As `neighbors.half_neighbor_list`, but which atom of a pair is its first is left open."""
+    if cutoff is None or has_all_pairs(len(positions), pbc, cutoff):
+        return neighbors.half_neighbor_list(positions, cell, pbc, cutoff)
+    fractional, box, wraps = in_box(positions, cell, pbc, cutoff)
+    cells, reach = _cells(box, cutoff, MAX_CELLS_AN_ATOM * len(positions))
+    # What atoms all over the box would need, and a tenth: mostly enough.
+    room = int(1.1 * len(positions) ** 2 * (2.0 / 3.0) * math.pi * cutoff**3 / abs(np.linalg.det(box)))
+    while True:
+        first, second, shifts = (np.empty((room, *shape), np.int64) for shape in ((), (), (3,)))
+        count = find_near(fractional, box, pbc, wraps, cells, reach, cutoff, first, second, shifts)
+        if count <= room:
+            return HalfNeighbors(first[:count], second[:count], shifts[:count])
+        room = count
+
+
+def _cells(box: Floats, cutoff: float, most: int) -> tuple[Integers, Integers]:
+    """How many cells along each vector of the box, a cutoff wide or wider, and how many of them a cutoff reaches."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
+    cells = np.maximum(heights / cutoff * (1.0 - MARGIN), 1.0)
+    while np.prod(np.floor(cells)) > most:
+        cells = np.maximum(cells / 2.0, 1.0)
+    cells = np.floor(cells).astype(np.int64)
+    return cells, np.ceil(cutoff * cells / heights * (1.0 + 0.5 * MARGIN)).astype(np.int64)
