@@ -68,9 +68,9 @@ def crossval(
     models
         Where the entry ``<models>/<config.name>/`` is written, whole or not at all.
     initial
-        Folder of an earlier run of as many folds, or an entry (name or folder): each fold starts from its weights, of the
-        same network or of one with fewer features. They are of the same data or of more, which lie beside them; that no fold's training saw what is validated or
-        calibrated on here is checked.
+        Folder of an earlier run of as many folds, or an entry (name or folder): each fold starts from its weights, of
+        the same network or of one with fewer features. They are of the same data or of more, which lie beside them;
+        that no fold's training saw what is validated or calibrated on here is checked.
     device
         ``"cpu"`` or ``"cuda"``.
     workers
