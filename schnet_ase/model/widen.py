@@ -29,7 +29,7 @@ def inherit(wide: SchNet, narrow: SchNet) -> None:
     Parameters
     ----------
     wide
-        Its weights from new features to old ones, all of old ones, and its buffers are overwritten.
+        Keeps its weights to new features; all others, and its buffers, are overwritten.
     narrow
         Is left as it is.
 
