@@ -19,8 +19,10 @@ from scipy.special import expit
 from schnet_ase import SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.engine import compiled, jit, tables, why_not_compiled
 from schnet_ase.engine.dense import activate, dense
-from schnet_ase.engine.kernel import run_stages
+from schnet_ase.engine.kernel import DONE, run_stages
+from schnet_ase.engine.layout import Output
 from schnet_ase.engine.simd import VECTOR_BYTES
+from schnet_ase.graph import geometry
 
 # Errors allowed against the reference in float64: energy an atom in eV, force in eV/Å, stress in eV/Å³.
 BOUNDS = {"float32": (1e-6, 1e-5, 1e-6), "float64": (1e-9, 1e-8, 1e-9)}
@@ -78,7 +80,7 @@ def test_agrees_with_autograd(make_model, config, dtype):
         results[name] = atoms, exact
         for key in rounding.keys() & exact.keys():
             rounding[key] = max(rounding[key], float(np.abs(rounded[key] - exact[key]).max()))
-    for threads in (1, 2, 3, 6):  # three members: features shared by 1, 2, 3 and 3 or 6, atoms by the rest
+    for threads in (1, 2, 3, 6):  # with few features also the atoms are cut into parts
         compiled = SchNetEnsembleCalculator(models, engine="compiled", dtype=dtype, threads=threads)
         for name, (atoms, exact) in results.items():
             ours = compiled.calculate(atoms) or compiled.results
@@ -126,6 +128,24 @@ def test_same_bits_each_time(make_model, crystal, threads):
         for _ in range(5):
             calculator.calculate(atoms)
             assert calculator.results["forces"].tobytes() == first.tobytes()
+
+
+@pytest.mark.parametrize("thread", [0, 1, 2])
+def test_same_bits_whichever_thread_does_what(make_model, crystal, thread):
+    """One of three threads does all, the others nothing, as if they were on slow cores."""
+    atoms = crystal * (3, 2, 2)
+    calculator = SchNetCalculator(make_model(0), engine="compiled", threads=3)
+    expected = calculator.get_forces(atoms)
+    network, where = calculator._evaluator._backend, geometry(atoms)
+    work, n = network._work, len(atoms)
+    output = Output(np.full((1, n), np.nan), np.full((1, n, 3), np.nan), np.full((1, 3, 3), np.nan))
+    before = int(work.arrived[0])
+    work.arrived[0] += 1 << 40  # nobody to wait for
+    work.claimed[:] = 0
+    arguments = network._shape, network._weights, network._system, work, output, where.positions, where.cell, before
+    assert run_stages(0, *arguments, thread) == DONE
+    assert output.forces[0].tobytes() == expected.tobytes()
+    assert output.energies[0].tobytes() == calculator.results["energies"].tobytes()
 
 
 def test_more_threads_than_atoms(make_model, ethanol):

@@ -9,8 +9,10 @@ import weakref
 
 import numpy as np
 import pytest
+from numba import njit
 
 from schnet_ase import SchNetCalculator
+from schnet_ase.engine.barrier import take
 from schnet_ase.engine.team import Team
 
 
@@ -56,6 +58,33 @@ def test_a_team_serves_as_many_as_it_has():
     assert team.serves(1)
     assert team.serves(2)
     assert not team.serves(3)
+
+
+@njit(nogil=True)
+def take_all(claimed, items, threads, thread, taken):
+    item = take(claimed, 1, items, threads, thread)
+    while item >= 0:
+        taken[thread, item] += 1
+        item = take(claimed, 1, items, threads, thread)
+
+
+@pytest.mark.parametrize("items", [0, 2, 1_000_001])
+def test_each_item_is_one_threads(items):
+    threads = 3
+    claimed, taken = np.zeros(2 * threads, np.int64), np.zeros((threads, items), np.int64)
+    team = Team(threads)
+    team.call(lambda thread: take_all(claimed, items, threads, thread, taken), threads)
+    take_all(claimed, items, threads, 0, taken)
+    until(lambda: team._calls._left == 0)
+    team.check()
+    assert (taken.sum(axis=0) == 1).all()
+    assert not claimed[:threads].any()  # of another stage
+
+
+def test_a_thread_takes_its_own_items_first_then_those_of_others():
+    claimed = np.zeros(6, np.int64)
+    order = [take(claimed, 0, 7, 3, 1) for _ in range(8)]
+    assert order == [2, 3, 4, 5, 6, 0, 1, -1]
 
 
 def test_threads_end_with_the_team():

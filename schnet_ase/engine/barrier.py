@@ -11,9 +11,9 @@ from numba.extending import intrinsic
 
 from schnet_ase.engine.jit import compiled
 
-PATIENCE = 1_000_000
-"""Looks at the counter before a thread lets others have its core: some tenths of a millisecond."""
-AWAKE = 5
+PATIENCE = 2_000_000
+"""Looks at the counter before a thread lets others have its core: half a millisecond or so."""
+AWAKE = 3
 """Times that patience for which a thread stays awake after a call, a millisecond or two: a step of dynamics follows."""
 
 
@@ -23,10 +23,23 @@ def arrive(typing_context: Any, counter: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         one = ir.Constant(ir.IntType(64), 1)
-        builder.atomic_rmw("add", _first(context, builder, counter, arguments[0]), one, "seq_cst")
+        zero = context.get_constant(types.int64, 0)
+        builder.atomic_rmw("add", _place(context, builder, counter, arguments[0], zero), one, "seq_cst")
         return context.get_dummy_value()
 
     return types.void(counter), generate
+
+
+@intrinsic
+def claim(typing_context: Any, counters: Any, index: Any) -> Any:
+    """Add one to ``counters[index]``; what it was before, which no other thread is given."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one = ir.Constant(ir.IntType(64), 1)
+        place = _place(context, builder, counters, arguments[0], arguments[1])
+        return builder.atomic_rmw("add", place, one, "monotonic")
+
+    return types.int64(counters, types.int64), generate
 
 
 @intrinsic
@@ -34,9 +47,27 @@ def arrived(typing_context: Any, counter: Any) -> Any:
     """``counter[0]`` as it is now."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(_first(context, builder, counter, arguments[0]), "seq_cst", 8)
+        zero = context.get_constant(types.int64, 0)
+        return builder.load_atomic(_place(context, builder, counter, arguments[0], zero), "seq_cst", 8)
 
     return types.int64(counter), generate
+
+
+@compiled
+def take(claimed, stage, items, threads, thread):
+    """The next of a stage's items that is for this thread, or -1 if none is left.
+
+    Each thread has a row of them that is its own, the same in every call, so that their memory stays in its cache. With
+    that done it takes from the rows of others: one on a slower core, or a busy one, would keep all waiting.
+    """
+    for k in range(threads):
+        row = (thread + k) % threads
+        first, last = items * row // threads, items * (row + 1) // threads
+        if first + claimed[stage * threads + row] < last:
+            item = first + claim(claimed, stage * threads + row)
+            if item < last:
+                return item
+    return -1
 
 
 @compiled
@@ -57,7 +88,6 @@ def linger(counter, expected, begun):
             return
 
 
-def _first(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+def _place(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     view = context.make_array(array_type)(context, builder, array)
-    zero = context.get_constant(types.intp, 0)
-    return cgutils.get_item_pointer(context, builder, array_type, view, [zero], wraparound=False)
+    return cgutils.get_item_pointer(context, builder, array_type, view, [index], wraparound=False)

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from schnet_ase.engine.kernel import DONE, run_stages
+from schnet_ase.engine.kernel import DONE, n_stages, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.team import Team
 from schnet_ase.engine.weights import lay_out
 from schnet_ase.model import SchNet, SchNetConfig
-from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors
+from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors, Integers
 
 COVERED = ("ssp", "silu")
 """Activations of the kernel. Inside the filter networks, which are tabulated, they are all the same to it."""
@@ -101,7 +101,7 @@ class CompiledSchNet:
         arguments = _Arguments(
             self._shape, self._weights, system, work, output, geometry.positions, geometry.cell, int(work.arrived[0])
         )
-        self._run(arguments, len(system.atoms) - 1)
+        self._run(arguments, len(system.ranges) - 1)
         distance, first, second = min(work.closest.tolist())
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 
@@ -128,25 +128,25 @@ class CompiledSchNet:
             large = atoms * self._shape.members >= THREADS_FROM_ATOMS
             threads = torch.get_num_threads() if large else 1
         threads = min(threads, atoms)
-        # As many parts of the features as threads can have equal shares of; in units of two blocks, as `share` has it.
-        units = self._shape.members * self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
-        # A half list gives the first atoms more pairs than the last.
-        first = np.searchsorted(start, start[-1] * np.arange(threads) / threads)
+        # Six items for each thread, so that none waits long for another: units of two blocks of features, as `units`
+        # in pairs.py has them, and where these are too few, parts of the atoms too, each with sums of its own to add.
+        units = self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
+        parts = 1 if threads == 1 else min(atoms, math.ceil(6 * threads / (units * self._shape.members)))
         self._system = System(
             geometry.numbers.astype(np.int64),
             start,
             pairs.second.astype(np.int32),
             pairs.shifts.astype(np.float64) if pairs.shifts.any() else np.zeros((0, 3)),
-            np.append(first, atoms).astype(np.int64),
-            np.arange(threads + 1) * atoms // threads,
-            math.gcd(threads, units),
+            _equal_parts(start, parts),
+            _equal_parts(start, threads),
+            1 if threads == 1 else units,
         )
         self._work = self._memory(self._system, len(pairs.second))
         self._pairs = pairs
 
     def _memory(self, system: System, pairs: int) -> Work:
-        atoms, threads, parts, old = len(system.numbers), len(system.atoms) - 1, system.feature_parts, self._work
-        if old is not None and (len(old.end), len(old.closest)) == (atoms, threads) and len(old.second) >= pairs:
+        atoms, threads, old = len(system.numbers), len(system.ranges) - 1, self._work
+        if old is not None and (len(old.end), len(old.force_sums)) == (atoms, threads) and len(old.second) >= pairs:
             return old
         shape, dtype = self._shape, self._weights.dense.dtype
         M, L, F = shape.members, shape.layers, shape.features
@@ -162,16 +162,17 @@ class CompiledSchNet:
             u=real(pairs),
             direction=np.zeros((pairs, 3)),
             distance=np.zeros(pairs),
-            slope=real(parts, M, pairs),
+            slope=real(system.slope_parts, M, pairs),
             x=real(M, F, atoms),
             h=real(M, L, F, atoms),
             g=real(M, F, atoms),
-            sums=real(threads // parts, M, F, atoms),
+            sums=real(len(system.parts) - 1, M, F, atoms),
             sigmoid=real(M, L, F, atoms),
             tile=real(threads, 2, max(F, shape.hidden), TILE),
             force_sums=np.zeros((threads, M, atoms, 3)),
             virial_sums=np.zeros((threads, M, 3, 3)),
-            closest=np.zeros((threads, 3)),
+            closest=np.zeros((-(-atoms // TILE), 3)),
+            claimed=np.zeros((n_stages(shape), threads), np.int64).ravel(),
             arrived=np.zeros(1, np.int64) if old is None else old.arrived,
             begun=BEGUN,
         )
@@ -198,3 +199,9 @@ def _run_thread(arguments: _Arguments, team: Team | None, thread: int) -> None:
         if team is not None:
             team.check()
         stage = run_stages(stage, *arguments, thread)
+
+
+def _equal_parts(start: Integers, parts: int) -> NDArray[np.int64]:
+    """First atoms of parts with as many pairs each, and the end: a half list gives early atoms more than late ones."""
+    first = np.searchsorted(start, start[-1] * np.arange(parts) / parts)
+    return np.append(first, len(start) - 1).astype(np.int64)

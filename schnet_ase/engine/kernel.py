@@ -15,21 +15,21 @@ and with :math:`g^l = \partial E / \partial y^l`, pair by pair,
 Each pair is there once and serves both of its atoms. Features come in blocks of one vector, ``(F / V, N, V)``: the
 part of a filter table that one block of features needs stays in the fastest cache while all pairs go by.
 
-A call is a sequence of stages. In each, every thread does its own range of atoms, or of sums over pairs its `share`,
-and all wait for the last before the next: they count themselves at the end of a stage, and the count says where the
-slowest is. Where more than one thread adds to a number, each has a buffer, and these are added in order: the same
-numbers each time.
+A call is a sequence of stages, and a stage is a number of items: tiles of atoms, or of sums over pairs some features
+for a part of the atoms. Threads take items as they come, and wait for the last before the next stage: they count
+themselves at the end of a stage, and the count says where the slowest is. Where more than one item adds to a number,
+each has a buffer, and these are added in order: the same numbers each time, whichever thread did what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from schnet_ase.engine.barrier import all_arrived, arrive, linger
+from schnet_ase.engine.barrier import all_arrived, arrive, linger, take
 from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
 from schnet_ase.engine.layout import TILE
-from schnet_ase.engine.pairs import convolve, convolve_back, find_pairs, pair_forces, slopes
+from schnet_ase.engine.pairs import convolve, convolve_back, find_pairs, pair_forces, slopes, units
 from schnet_ase.engine.simd import fma, lanes, load, splat, store
 
 DONE = -1
@@ -42,41 +42,70 @@ def n_stages(shape):
 
 
 @compiled
+def n_items(number, shape, system, work):
+    """Items of a stage, which threads may do in any order."""
+    L = shape.layers
+    tiles = (len(system.numbers) + TILE - 1) // TILE
+    if number == 0 or number == 4 * L + 1:
+        return tiles
+    if number == 4 * L:
+        return shape.members * (len(system.ranges) - 1)
+    return units(shape, work) * (len(system.parts) - 1) if number % 2 else shape.members * tiles
+
+
+@compiled
 def run_stage(number, shape, weights, system, work, output, positions, cell, thread):
-    """One stage of one thread."""
+    """What one thread does of one stage."""
+    items, threads = n_items(number, shape, system, work), len(system.ranges) - 1
+    item = take(work.claimed, number, items, threads, thread)
+    while item >= 0:
+        run_item(number, item, shape, weights, system, work, output, positions, cell, thread)
+        item = take(work.claimed, number, items, threads, thread)
+
+
+@compiled
+def run_item(number, item, shape, weights, system, work, output, positions, cell, thread):
+    """One item of one stage."""
     L = shape.layers
     if number == 0:
-        find_pairs(shape, weights, system, work, positions, cell, thread)
-        embed(shape, weights, system, work, thread)
+        find_pairs(shape, weights, system, work, positions, cell, item)
+        embed(shape, weights, system, work, item)
     elif number <= 2 * L:
         layer, atoms = divmod(number - 1, 2)
         if atoms:
-            interact(shape, weights, system, work, output, layer, thread)
+            interact(shape, weights, system, work, output, layer, item, thread)
         else:
-            convolve(shape, weights, system, work, layer, thread)
+            convolve(shape, weights, system, work, layer, item)
     elif number < 4 * L:
         layer, atoms = divmod(number - 2 * L - 1, 2)
         layer = L - 1 - layer
         if atoms:
-            interact_back(shape, weights, system, work, layer, thread)
+            interact_back(shape, weights, system, work, layer, item, thread)
         elif layer > 0:
-            convolve_back(shape, weights, system, work, layer, thread)
+            convolve_back(shape, weights, system, work, layer, item)
         else:
-            slopes(shape, weights, system, work, thread)
+            slopes(shape, weights, system, work, item)
     elif number == 4 * L:
-        pair_forces(shape, weights, system, work, thread)
+        pair_forces(shape, weights, system, work, item)
     else:
-        add_forces(shape, system, work, output, thread)
+        add_forces(shape, system, work, output, item)
 
 
 @compiled
-def embed(shape, weights, system, work, thread):
+def tile_of(system, item):
+    """Of an item of the layers: the member, the first of the atoms, and how many."""
+    m, tile = divmod(item, (len(system.numbers) + TILE - 1) // TILE)
+    return m, tile * TILE, min(TILE, len(system.numbers) - tile * TILE)
+
+
+@compiled
+def embed(shape, weights, system, work, tile):
     """Features of the elements, and h of the first interaction."""
     V = lanes(work.x)
     atoms = len(system.numbers)
     features = shape.features // V
     for m in range(shape.members):
-        for i in range(system.atoms[thread], system.atoms[thread + 1]):
+        for i in range(tile * TILE, min((tile + 1) * TILE, atoms)):
             element = (m * shape.elements + system.numbers[i]) * shape.features
             for f in range(features):
                 store(work.x, ((m * features + f) * atoms + i) * V, load(weights.embedding, element + f * V))
@@ -85,76 +114,74 @@ def embed(shape, weights, system, work, thread):
 
 
 @compiled
-def interact(shape, weights, system, work, output, layer, thread):
+def interact(shape, weights, system, work, output, layer, item, thread):
     """From the convolution of an interaction to h of the next; after the last, readout and the way back to g."""
     V = lanes(work.x)
     F, H, L = shape.features, shape.hidden, shape.layers
     atoms = len(system.numbers)
     tile = thread * 2 * max(F, H) * TILE
     other = tile + max(F, H) * TILE
-    for m in range(shape.members):
-        A, B, C = (m * L + layer) * 6 * F * F, ((m * L + layer) * 6 + 1) * F * F, ((m * L + layer) * 6 + 2) * F * F
-        bias = (m * L + layer) * 3 * F
-        for first in range(system.atoms[thread], system.atoms[thread + 1], TILE):
-            rows = min(TILE, system.atoms[thread + 1] - first)
-            x0 = (m * F * atoms) + first * V
-            add_sums(shape, system, work, m, first, rows, tile)
-            dense(
-                work.tile,
-                tile,
-                TILE,
-                weights.dense,
-                B,
-                weights.bias,
-                bias + F,
-                work.tile,
-                other,
-                TILE,
-                rows,
-                F,
-                F,
-                False,
-            )
-            for f in range(F // V):
-                slope = (((m * L + layer) * F // V + f) * atoms + first) * V
-                activate(work.tile, work.sigmoid, other + f * TILE * V, slope, rows * V, shape.silu)
-            dense(
-                work.tile,
-                other,
-                TILE,
-                weights.dense,
-                C,
-                weights.bias,
-                bias + 2 * F,
-                work.x,
-                x0,
-                atoms,
-                rows,
-                F,
-                F,
-                True,
-            )
-            if layer < L - 1:
-                h = (m * L + layer + 1) * F * atoms + first * V
-                dense(
-                    work.x,
-                    x0,
-                    atoms,
-                    weights.dense,
-                    A + 6 * F * F,
-                    weights.bias,
-                    bias + 3 * F,
-                    work.h,
-                    h,
-                    atoms,
-                    rows,
-                    F,
-                    F,
-                    False,
-                )
-            else:
-                read_out(shape, weights, system, work, output, m, first, rows, tile)
-                gate(shape, weights, system, work, m, layer, first, rows, tile)
+    m, first, rows = tile_of(system, item)
+    A, B, C = (m * L + layer) * 6 * F * F, ((m * L + layer) * 6 + 1) * F * F, ((m * L + layer) * 6 + 2) * F * F
+    bias = (m * L + layer) * 3 * F
+    x0 = (m * F * atoms) + first * V
+    add_sums(shape, system, work, m, first, rows, tile)
+    dense(
+        work.tile,
+        tile,
+        TILE,
+        weights.dense,
+        B,
+        weights.bias,
+        bias + F,
+        work.tile,
+        other,
+        TILE,
+        rows,
+        F,
+        F,
+        False,
+    )
+    for f in range(F // V):
+        slope = (((m * L + layer) * F // V + f) * atoms + first) * V
+        activate(work.tile, work.sigmoid, other + f * TILE * V, slope, rows * V, shape.silu)
+    dense(
+        work.tile,
+        other,
+        TILE,
+        weights.dense,
+        C,
+        weights.bias,
+        bias + 2 * F,
+        work.x,
+        x0,
+        atoms,
+        rows,
+        F,
+        F,
+        True,
+    )
+    if layer < L - 1:
+        h = (m * L + layer + 1) * F * atoms + first * V
+        dense(
+            work.x,
+            x0,
+            atoms,
+            weights.dense,
+            A + 6 * F * F,
+            weights.bias,
+            bias + 3 * F,
+            work.h,
+            h,
+            atoms,
+            rows,
+            F,
+            F,
+            False,
+        )
+    else:
+        read_out(shape, weights, system, work, output, m, first, rows, tile)
+        gate(shape, weights, system, work, m, layer, first, rows, tile)
 
 
 @compiled
@@ -211,20 +238,18 @@ def read_out(shape, weights, system, work, output, m, first, rows, tile):
 
 
 @compiled
-def interact_back(shape, weights, system, work, layer, thread):
+def interact_back(shape, weights, system, work, layer, item, thread):
     """From the gradient with respect to an interaction's h to the g of the interaction before."""
     V = lanes(work.x)
     F = shape.features
     atoms = len(system.numbers)
     tile = thread * 2 * max(F, shape.hidden) * TILE
-    for m in range(shape.members):
-        A = ((m * shape.layers + layer) * 6 + 3) * F * F
-        for first in range(system.atoms[thread], system.atoms[thread + 1], TILE):
-            rows = min(TILE, system.atoms[thread + 1] - first)
-            add_sums(shape, system, work, m, first, rows, tile)
-            x0 = m * F * atoms + first * V
-            dense(work.tile, tile, TILE, weights.dense, A, weights.zeros, 0, work.x, x0, atoms, rows, F, F, True)
-            gate(shape, weights, system, work, m, layer - 1, first, rows, tile)
+    m, first, rows = tile_of(system, item)
+    A = ((m * shape.layers + layer) * 6 + 3) * F * F
+    add_sums(shape, system, work, m, first, rows, tile)
+    x0 = m * F * atoms + first * V
+    dense(work.tile, tile, TILE, weights.dense, A, weights.zeros, 0, work.x, x0, atoms, rows, F, F, True)
+    gate(shape, weights, system, work, m, layer - 1, first, rows, tile)
 
 
 @compiled
@@ -253,29 +278,29 @@ def add_sums(shape, system, work, m, first, rows, tile):
     for f in range(features):
         for i in range(rows):
             y = load(work.sums, ((m * features + f) * atoms + first + i) * V)
-            for part in range(1, (len(system.atoms) - 1) // system.feature_parts):
+            for part in range(1, len(system.parts) - 1):
                 member = part * shape.members + m
                 y = fma(one, load(work.sums, ((member * features + f) * atoms + first + i) * V), y)
             store(work.tile, tile + (f * TILE + i) * V, y)
 
 
 @compiled
-def add_forces(shape, system, work, output, thread):
-    """Forces of this thread's atoms from the sums of all threads; the first adds up the virial as well."""
-    threads = len(system.atoms) - 1
+def add_forces(shape, system, work, output, tile):
+    """Forces of a tile's atoms from the sums of all ranges; with the first tile the virial as well."""
+    ranges = len(system.ranges) - 1
     for m in range(shape.members):
-        for i in range(system.atoms[thread], system.atoms[thread + 1]):
+        for i in range(tile * TILE, min((tile + 1) * TILE, len(system.numbers))):
             for a in range(3):
                 force = work.force_sums[0, m, i, a]
-                for t in range(1, threads):
-                    force += work.force_sums[t, m, i, a]
+                for r in range(1, ranges):
+                    force += work.force_sums[r, m, i, a]
                 output.forces[m, i, a] = force
-        if thread == 0:
+        if tile == 0:
             for a in range(3):
                 for b in range(3):
                     virial = work.virial_sums[0, m, a, b]
-                    for t in range(1, threads):
-                        virial += work.virial_sums[t, m, a, b]
+                    for r in range(1, ranges):
+                        virial += work.virial_sums[r, m, a, b]
                     output.virial[m, a, b] = virial
 
 
@@ -289,8 +314,9 @@ def _entry(sources: str) -> Callable[..., int]:
         for a while after the last stage, until the next call begins: waking up takes longer than many a stage.
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
-        threads, stages = len(system.atoms) - 1, n_stages(shape)
+        threads, stages = len(system.ranges) - 1, n_stages(shape)
         if thread == 0 and number == 0:
+            work.claimed[:] = 0
             arrive(work.arrived)
             if threads > 1:
                 arrive(work.begun)

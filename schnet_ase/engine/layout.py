@@ -73,16 +73,16 @@ class System(NamedTuple):
     """(P,) second atom of each pair."""
     shifts: NDArray[np.float64]
     """(P, 3) lattice translations of the second atom; (0, 3) if there are none."""
-    first: NDArray[np.int64]
-    """(threads + 1,) first atoms of the ranges that have as many pairs each."""
-    atoms: NDArray[np.int64]
-    """(threads + 1,) first atoms of the ranges whose layers are each thread's."""
-    feature_parts: int
-    """D: in sums over pairs, threads / D ranges of first atoms are shared by D threads with features of their own."""
+    parts: NDArray[np.int64]
+    """(R + 1,) first atoms of the parts, of as many pairs each, into which sums over pairs are cut."""
+    ranges: NDArray[np.int64]
+    """(threads + 1,) the same of the parts into which forces are cut."""
+    slope_parts: int
+    """U: one, or where threads share a call as many as there are units of two blocks of features."""
 
 
 class Work(NamedTuple):
-    """Memory that is used again from call to call; flat, T = threads, D as in `System`."""
+    """Memory that is used again from call to call; flat, T = threads, R and U as in `System`."""
 
     end: NDArray[np.int64]
     """(N,) where the pairs of an atom that are within the cutoff end."""
@@ -97,7 +97,7 @@ class Work(NamedTuple):
     distance: NDArray[np.float64]
     """(P,) Å."""
     slope: NDArray[Any]
-    """(D, M, P) derivative of the energy with respect to the distance, in units of scale / width."""
+    """(U, M, P) derivative of the energy with respect to the distance, in units of scale / width."""
     x: NDArray[Any]
     """(M, F / V, N, V) features, in the backward pass the gradient with respect to them."""
     h: NDArray[Any]
@@ -105,7 +105,7 @@ class Work(NamedTuple):
     g: NDArray[Any]
     """(M, F / V, N, V)."""
     sums: NDArray[Any]
-    """(T / D, M, F / V, N, V) sums over pairs."""
+    """(R, M, F / V, N, V) sums over pairs."""
     sigmoid: NDArray[Any]
     """(M, L, F / V, N, V) slopes of the activations."""
     tile: NDArray[Any]
@@ -115,7 +115,9 @@ class Work(NamedTuple):
     virial_sums: NDArray[np.float64]
     """(T, M, 3, 3)."""
     closest: NDArray[np.float64]
-    """(T, 3) smallest distance, and between which atoms."""
+    """(tiles, 3) smallest distance from an atom of a tile, and between which atoms."""
+    claimed: NDArray[np.int64]
+    """(stages, T) items of each stage that have been taken from each thread's row."""
     arrived: NDArray[np.int64]
     """(1,) stages that threads have finished: of all threads and calls together, so that none sees it fall."""
     begun: NDArray[np.int64]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 
 from schnet_ase.engine.jit import compiled
+from schnet_ase.engine.layout import TILE
 from schnet_ase.engine.simd import fma, item, lanes, load, splat, store, total
 
 
 @compiled
-def find_pairs(shape, weights, system, work, positions, cell, thread):
-    """Distances of the listed pairs, and where in the filter table those within the cutoff are."""
+def find_pairs(shape, weights, system, work, positions, cell, tile):
+    """Distances of the pairs listed for a tile's atoms, and where in the filter table those within the cutoff are."""
     start, listed, shifts = system.start, system.listed, system.shifts
     second, row, u, direction, distance = work.second, work.row, work.u, work.direction, work.distance
     cutoff2, rows_per_angstrom, last = weights.cutoff * weights.cutoff, 1.0 / weights.width, float(shape.rows - 1)
     closest2, a, b = math.inf, 0, 0
     periodic = len(shifts) > 0
-    for i in range(system.first[thread], system.first[thread + 1]):
+    for i in range(tile * TILE, min((tile + 1) * TILE, len(system.numbers))):
         q = start[i]
         for p in range(start[i], start[i + 1]):
             j = listed[p]
@@ -43,9 +44,9 @@ def find_pairs(shape, weights, system, work, positions, cell, thread):
                 direction[q, 0], direction[q, 1], direction[q, 2] = dx * inverse, dy * inverse, dz * inverse
                 q += 1
         work.end[i] = q
-        for m in range(system.feature_parts * shape.members):
+        for m in range(system.slope_parts * shape.members):
             work.slope[m * len(second) + start[i] : m * len(second) + q] = 0.0
-    work.closest[thread, 0], work.closest[thread, 1], work.closest[thread, 2] = math.sqrt(closest2), a, b
+    work.closest[tile, 0], work.closest[tile, 1], work.closest[tile, 2] = math.sqrt(closest2), a, b
 
 
 @compiled
@@ -76,106 +77,97 @@ def quintic_and_slope(table, a, u):
 
 
 @compiled
-def share(shape, system, work, thread):
-    """What of the sums over pairs is a thread's: features of members, in units of two blocks, for pairs of some atoms.
-
-    Threads share the features before they share the atoms: then each needs its features' part of h, g and the tables
-    alone, and there are no sums of theirs to add.
-
-    Returns
-    -------
-    tuple
-        Which of the parts of the atoms, which of the features; first and last unit; first and last atom.
-    """
-    parts = system.feature_parts
-    atoms, features = divmod(thread, parts)
-    units = shape.members * (shape.features // lanes(work.h) // 2)
-    first, last = units * features // parts, units * (features + 1) // parts
-    return atoms, features, first, last, system.first[atoms * parts], system.first[(atoms + 1) * parts]
+def units(shape, work):
+    """Of the features of all members, two blocks each: what is done together in a sum over pairs."""
+    return shape.members * (shape.features // lanes(work.h) // 2)
 
 
 @compiled
-def convolve(shape, weights, system, work, layer, thread):
-    """``y_i = sum_j h_j * W(r_ij)`` of this thread's share; two blocks at a time."""
+def locate(shape, system, work, number):
+    """Which member's features, from which block on, and of which part of the atoms, an item of a sum over pairs is."""
+    unit, part = divmod(number, len(system.parts) - 1)
+    m, f = divmod(2 * unit, shape.features // lanes(work.h))
+    return m, f, part
+
+
+@compiled
+def convolve(shape, weights, system, work, layer, number):
+    """``y_i = sum_j h_j * W(r_ij)`` of an item: two blocks of features, a part of the atoms."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, sums, table, zero = work.h, work.sums, weights.table, load(weights.zeros, 0)
     V = lanes(h)
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
-    part, _, first_unit, last_unit, first_atom, last_atom = share(shape, system, work, thread)
-    for unit in range(first_unit, last_unit):
-        m, f = divmod(2 * unit, features)
-        y0 = ((part * shape.members + m) * features + f) * block
-        y1 = y0 + block
-        h0 = ((m * shape.layers + layer) * features + f) * block
-        h1 = h0 + block
-        t0 = ((m * shape.layers + layer) * features + f) * slice_
-        t1 = t0 + slice_
-        sums[y0 : y1 + block] = 0.0
-        for i in range(first_atom, last_atom):
-            h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
-            y0_i, y1_i = zero, zero
-            for p in range(item(start, i), item(end, i)):
-                j = item(second, p) * V
-                v, k = splat(item(u, p)), item(row, p)
-                w = quintic(table, t0 + k, v)
-                y0_i = fma(w, load(h, h0 + j), y0_i)
-                store(sums, y0 + j, fma(w, h0_i, load(sums, y0 + j)))
-                w = quintic(table, t1 + k, v)
-                y1_i = fma(w, load(h, h1 + j), y1_i)
-                store(sums, y1 + j, fma(w, h1_i, load(sums, y1 + j)))
-            # Added last, not started from: an atom that sees its own image was also a second atom above.
-            store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
-            store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
+    m, f, part = locate(shape, system, work, number)
+    y0 = ((part * shape.members + m) * features + f) * block
+    y1 = y0 + block
+    h0 = ((m * shape.layers + layer) * features + f) * block
+    h1 = h0 + block
+    t0 = ((m * shape.layers + layer) * features + f) * slice_
+    t1 = t0 + slice_
+    sums[y0 : y1 + block] = 0.0
+    for i in range(system.parts[part], system.parts[part + 1]):
+        h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+        y0_i, y1_i = zero, zero
+        for p in range(item(start, i), item(end, i)):
+            j = item(second, p) * V
+            v, k = splat(item(u, p)), item(row, p)
+            w = quintic(table, t0 + k, v)
+            y0_i = fma(w, load(h, h0 + j), y0_i)
+            store(sums, y0 + j, fma(w, h0_i, load(sums, y0 + j)))
+            w = quintic(table, t1 + k, v)
+            y1_i = fma(w, load(h, h1 + j), y1_i)
+            store(sums, y1 + j, fma(w, h1_i, load(sums, y1 + j)))
+        # Added last, not started from: an atom that sees its own image was also a second atom above.
+        store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
+        store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
 
 
 @compiled
-def convolve_back(shape, weights, system, work, layer, thread):
-    """Gradients with respect to h, and to the distances, added to `slope`, of this thread's share."""
+def convolve_back(shape, weights, system, work, layer, number):
+    """Gradients with respect to h, and to the distances, added to `slope`, of an item."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, g, slope, sums, table, zero = work.h, work.g, work.slope, work.sums, weights.table, load(weights.zeros, 0)
     V = lanes(h)
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
-    part, own, first_unit, last_unit, first_atom, last_atom = share(shape, system, work, thread)
-    for unit in range(first_unit, last_unit):
-        m, f = divmod(2 * unit, features)
-        s0 = (own * shape.members + m) * len(second)
-        y0 = ((part * shape.members + m) * features + f) * block
-        y1 = y0 + block
-        h0 = ((m * shape.layers + layer) * features + f) * block
-        h1 = h0 + block
-        g0 = (m * features + f) * block
-        g1 = g0 + block
-        t0 = ((m * shape.layers + layer) * features + f) * slice_
-        t1 = t0 + slice_
-        sums[y0 : y1 + block] = 0.0
-        for i in range(first_atom, last_atom):
-            h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
-            g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
-            y0_i, y1_i = zero, zero
-            for p in range(item(start, i), item(end, i)):
-                j = item(second, p) * V
-                v, k = splat(item(u, p)), item(row, p)
-                w, d = quintic_and_slope(table, t0 + k, v)
-                g_j = load(g, g0 + j)
-                y0_i = fma(w, g_j, y0_i)
-                store(sums, y0 + j, fma(w, g0_i, load(sums, y0 + j)))
-                products = d * fma(g0_i, load(h, h0 + j), g_j * h0_i)
-                w, d = quintic_and_slope(table, t1 + k, v)
-                g_j = load(g, g1 + j)
-                y1_i = fma(w, g_j, y1_i)
-                store(sums, y1 + j, fma(w, g1_i, load(sums, y1 + j)))
-                products = fma(d, fma(g1_i, load(h, h1 + j), g_j * h1_i), products)
-                slope[s0 + p] = item(slope, s0 + p) + total(products)
-            store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
-            store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
+    m, f, part = locate(shape, system, work, number)
+    s0 = (f // 2 % system.slope_parts * shape.members + m) * len(second)
+    y0 = ((part * shape.members + m) * features + f) * block
+    y1 = y0 + block
+    h0 = ((m * shape.layers + layer) * features + f) * block
+    h1 = h0 + block
+    g0 = (m * features + f) * block
+    g1 = g0 + block
+    t0 = ((m * shape.layers + layer) * features + f) * slice_
+    t1 = t0 + slice_
+    sums[y0 : y1 + block] = 0.0
+    for i in range(system.parts[part], system.parts[part + 1]):
+        h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+        g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
+        y0_i, y1_i = zero, zero
+        for p in range(item(start, i), item(end, i)):
+            j = item(second, p) * V
+            v, k = splat(item(u, p)), item(row, p)
+            w, d = quintic_and_slope(table, t0 + k, v)
+            g_j = load(g, g0 + j)
+            y0_i = fma(w, g_j, y0_i)
+            store(sums, y0 + j, fma(w, g0_i, load(sums, y0 + j)))
+            products = d * fma(g0_i, load(h, h0 + j), g_j * h0_i)
+            w, d = quintic_and_slope(table, t1 + k, v)
+            g_j = load(g, g1 + j)
+            y1_i = fma(w, g_j, y1_i)
+            store(sums, y1 + j, fma(w, g1_i, load(sums, y1 + j)))
+            products = fma(d, fma(g1_i, load(h, h1 + j), g_j * h1_i), products)
+            slope[s0 + p] = item(slope, s0 + p) + total(products)
+        store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
+        store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
 
 
 @compiled
-def slopes(shape, weights, system, work, thread):
+def slopes(shape, weights, system, work, number):
     """As `convolve_back` of the first interaction, whose h depends on the elements alone: only the distances' part."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, g, slope, table = work.h, work.g, work.slope, weights.table
@@ -183,61 +175,59 @@ def slopes(shape, weights, system, work, thread):
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
-    _, own, first_unit, last_unit, first_atom, last_atom = share(shape, system, work, thread)
-    for unit in range(first_unit, last_unit):
-        m, f = divmod(2 * unit, features)
-        s0 = (own * shape.members + m) * len(second)
-        h0 = (m * shape.layers * features + f) * block
-        h1 = h0 + block
-        g0 = (m * features + f) * block
-        g1 = g0 + block
-        t0 = (m * shape.layers * features + f) * slice_
-        t1 = t0 + slice_
-        for i in range(first_atom, last_atom):
-            h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
-            g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
-            for p in range(item(start, i), item(end, i)):
-                j = item(second, p) * V
-                v, k = splat(item(u, p)), item(row, p)
-                _, d = quintic_and_slope(table, t0 + k, v)
-                products = d * fma(g0_i, load(h, h0 + j), load(g, g0 + j) * h0_i)
-                _, d = quintic_and_slope(table, t1 + k, v)
-                products = fma(d, fma(g1_i, load(h, h1 + j), load(g, g1 + j) * h1_i), products)
-                slope[s0 + p] = item(slope, s0 + p) + total(products)
+    m, f, part = locate(shape, system, work, number)
+    s0 = (f // 2 % system.slope_parts * shape.members + m) * len(second)
+    h0 = (m * shape.layers * features + f) * block
+    h1 = h0 + block
+    g0 = (m * features + f) * block
+    g1 = g0 + block
+    t0 = (m * shape.layers * features + f) * slice_
+    t1 = t0 + slice_
+    for i in range(system.parts[part], system.parts[part + 1]):
+        h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
+        g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
+        for p in range(item(start, i), item(end, i)):
+            j = item(second, p) * V
+            v, k = splat(item(u, p)), item(row, p)
+            _, d = quintic_and_slope(table, t0 + k, v)
+            products = d * fma(g0_i, load(h, h0 + j), load(g, g0 + j) * h0_i)
+            _, d = quintic_and_slope(table, t1 + k, v)
+            products = fma(d, fma(g1_i, load(h, h1 + j), load(g, g1 + j) * h1_i), products)
+            slope[s0 + p] = item(slope, s0 + p) + total(products)
 
 
 @compiled
-def pair_forces(shape, weights, system, work, thread):
-    """Forces and virial from the gradients with respect to the distances, into this thread's sums."""
+def pair_forces(shape, weights, system, work, number):
+    """Forces and virial from the gradients with respect to the distances, of one member and a range of atoms."""
     start, end, second, direction, distance = system.start, work.end, work.second, work.direction, work.distance
     slope, force_sums, virial_sums = work.slope, work.force_sums, work.virial_sums
-    for m in range(shape.members):
-        force_sums[thread, m] = 0.0
-        factor = weights.scale[m] / weights.width
-        # In registers until the end: in memory, next to another thread's, they would go from core to core at each pair.
-        xx = yy = zz = yz = xz = xy = 0.0
-        for i in range(system.first[thread], system.first[thread + 1]):
-            fx = fy = fz = 0.0
-            for p in range(start[i], end[i]):
-                j = second[p]
-                slope_p = slope[m * len(second) + p]
-                for part in range(1, system.feature_parts):
-                    slope_p += slope[(part * shape.members + m) * len(second) + p]
-                dE_dr = factor * slope_p
-                nx, ny, nz = direction[p, 0], direction[p, 1], direction[p, 2]
-                gx, gy, gz = dE_dr * nx, dE_dr * ny, dE_dr * nz
-                fx, fy, fz = fx + gx, fy + gy, fz + gz
-                force_sums[thread, m, j, 0] -= gx
-                force_sums[thread, m, j, 1] -= gy
-                force_sums[thread, m, j, 2] -= gz
-                x, y, z = distance[p] * nx, distance[p] * ny, distance[p] * nz
-                xx, yy, zz = xx + gx * x, yy + gy * y, zz + gz * z
-                yz, xz, xy = yz + gy * z, xz + gx * z, xy + gx * y
-            force_sums[thread, m, i, 0] += fx
-            force_sums[thread, m, i, 1] += fy
-            force_sums[thread, m, i, 2] += fz
-        virial = virial_sums[thread, m]
-        virial[0, 0], virial[1, 1], virial[2, 2] = xx, yy, zz
-        virial[1, 2] = virial[2, 1] = yz
-        virial[0, 2] = virial[2, 0] = xz
-        virial[0, 1] = virial[1, 0] = xy
+    m, part = divmod(number, len(system.ranges) - 1)
+    force_sums[part, m] = 0.0
+    factor = weights.scale[m] / weights.width
+    # In registers until the end: in memory, next to another thread's, they would go from core to core at each pair.
+    xx = yy = zz = yz = xz = xy = 0.0
+    for i in range(system.ranges[part], system.ranges[part + 1]):
+        fx = fy = fz = 0.0
+        for p in range(start[i], end[i]):
+            j = second[p]
+            slope_p = slope[m * len(second) + p]
+            for unit in range(1, system.slope_parts):
+                slope_p += slope[(unit * shape.members + m) * len(second) + p]
+            dE_dr = factor * slope_p
+            nx, ny, nz = direction[p, 0], direction[p, 1], direction[p, 2]
+            gx, gy, gz = dE_dr * nx, dE_dr * ny, dE_dr * nz
+            fx, fy, fz = fx + gx, fy + gy, fz + gz
+            force_sums[part, m, j, 0] -= gx
+            force_sums[part, m, j, 1] -= gy
+            force_sums[part, m, j, 2] -= gz
+            x, y, z = distance[p] * nx, distance[p] * ny, distance[p] * nz
+            xx, yy, zz = xx + gx * x, yy + gy * y, zz + gz * z
+            yz, xz, xy = yz + gy * z, xz + gx * z, xy + gx * y
+        force_sums[part, m, i, 0] += fx
+        force_sums[part, m, i, 1] += fy
+        force_sums[part, m, i, 2] += fz
+    virial = virial_sums[part, m]
+    virial[0, 0], virial[1, 1], virial[2, 2] = xx, yy, zz
+    virial[1, 2] = virial[2, 1] = yz
+    virial[0, 2] = virial[2, 0] = xz
+    virial[0, 1] = virial[1, 0] = xy
