@@ -101,8 +101,8 @@ class CompiledSchNet:
         arguments = _Arguments(
             self._shape, self._weights, system, work, output, geometry.positions, geometry.cell, int(work.arrived[0])
         )
-        self._run(arguments, len(system.ranges) - 1)
-        distance, first, second = min(work.closest.tolist())
+        self._run(arguments, system.threads)
+        distance, first, second = work.closest[work.closest[:, 0].argmin()].tolist()
         return SystemPrediction(*output, Closest(distance, int(first), int(second)))
 
     def _run(self, arguments: _Arguments, threads: int) -> None:
@@ -128,28 +128,30 @@ class CompiledSchNet:
             large = atoms * self._shape.members >= THREADS_FROM_ATOMS
             threads = torch.get_num_threads() if large else 1
         threads = min(threads, atoms)
-        # Six items for each thread, so that none waits long for another: units of two blocks of features, as `units`
-        # in pairs.py has them, and where these are too few, parts of the atoms too, each with sums of its own to add.
-        units = self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
-        parts = 1 if threads == 1 else min(atoms, math.ceil(6 * threads / (units * self._shape.members)))
+        members, units = self._shape.members, self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
+        # Items enough that no thread waits long for a slower one; more would be more sums to add.
+        parts = 1 if threads == 1 else math.ceil(6 * threads / (members * units))
+        ranges = 1 if threads == 1 else math.ceil(3 * threads / members)
         self._system = System(
             geometry.numbers.astype(np.int64),
             start,
             pairs.second.astype(np.int32),
             pairs.shifts.astype(np.float64) if pairs.shifts.any() else np.zeros((0, 3)),
             _equal_parts(start, parts),
-            _equal_parts(start, threads),
+            _equal_parts(start, ranges),
+            threads,
             1 if threads == 1 else units,
         )
         self._work = self._memory(self._system, len(pairs.second))
         self._pairs = pairs
 
     def _memory(self, system: System, pairs: int) -> Work:
-        atoms, threads, old = len(system.numbers), len(system.ranges) - 1, self._work
-        if old is not None and (len(old.end), len(old.force_sums)) == (atoms, threads) and len(old.second) >= pairs:
-            return old
+        atoms, threads, old = len(system.numbers), system.threads, self._work
         shape, dtype = self._shape, self._weights.dense.dtype
         M, L, F = shape.members, shape.layers, shape.features
+        claimed = n_stages.py_func(shape) * threads
+        if old is not None and (len(old.end), len(old.claimed)) == (atoms, claimed) and len(old.second) >= pairs:
+            return old
         pairs += pairs // 8  # the next list is a little longer or shorter
 
         def real(*sizes: int) -> NDArray[Any]:
@@ -169,10 +171,10 @@ class CompiledSchNet:
             sums=real(len(system.parts) - 1, M, F, atoms),
             sigmoid=real(M, L, F, atoms),
             tile=real(threads, 2, max(F, shape.hidden), TILE),
-            force_sums=np.zeros((threads, M, atoms, 3)),
-            virial_sums=np.zeros((threads, M, 3, 3)),
+            force_sums=np.zeros((len(system.ranges) - 1, M, atoms, 3)),
+            virial_sums=np.zeros((len(system.ranges) - 1, M, 3, 3)),
             closest=np.zeros((-(-atoms // TILE), 3)),
-            claimed=np.zeros((n_stages(shape), threads), np.int64).ravel(),
+            claimed=np.zeros(claimed, np.int64),
             arrived=np.zeros(1, np.int64) if old is None else old.arrived,
             begun=BEGUN,
         )

@@ -56,11 +56,11 @@ def n_items(number, shape, system, work):
 @compiled
 def run_stage(number, shape, weights, system, work, output, positions, cell, thread):
     """What one thread does of one stage."""
-    items, threads = n_items(number, shape, system, work), len(system.ranges) - 1
-    item = take(work.claimed, number, items, threads, thread)
+    items = n_items(number, shape, system, work)
+    item = take(work.claimed, number, items, system.threads, thread)
     while item >= 0:
         run_item(number, item, shape, weights, system, work, output, positions, cell, thread)
-        item = take(work.claimed, number, items, threads, thread)
+        item = take(work.claimed, number, items, system.threads, thread)
 
 
 @compiled
@@ -314,7 +314,7 @@ def _entry(sources: str) -> Callable[..., int]:
         for a while after the last stage, until the next call begins: waking up takes longer than many a stage.
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
-        threads, stages = len(system.ranges) - 1, n_stages(shape)
+        threads, stages = system.threads, n_stages(shape)
         if thread == 0 and number == 0:
             work.claimed[:] = 0
             arrive(work.arrived)

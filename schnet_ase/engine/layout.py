@@ -76,13 +76,15 @@ class System(NamedTuple):
     parts: NDArray[np.int64]
     """(R + 1,) first atoms of the parts, of as many pairs each, into which sums over pairs are cut."""
     ranges: NDArray[np.int64]
-    """(threads + 1,) the same of the parts into which forces are cut."""
+    """(Q + 1,) the same of the parts into which forces are cut."""
+    threads: int
+    """T, that share a call."""
     slope_parts: int
     """U: one, or where threads share a call as many as there are units of two blocks of features."""
 
 
 class Work(NamedTuple):
-    """Memory that is used again from call to call; flat, T = threads, R and U as in `System`."""
+    """Memory that is used again from call to call; flat, Q, R, T and U as in `System`."""
 
     end: NDArray[np.int64]
     """(N,) where the pairs of an atom that are within the cutoff end."""
@@ -111,9 +113,9 @@ class Work(NamedTuple):
     tile: NDArray[Any]
     """(T, 2, max(F, H), TILE) what lies between two layers."""
     force_sums: NDArray[np.float64]
-    """(T, M, N, 3)."""
+    """(Q, M, N, 3)."""
     virial_sums: NDArray[np.float64]
-    """(T, M, 3, 3)."""
+    """(Q, M, 3, 3)."""
     closest: NDArray[np.float64]
     """(tiles, 3) smallest distance from an atom of a tile, and between which atoms."""
     claimed: NDArray[np.int64]

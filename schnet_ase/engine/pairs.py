@@ -44,8 +44,6 @@ def find_pairs(shape, weights, system, work, positions, cell, tile):
                 direction[q, 0], direction[q, 1], direction[q, 2] = dx * inverse, dy * inverse, dz * inverse
                 q += 1
         work.end[i] = q
-        for m in range(system.slope_parts * shape.members):
-            work.slope[m * len(second) + start[i] : m * len(second) + q] = 0.0
     work.closest[tile, 0], work.closest[tile, 1], work.closest[tile, 2] = math.sqrt(closest2), a, b
 
 
@@ -91,6 +89,13 @@ def locate(shape, system, work, number):
 
 
 @compiled
+def slope_of(shape, system, work, layer, m, f):
+    """Where in `slope` a unit adds to, and whether it is the first to do so: what is there is of another call."""
+    part = f // 2 % system.slope_parts
+    return (part * shape.members + m) * len(work.second), layer == shape.layers - 1 and f // 2 == part
+
+
+@compiled
 def convolve(shape, weights, system, work, layer, number):
     """``y_i = sum_j h_j * W(r_ij)`` of an item: two blocks of features, a part of the atoms."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
@@ -129,12 +134,13 @@ def convolve_back(shape, weights, system, work, layer, number):
     """Gradients with respect to h, and to the distances, added to `slope`, of an item."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, g, slope, sums, table, zero = work.h, work.g, work.slope, work.sums, weights.table, load(weights.zeros, 0)
+    none = slope.dtype.type(0.0)
     V = lanes(h)
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
     m, f, part = locate(shape, system, work, number)
-    s0 = (f // 2 % system.slope_parts * shape.members + m) * len(second)
+    s0, first = slope_of(shape, system, work, layer, m, f)
     y0 = ((part * shape.members + m) * features + f) * block
     y1 = y0 + block
     h0 = ((m * shape.layers + layer) * features + f) * block
@@ -161,7 +167,8 @@ def convolve_back(shape, weights, system, work, layer, number):
             y1_i = fma(w, g_j, y1_i)
             store(sums, y1 + j, fma(w, g1_i, load(sums, y1 + j)))
             products = fma(d, fma(g1_i, load(h, h1 + j), g_j * h1_i), products)
-            slope[s0 + p] = item(slope, s0 + p) + total(products)
+            before = none if first else item(slope, s0 + p)
+            slope[s0 + p] = before + total(products)
         store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
         store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
 
@@ -170,13 +177,13 @@ def convolve_back(shape, weights, system, work, layer, number):
 def slopes(shape, weights, system, work, number):
     """As `convolve_back` of the first interaction, whose h depends on the elements alone: only the distances' part."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
-    h, g, slope, table = work.h, work.g, work.slope, weights.table
+    h, g, slope, table, none = work.h, work.g, work.slope, weights.table, work.slope.dtype.type(0.0)
     V = lanes(h)
     block = len(system.numbers) * V
     slice_ = shape.rows * 6 * V
     features = shape.features // V
     m, f, part = locate(shape, system, work, number)
-    s0 = (f // 2 % system.slope_parts * shape.members + m) * len(second)
+    s0, first = slope_of(shape, system, work, 0, m, f)
     h0 = (m * shape.layers * features + f) * block
     h1 = h0 + block
     g0 = (m * features + f) * block
@@ -193,7 +200,8 @@ def slopes(shape, weights, system, work, number):
             products = d * fma(g0_i, load(h, h0 + j), load(g, g0 + j) * h0_i)
             _, d = quintic_and_slope(table, t1 + k, v)
             products = fma(d, fma(g1_i, load(h, h1 + j), load(g, g1 + j) * h1_i), products)
-            slope[s0 + p] = item(slope, s0 + p) + total(products)
+            before = none if first else item(slope, s0 + p)
+            slope[s0 + p] = before + total(products)
 
 
 @compiled
