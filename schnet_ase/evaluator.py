@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from ase.data import chemical_symbols
-from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from schnet_ase.device import resolve_device
@@ -38,6 +37,7 @@ from schnet_ase.neighbors import (
 )
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+VOIGT = np.array([[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])  # rows and columns of xx yy zz yz xz xy
 MIN_DISTANCE = 1e-3  # Å; closer atoms are one atom twice, and the direction between them is noise
 
 
@@ -158,7 +158,7 @@ class Evaluator:
             )
         stress = None
         if False not in system.pbc.tolist():
-            stress = full_3x3_to_voigt_6_stress(virial) / abs(np.linalg.det(system.cell))
+            stress = virial[:, VOIGT[0], VOIGT[1]] / abs(np.linalg.det(system.cell))
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(energies.sum(axis=-1), energies, forces, stress)

@@ -254,7 +254,8 @@ class NeighborCache:
         if geometry.pbc.any() and not np.array_equal(old.cell, geometry.cell):
             return False
         moved = geometry.positions - old.positions
-        return bool(np.einsum("ik,ik->i", moved, moved).max(initial=0.0) <= (0.5 * self.skin) ** 2)
+        moved *= moved
+        return bool((moved @ np.ones(3)).max(initial=0.0) <= (0.5 * self.skin) ** 2)
 
 
 def _box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Floats:
