@@ -126,59 +126,15 @@ def interact(shape, weights, system, work, output, layer, item, thread):
     bias = (m * L + layer) * 3 * F
     x0 = (m * F * atoms) + first * V
     add_sums(shape, system, work, m, first, rows, tile)
-    dense(
-        work.tile,
-        tile,
-        TILE,
-        weights.dense,
-        B,
-        weights.bias,
-        bias + F,
-        work.tile,
-        other,
-        TILE,
-        rows,
-        F,
-        F,
-        False,
-    )
+    dense(work.tile, tile, TILE, weights.dense, B, weights.bias, bias + F, work.tile, other, TILE, rows, F, F, False)
     for f in range(F // V):
         slope = (((m * L + layer) * F // V + f) * atoms + first) * V
         activate(work.tile, work.sigmoid, other + f * TILE * V, slope, rows * V, shape.silu)
-    dense(
-        work.tile,
-        other,
-        TILE,
-        weights.dense,
-        C,
-        weights.bias,
-        bias + 2 * F,
-        work.x,
-        x0,
-        atoms,
-        rows,
-        F,
-        F,
-        True,
-    )
+    dense(work.tile, other, TILE, weights.dense, C, weights.bias, bias + 2 * F, work.x, x0, atoms, rows, F, F, True)
     if layer < L - 1:
         h = (m * L + layer + 1) * F * atoms + first * V
-        dense(
-            work.x,
-            x0,
-            atoms,
-            weights.dense,
-            A + 6 * F * F,
-            weights.bias,
-            bias + 3 * F,
-            work.h,
-            h,
-            atoms,
-            rows,
-            F,
-            F,
-            False,
-        )
+        A, bias = A + 6 * F * F, bias + 3 * F
+        dense(work.x, x0, atoms, weights.dense, A, weights.bias, bias, work.h, h, atoms, rows, F, F, False)
     else:
         read_out(shape, weights, system, work, output, m, first, rows, tile)
         gate(shape, weights, system, work, m, layer, first, rows, tile)
@@ -192,22 +148,8 @@ def read_out(shape, weights, system, work, output, m, first, rows, tile):
     atoms = len(system.numbers)
     slope = tile + max(F, H) * TILE
     x0 = m * F * atoms + first * V
-    dense(
-        work.x,
-        x0,
-        atoms,
-        weights.readout,
-        m * F * H,
-        weights.readout_bias,
-        m * H,
-        work.tile,
-        tile,
-        TILE,
-        rows,
-        F,
-        H,
-        False,
-    )
+    W, b = m * F * H, m * H
+    dense(work.x, x0, atoms, weights.readout, W, weights.readout_bias, b, work.tile, tile, TILE, rows, F, H, False)
     for f in range(H // V):
         activate(work.tile, work.tile, tile + f * TILE * V, slope + f * TILE * V, rows * V, shape.readout_silu)
     for i in range(rows):
@@ -219,22 +161,7 @@ def read_out(shape, weights, system, work, output, m, first, rows, tile):
             work.tile[tile + at] = w * work.tile[slope + at]
         z = system.numbers[first + i]
         output.energies[m, first + i] = weights.scale[m] * energy + weights.reference[m, z]
-    dense(
-        work.tile,
-        tile,
-        TILE,
-        weights.readout_transposed,
-        m * F * H,
-        weights.zeros,
-        0,
-        work.x,
-        x0,
-        atoms,
-        rows,
-        H,
-        F,
-        False,
-    )
+    dense(work.tile, tile, TILE, weights.readout_transposed, W, weights.zeros, 0, work.x, x0, atoms, rows, H, F, False)
 
 
 @compiled
