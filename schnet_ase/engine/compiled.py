@@ -129,9 +129,10 @@ class CompiledSchNet:
             threads = torch.get_num_threads() if large else 1
         threads = min(threads, atoms)
         members, units = self._shape.members, self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
-        # Items enough that no thread waits long for a slower one; more would be more sums to add.
-        parts = 1 if threads == 1 else math.ceil(6 * threads / (members * units))
-        ranges = 1 if threads == 1 else math.ceil(3 * threads / members)
+        # Up to six items for each thread, so that none waits long for a slower one, unless that were many sums to add.
+        each = max(1, min(6, 4 * members * units // threads))
+        parts = 1 if threads == 1 else math.ceil(each * threads / (members * units))
+        ranges = 1 if threads == 1 else math.ceil(max(6, threads) / members)
         self._system = System(
             geometry.numbers.astype(np.int64),
             start,
