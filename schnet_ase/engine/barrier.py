@@ -18,39 +18,28 @@ AWAKE = 3
 
 
 @intrinsic
-def arrive(typing_context: Any, counter: Any) -> Any:
-    """Add one to ``counter[0]``; what this thread wrote before is there for those who see it."""
+def add_one(typing_context: Any, counters: Any, index: Any) -> Any:
+    """Add one to ``counters[index]``; what it was before, which no other thread is given.
+
+    What this thread wrote before is there for those who see the count.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        one = ir.Constant(ir.IntType(64), 1)
-        zero = context.get_constant(types.int64, 0)
-        builder.atomic_rmw("add", _place(context, builder, counter, arguments[0], zero), one, "seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(counter), generate
-
-
-@intrinsic
-def claim(typing_context: Any, counters: Any, index: Any) -> Any:
-    """Add one to ``counters[index]``; what it was before, which no other thread is given."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        one = ir.Constant(ir.IntType(64), 1)
         place = _place(context, builder, counters, arguments[0], arguments[1])
-        return builder.atomic_rmw("add", place, one, "monotonic")
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "seq_cst")
 
     return types.int64(counters, types.int64), generate
 
 
 @intrinsic
-def arrived(typing_context: Any, counter: Any) -> Any:
-    """``counter[0]`` as it is now."""
+def count(typing_context: Any, counters: Any, index: Any) -> Any:
+    """``counters[index]`` as it is now."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        zero = context.get_constant(types.int64, 0)
-        return builder.load_atomic(_place(context, builder, counter, arguments[0], zero), "seq_cst", 8)
+        place = _place(context, builder, counters, arguments[0], arguments[1])
+        return builder.load_atomic(place, "seq_cst", 8)
 
-    return types.int64(counter), generate
+    return types.int64(counters, types.int64), generate
 
 
 @compiled
@@ -63,8 +52,8 @@ def take(claimed, stage, items, threads, thread):
     for k in range(threads):
         row = (thread + k) % threads
         first, last = items * row // threads, items * (row + 1) // threads
-        if first + claimed[stage * threads + row] < last:
-            item = first + claim(claimed, stage * threads + row)
+        if first + count(claimed, stage * threads + row) < last:
+            item = first + add_one(claimed, stage * threads + row)
             if item < last:
                 return item
     return -1
@@ -74,7 +63,7 @@ def take(claimed, stage, items, threads, thread):
 def all_arrived(counter, expected):
     """Whether the counter gets to `expected` within some patience."""
     for _ in range(PATIENCE):  # noqa: SIM110 - Numba knows no any()
-        if arrived(counter) >= expected:
+        if count(counter, 0) >= expected:
             return True
     return False
 
@@ -82,9 +71,9 @@ def all_arrived(counter, expected):
 @compiled
 def linger(counter, expected, begun):
     """Wait, awake, until the counter gets to `expected`, but not for long, nor beside another calculator's call."""
-    others = arrived(begun)
+    others = count(begun, 0)
     for _ in range(AWAKE * PATIENCE):
-        if arrived(counter) >= expected or arrived(begun) != others:
+        if count(counter, 0) >= expected or count(begun, 0) != others:
             return
 
 

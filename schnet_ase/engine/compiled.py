@@ -129,15 +129,19 @@ class CompiledSchNet:
             threads = torch.get_num_threads() if large else 1
         threads = min(threads, atoms)
         members, units = self._shape.members, self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
-        # Up to six items for each thread, so that none waits long for a slower one, unless that were many sums to add.
-        each = max(1, min(6, 4 * members * units // threads))
-        parts = 1 if threads == 1 else math.ceil(each * threads / (members * units))
-        ranges = 1 if threads == 1 else math.ceil(max(6, threads) / members)
+        tile, parts, ranges = TILE, 1, 1
+        if threads > 1:
+            # Several items for each thread, so that none waits long for a slower one: of the layers four, of sums over
+            # pairs up to six, unless that were many sums to add, of forces two or three.
+            tile = min(TILE, max(4, math.ceil(members * atoms / (4 * threads))))
+            parts = math.ceil(max(1, min(6, 4 * members * units // threads)) * threads / (members * units))
+            ranges = math.ceil(max(6, 2 * threads) / members)
         self._system = System(
             geometry.numbers.astype(np.int64),
             start,
             pairs.second.astype(np.int32),
             pairs.shifts.astype(np.float64) if pairs.shifts.any() else np.zeros((0, 3)),
+            np.append(np.arange(0, atoms, tile), atoms),
             _equal_parts(start, parts),
             _equal_parts(start, ranges),
             threads,
@@ -174,7 +178,7 @@ class CompiledSchNet:
             tile=real(threads, 2, max(F, shape.hidden), TILE),
             force_sums=np.zeros((len(system.ranges) - 1, M, atoms, 3)),
             virial_sums=np.zeros((len(system.ranges) - 1, M, 3, 3)),
-            closest=np.zeros((-(-atoms // TILE), 3)),
+            closest=np.zeros((len(system.tiles) - 1, 3)),
             claimed=np.zeros(claimed, np.int64),
             arrived=np.zeros(1, np.int64) if old is None else old.arrived,
             begun=BEGUN,

@@ -17,15 +17,15 @@ part of a filter table that one block of features needs stays in the fastest cac
 
 A call is a sequence of stages, and a stage is a number of items: tiles of atoms, or of sums over pairs some features
 for a part of the atoms. Threads take items as they come, and wait for the last before the next stage: they count
-themselves at the end of a stage, and the count says where the slowest is. Where more than one item adds to a number,
-each has a buffer, and these are added in order: the same numbers each time, whichever thread did what.
+themselves at the end of a stage, and the count says where the slowest is. Where items of more than one thread may add
+to a number, each has a buffer, and these are added in order: the same numbers each time, whichever thread did what.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from schnet_ase.engine.barrier import all_arrived, arrive, linger, take
+from schnet_ase.engine.barrier import add_one, all_arrived, linger, take
 from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
 from schnet_ase.engine.layout import TILE
@@ -43,9 +43,9 @@ def n_stages(shape):
 
 @compiled
 def n_items(number, shape, system, work):
-    """Items of a stage, which threads may do in any order."""
+    """Items of a stage, which threads may do in any order; one thread alone does them in theirs."""
     L = shape.layers
-    tiles = (len(system.numbers) + TILE - 1) // TILE
+    tiles = len(system.tiles) - 1
     if number == 0 or number == 4 * L + 1:
         return tiles
     if number == 4 * L:
@@ -94,8 +94,8 @@ def run_item(number, item, shape, weights, system, work, output, positions, cell
 @compiled
 def tile_of(system, item):
     """Of an item of the layers: the member, the first of the atoms, and how many."""
-    m, tile = divmod(item, (len(system.numbers) + TILE - 1) // TILE)
-    return m, tile * TILE, min(TILE, len(system.numbers) - tile * TILE)
+    m, tile = divmod(item, len(system.tiles) - 1)
+    return m, system.tiles[tile], system.tiles[tile + 1] - system.tiles[tile]
 
 
 @compiled
@@ -105,7 +105,7 @@ def embed(shape, weights, system, work, tile):
     atoms = len(system.numbers)
     features = shape.features // V
     for m in range(shape.members):
-        for i in range(tile * TILE, min((tile + 1) * TILE, atoms)):
+        for i in range(system.tiles[tile], system.tiles[tile + 1]):
             element = (m * shape.elements + system.numbers[i]) * shape.features
             for f in range(features):
                 store(work.x, ((m * features + f) * atoms + i) * V, load(weights.embedding, element + f * V))
@@ -216,7 +216,7 @@ def add_forces(shape, system, work, output, tile):
     """Forces of a tile's atoms from the sums of all ranges; with the first tile the virial as well."""
     ranges = len(system.ranges) - 1
     for m in range(shape.members):
-        for i in range(tile * TILE, min((tile + 1) * TILE, len(system.numbers))):
+        for i in range(system.tiles[tile], system.tiles[tile + 1]):
             for a in range(3):
                 force = work.force_sums[0, m, i, a]
                 for r in range(1, ranges):
@@ -244,9 +244,9 @@ def _entry(sources: str) -> Callable[..., int]:
         threads, stages = system.threads, n_stages(shape)
         if thread == 0 and number == 0:
             work.claimed[:] = 0
-            arrive(work.arrived)
+            add_one(work.arrived, 0)
             if threads > 1:
-                arrive(work.begun)
+                add_one(work.begun, 0)
         begun = before + 1
         while all_arrived(work.arrived, begun + number * threads):
             if number == stages:
@@ -254,7 +254,7 @@ def _entry(sources: str) -> Callable[..., int]:
                     linger(work.arrived, begun + stages * threads + 1, work.begun)
                 return DONE
             run_stage(number, shape, weights, system, work, output, positions, cell, thread)
-            arrive(work.arrived)
+            add_one(work.arrived, 0)
             number += 1
         return number
 

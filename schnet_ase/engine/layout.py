@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE = 32
-"""Atoms whose dense layers are done together, so that what lies between two layers stays in the fastest cache."""
+"""Atoms at most whose dense layers are done together: what lies between two layers stays in the fastest cache."""
 
 
 class Shape(NamedTuple):
@@ -73,6 +73,8 @@ class System(NamedTuple):
     """(P,) second atom of each pair."""
     shifts: NDArray[np.float64]
     """(P, 3) lattice translations of the second atom; (0, 3) if there are none."""
+    tiles: NDArray[np.int64]
+    """(B + 1,) first atoms of the tiles, `TILE` atoms each or fewer."""
     parts: NDArray[np.int64]
     """(R + 1,) first atoms of the parts, of as many pairs each, into which sums over pairs are cut."""
     ranges: NDArray[np.int64]
@@ -84,7 +86,7 @@ class System(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Memory that is used again from call to call; flat, Q, R, T and U as in `System`."""
+    """Memory that is used again from call to call; flat, B, Q, R, T and U as in `System`."""
 
     end: NDArray[np.int64]
     """(N,) where the pairs of an atom that are within the cutoff end."""
@@ -117,9 +119,9 @@ class Work(NamedTuple):
     virial_sums: NDArray[np.float64]
     """(Q, M, 3, 3)."""
     closest: NDArray[np.float64]
-    """(tiles, 3) smallest distance from an atom of a tile, and between which atoms."""
+    """(B, 3) smallest distance from an atom of a tile, and between which atoms."""
     claimed: NDArray[np.int64]
-    """(stages, T) items of each stage that have been taken from each thread's row."""
+    """(stages, T) how often an item of each thread's row has been asked for, in each stage."""
     arrived: NDArray[np.int64]
     """(1,) stages that threads have finished: of all threads and calls together, so that none sees it fall."""
     begun: NDArray[np.int64]

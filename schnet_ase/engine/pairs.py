@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from schnet_ase.engine.jit import compiled
-from schnet_ase.engine.layout import TILE
 from schnet_ase.engine.simd import fma, item, lanes, load, splat, store, total
 
 
@@ -17,7 +16,7 @@ def find_pairs(shape, weights, system, work, positions, cell, tile):
     cutoff2, rows_per_angstrom, last = weights.cutoff * weights.cutoff, 1.0 / weights.width, float(shape.rows - 1)
     closest2, a, b = math.inf, 0, 0
     periodic = len(shifts) > 0
-    for i in range(tile * TILE, min((tile + 1) * TILE, len(system.numbers))):
+    for i in range(system.tiles[tile], system.tiles[tile + 1]):
         q = start[i]
         for p in range(start[i], start[i + 1]):
             j = listed[p]
@@ -90,7 +89,10 @@ def locate(shape, system, work, number):
 
 @compiled
 def slope_of(shape, system, work, layer, m, f):
-    """Where in `slope` a unit adds to, and whether it is the first to do so: what is there is of another call."""
+    """Where the slopes of a unit are, and whether it has to set them, not to add: what is there is of an earlier call.
+
+    Units that add to the same ones, which is so on one thread alone, come in order.
+    """
     part = f // 2 % system.slope_parts
     return (part * shape.members + m) * len(work.second), layer == shape.layers - 1 and f // 2 == part
 
