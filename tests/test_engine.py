@@ -187,6 +187,19 @@ def test_copies_and_pickles(make_model, crystal, threads):
         assert calculator.get_forces(crystal).tobytes() == forces.tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_vector_lies_in_two_cache_lines(make_model, ethanol, dtype):
+    calculator = SchNetCalculator(make_model(0), engine="compiled", threads=2, dtype=dtype)
+    for each in (calculator, pickle.loads(pickle.dumps(calculator))):
+        each.get_forces(ethanol)
+        network = each._evaluator._backend
+        weights, work = network._weights, network._work
+        vectors = [weights.embedding, weights.embedding_in, weights.table, weights.dense, weights.bias, weights.zeros]
+        vectors += [weights.readout, weights.readout_transposed, weights.readout_bias]
+        vectors += [work.x, work.h, work.g, work.sums, work.sigmoid, work.tile]
+        assert [array.ctypes.data % 64 for array in vectors] == [0] * len(vectors)
+
+
 def test_interrupted_call_leaves_no_thread_waiting(make_model, crystal, monkeypatch):
     before = set(threading.enumerate())
     calculator = SchNetCalculator(make_model(0), engine="compiled", threads=3)

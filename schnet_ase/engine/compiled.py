@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from schnet_ase.engine.kernel import DONE, n_stages, run_stages
-from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work
+from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work, zeros_on_line
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.team import Team
 from schnet_ase.engine.weights import lay_out
@@ -79,7 +79,8 @@ class CompiledSchNet:
 
     def __init__(self, models: Sequence[SchNet], dtype: str, threads: int | None = None) -> None:
         self.threads = threads
-        self._shape, self._weights = lay_out(models, np.dtype(dtype))
+        self._shape, weights = lay_out(models, np.dtype(dtype))
+        self._weights = weights.on_lines()
         self._pairs: HalfNeighbors | None = None
         self._system: System | None = None
         self._work: Work | None = None
@@ -88,6 +89,10 @@ class CompiledSchNet:
     def __getstate__(self) -> dict[str, Any]:
         # Memory and threads are this process's own.
         return {**self.__dict__, "_pairs": None, "_system": None, "_work": None, "_team": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._weights = self._weights.on_lines()  # which pickling does not keep
 
     def __call__(self, geometry: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
         """Energies, forces and virial; `pairs` is a half list sorted by its first atom, with or without a skin."""
@@ -160,7 +165,7 @@ class CompiledSchNet:
         pairs += pairs // 8  # the next list is a little longer or shorter
 
         def real(*sizes: int) -> NDArray[Any]:
-            return np.zeros(math.prod(sizes), dtype)
+            return zeros_on_line(math.prod(sizes), dtype)
 
         return Work(
             end=np.zeros(atoms, np.int64),
