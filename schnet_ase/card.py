@@ -66,6 +66,8 @@ class TrainingData:
     split: str
     initial: str | None = None
     """The frames behind the weights that training started from; None where they were random."""
+    extra: str | None = None
+    """More frames that were trained on, not counted in the others; None where there were none."""
 
 
 @dataclass(frozen=True)

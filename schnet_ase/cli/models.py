@@ -49,6 +49,7 @@ def models_show(name: str) -> None:
         ("level of theory", data.level_of_theory),
         ("temperature", data.temperature),
         ("training data", f"{data.file}, {data.n_frames} frames ({data.licence})"),
+        *([] if data.extra is None else [("trained also on", data.extra)]),
         ("split", data.split),
         ("started from", "random weights" if data.initial is None else f"weights trained on {data.initial}"),
         ("made by", card.command),

@@ -35,3 +35,11 @@ class Lazy(Sequence[T], Generic[T]):
             chosen = self._indices[index]
             return Lazy(lambda i: self._make(chosen[i]), len(chosen))
         return self._make(self._indices[index])  # IndexError beyond the end, and counted from there below 0
+
+
+def joined(first: Sequence[T], second: Sequence[T]) -> Sequence[T]:
+    """The items of both, one after the other: a list of lists, else made when they are asked for."""
+    if isinstance(first, list) and isinstance(second, list):
+        return [*first, *second]
+    n = len(first)
+    return Lazy(lambda i: first[i] if i < n else second[i - n], n + len(second))

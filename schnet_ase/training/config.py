@@ -39,6 +39,9 @@ class DataConfig:
     `read_dataset` reads, ``"qm9pack:"`` and a pattern of file names too."""
     test: str | Annotated[int, Field(ge=1)] | None = None
     """Frames that are only ever evaluated: another file, or so many of `file`, drawn at random."""
+    extra: str | None = None
+    """More frames to train on, and for nothing else, such as those that other models have labelled. ``{fold}`` in it
+    stands for the number of the fold, counted from 1 (`train`: 1), so that each can have its own."""
     exclude: str | None = None
     """Molecules of QM9 to leave out of `file`: a list like its ``uncharacterized.txt``."""
     energy_unit: EnergyUnit | None = None
@@ -63,6 +66,10 @@ class DataConfig:
     temperature: str = NOT_STATED
     """Of the sampling, in words: they go into the card."""
     description: str = ""
+
+    def extra_of(self, k: int) -> str | None:
+        """`extra` of the fold with index `k`."""
+        return None if self.extra is None else self.extra.replace("{fold}", str(k + 1))
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -174,10 +181,14 @@ def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] 
     config = validated(file, read_toml(file), RunConfig)
     root = file.parent if data_root is None else Path(data_root)
     data, test = config.data, config.data.test
+    for k in range(config.folds):
+        if (extra := data.extra_of(k)) is not None:
+            existing(root, extra, file, "data.extra")
     data = replace(
         data,
         file=existing(root, data.file, file, "data.file"),
         test=existing(root, test, file, "data.test") if isinstance(test, str) else test,
+        extra=None if data.extra is None else str(root / data.extra),
         exclude=None if data.exclude is None else existing(root, data.exclude, file, "data.exclude"),
     )
     return replace(config, data=data)
@@ -274,6 +285,7 @@ def absolute(data: DataConfig) -> DataConfig:
         data,
         file=path(data.file),
         test=path(data.test) if isinstance(data.test, str) else data.test,
+        extra=None if data.extra is None else path(data.extra),
         exclude=None if data.exclude is None else path(data.exclude),
     )
 

@@ -19,7 +19,7 @@ import torch
 from schnet_ase.calibration import check_sizes
 from schnet_ase.card import Card
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import CrossValidationSplit, Dataset, Frame, TrainingSplit
+from schnet_ase.data import CrossValidationSplit, Dataset, TrainingSplit
 from schnet_ase.errors import CalibrationError, DataError, TrainingError
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import free_entry, write_entry
@@ -32,7 +32,7 @@ from schnet_ase.training.folds import (
     train_fold,
 )
 from schnet_ase.training.ray_folds import check_ray, train_on_ray
-from schnet_ase.training.run import load_frames, load_test, split_for_crossval
+from schnet_ase.training.run import check_extra, content, load_frames, load_test, split_for_crossval
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import Report
 
@@ -116,6 +116,7 @@ def crossval(
     dataset = load_frames(config.data.file, config)
     test = load_test(config, dataset)
     split = split_for_crossval(config, dataset)
+    check_extra(config, dataset, split, test)
     weights = None if initial is None else checkpoints(initial, config.folds)
     started_from = None if weights is None else _check_initial(weights, config, dataset, split)
     results = train_folds(
@@ -235,12 +236,8 @@ def _in_both(data: Dataset, frames: list[int], dataset: Dataset) -> set[int]:
     """Those of `frames` of `data` that are in `dataset`, by their index there."""
     if data is dataset:
         return set(frames)
-    contents = {_content(data.frames[i]) for i in frames}
-    return {i for i, frame in enumerate(dataset.frames) if _content(frame) in contents}
-
-
-def _content(frame: Frame) -> bytes:
-    return frame.geometry.numbers.tobytes() + frame.geometry.positions.tobytes()
+    contents = {content(data.frames[i]) for i in frames}
+    return {i for i, frame in enumerate(dataset.frames) if content(frame) in contents}
 
 
 def _end_with(parent: int) -> None:

@@ -100,19 +100,22 @@ def write_entry(
     try:
         members = []
         for k, result in enumerate(results):
+            provenance = read_provenance(result.path)
             file = f"{fold_name(k)}.safetensors"
             save_model(
                 result.model,
                 building / file,
                 name=f"{config.name}/{fold_name(k)}",
                 training=config.training.to_dict(),
-                seed=read_provenance(result.path)["seed"],
+                seed=provenance["seed"],
                 data_file=dataset.source,
                 data_sha256=dataset.sha256,
                 data_parts=list(dataset.parts),
                 training_frames=split.folds[k].training.tolist(),
                 validation_frames=split.folds[k].validation.tolist(),
                 calibration_frames=split.calibration.tolist(),
+                extra_file=provenance.get("extra_file"),
+                extra_sha256=provenance.get("extra_sha256"),
                 best_step=result.best.step,
                 versions=library_versions(),
             )
@@ -183,6 +186,7 @@ def _describe(
         energy_max=max(energies, default=None),
         split=f"{_in_words(split)}, seed {config.seed}",
         initial=initial,
+        extra=None if config.data.extra is None else Path(config.data.extra).name,
     )
 
 

@@ -13,7 +13,7 @@ from schnet_ase.registry import locate_members
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed
 from schnet_ase.training.history import Row
-from schnet_ase.training.run import load_frames
+from schnet_ase.training.run import load_extra, load_frames
 from schnet_ase.training.state import BEST, TrainingResult
 from schnet_ase.training.trainer import Report, train
 
@@ -68,11 +68,13 @@ def checkpoints(start: str | Path, folds: int) -> list[Path]:
 
 def train_fold(task: FoldTask, report: Report) -> TrainingResult:
     """Train a fold, or go on with it."""
+    dataset = load_frames(task.config.data.file, task.config)
     return train(
         task.config,
-        load_frames(task.config.data.file, task.config),
+        dataset,
         task.split,
         task.folder,
+        extra=load_extra(task.config, task.k, dataset),
         seed=fold_seed(task.config, task.k),
         initial=task.initial,
         device=task.device,

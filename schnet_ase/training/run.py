@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from schnet_ase.data import (
     CrossValidationSplit,
     Dataset,
+    Frame,
     TrainingSplit,
     held_out,
     read_dataset,
@@ -61,6 +63,52 @@ def load_frames(file: str, config: RunConfig) -> Dataset:
                 f"expected formulas in Hill's order, {min(there)} and the like"
             )
     return dataset
+
+
+def load_extra(config: RunConfig, k: int, dataset: Dataset) -> Dataset | None:
+    """The frames that the fold with index `k` trains on besides those of `dataset`, that of its configuration's `file`.
+
+    Raises
+    ------
+    DataError
+        As `load_frames`; or they have an element that `dataset` has not.
+    """
+    if (file := config.data.extra_of(k)) is None:
+        return None
+    extra = load_frames(file, config)
+    if unknown := sorted(set(extra.elements) - set(dataset.elements)):
+        raise DataError(
+            f"{extra.source}: has {', '.join(chemical_symbols[z] for z in unknown)}, of which {dataset.source} has no "
+            "frame; expected its elements"
+        )
+    return extra
+
+
+def check_extra(config: RunConfig, dataset: Dataset, split: CrossValidationSplit, test: Dataset | None) -> None:
+    """Refuse frames to train on besides `dataset` that are kept for something else.
+
+    Raises
+    ------
+    DataError
+        As `load_extra`; or a frame is one that is validated, calibrated or tested on.
+    """
+    if config.data.extra is None:
+        return
+    tested = set() if test is None else {content(frame) for frame in test.frames}
+    for k, fold in enumerate(split.folds):
+        extra = load_extra(config, k, dataset)
+        assert extra is not None
+        kept = tested | {content(dataset.frames[i]) for i in (*fold.validation, *split.calibration)}
+        if both := sum(content(frame) in kept for frame in extra.frames):
+            raise DataError(
+                f"{extra.source}: {both} of its frames are also for validation, calibration or tests of fold {k + 1}; "
+                "remove them from data.extra"
+            )
+
+
+def content(frame: Frame) -> bytes:
+    """What makes a frame this one and no other: its atoms and where they are."""
+    return frame.geometry.numbers.tobytes() + frame.geometry.positions.tobytes()
 
 
 def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:
@@ -177,9 +225,11 @@ def train_from_config(
     split = _split_for_training(config, dataset)
     # First: what is wrong with it should not be found out after hours.
     test = processes.agree(lambda: load_test(config, dataset))
-    result = train(config, dataset, split, folder, device=device, processes=processes, report=report)
+    whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
+    processes.agree(lambda: check_extra(config, dataset, whole, test))
+    extra = processes.agree(lambda: load_extra(config, 0, dataset))
+    result = train(config, dataset, split, folder, extra=extra, device=device, processes=processes, report=report)
     if entry is not None and processes.rank == 0:
-        whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
         card = write_entry(config, dataset, test, whole, [result], entry, command)
         return result._replace(test=card.metrics.test)
     if test is None:

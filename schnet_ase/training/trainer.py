@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from schnet_ase.checkpoint import Tensors, load_checkpoint, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.frames import molecules
-from schnet_ase.data.lazy import Lazy
+from schnet_ase.data.lazy import Lazy, joined
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.files import sha256
@@ -65,6 +65,7 @@ def train(
     folder: Path,
     *,
     seed: int | None = None,
+    extra: Dataset | None = None,
     initial: Path | None = None,
     device: str = "cpu",
     processes: Processes = ALONE,
@@ -85,6 +86,8 @@ def train(
         ``learning_curve.png`` are written. A folder with a state of the same training is gone on with.
     seed
         Of the initial weights and the order of batches; None: that of `config`.
+    extra
+        More frames to train on, of the elements of `dataset`.
     initial
         Checkpoint whose weights to start from, of the same network or of one with fewer features; None: random ones.
         That it has not seen a validation frame is the caller's to see to.
@@ -115,7 +118,7 @@ def train(
             if processes.rank == 0:
                 stack.enter_context(only_here(folder))
             return _Trainer(
-                config, dataset, split, folder, config.seed if seed is None else seed, initial, device, processes
+                config, dataset, split, folder, config.seed if seed is None else seed, extra, initial, device, processes
             )
 
         return processes.agree(start).run(report)
@@ -129,6 +132,7 @@ class _Trainer:
         split: TrainingSplit,
         folder: Path,
         seed: int,
+        extra: Dataset | None,
         initial: Path | None,
         device: str,
         processes: Processes,
@@ -148,13 +152,16 @@ class _Trainer:
             "forces_key": config.data.forces_key,
             "training_frames": split.training.tolist(),
             "validation_frames": split.validation.tolist(),
+            "extra_file": None if extra is None else extra.source,
+            "extra_sha256": None if extra is None else extra.sha256,
             "initial_sha256": None if initial is None else sha256(initial),
         }
         cutoff = config.model.pair_cutoff
         weights = config.training.frame_weights
-        self.examples = weighted(
-            make_training_examples(dataset.frames, self.identity["training_frames"], cutoff), weights
-        )
+        examples = make_training_examples(dataset.frames, self.identity["training_frames"], cutoff)
+        if extra is not None:
+            examples = joined(examples, make_training_examples(extra.frames, range(len(extra.frames)), cutoff))
+        self.examples = weighted(examples, weights)
         self.validation = weighted(make_examples(dataset.frames, self.identity["validation_frames"], cutoff), weights)
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
@@ -171,9 +178,9 @@ class _Trainer:
         self.optimizer = make_optimizer(self.training, self.parameters)
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.drawn = time.monotonic()
-        together = np.zeros(len(training_frames), dtype=np.int64)
+        together = np.zeros(len(self.examples), dtype=np.int64)
         if config.data.by_molecule:
-            together = molecules(dataset.frames[i].geometry.numbers for i in training_frames)
+            together = molecules(example.graph.numbers.numpy() for example in self.examples)
         self.order = BatchOrder(together, self.training.batch_size, seed)
         if (size := self.order.batch_size) < processes.size:
             raise TrainingError(f"a batch of {size} frames for {processes.size} processes; start fewer")
@@ -214,7 +221,8 @@ class _Trainer:
         loss = self.processes.mean_gradient(step, len(own) / len(indices), self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip or math.inf).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
-            frames = [self.identity["training_frames"][i] for i in indices]
+            known = self.identity["training_frames"]
+            frames = [known[i] if i < len(known) else f"{i - len(known)} of data.extra" for i in indices.tolist()]
             raise self._divergence(
                 f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, batch of frames {frames}",
                 ", and look at these frames",

@@ -132,6 +132,7 @@ def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "calibration": config.data.calibration,
             "test": n_test(config),
             "by_molecule": config.data.by_molecule,
+            "extra": config.data.extra,
         },
         "model": config.model.to_dict(),
         "training": config.training.to_dict(),
