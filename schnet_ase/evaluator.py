@@ -37,7 +37,7 @@ from schnet_ase.neighbors import (
 )
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-VOIGT = np.array([[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])  # rows and columns of xx yy zz yz xz xy
+VOIGT = np.array([0, 4, 8, 5, 2, 1])  # where in a (3, 3) matrix xx yy zz yz xz xy are
 MIN_DISTANCE = 1e-3  # Å; closer atoms are one atom twice, and the direction between them is noise
 
 
@@ -158,10 +158,10 @@ class Evaluator:
             )
         stress = None
         if False not in system.pbc.tolist():
-            stress = virial[:, VOIGT[0], VOIGT[1]] / abs(np.linalg.det(system.cell))
+            stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / _volume(system.cell)
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
-        return Results(energies.sum(axis=-1), energies, forces, stress)
+        return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
 
     def out_of_reach(self, system: Geometry) -> Integers:
         """Atoms of which the network sees nothing but their element; see `lone_atoms`."""
@@ -232,6 +232,13 @@ def _check_finite(system: Geometry) -> None:
 
 def _all_finite(values: Floats) -> bool:
     return b"\0" not in np.isfinite(values).tobytes()  # for few atoms quicker than all()
+
+
+def _volume(cell: Floats) -> float:
+    """Å³; as numbers of Python's, since the libraries behind `np.linalg` would come from slow memory for each call."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
+    volume: float = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+    return abs(volume)
 
 
 def _check_elements(numbers: NDArray[np.int64], elements: Sequence[int] | None, max_z: int) -> None:

@@ -145,7 +145,7 @@ def has_all_pairs(n_atoms: int, pbc: NDArray[np.bool_], cutoff: float | None) ->
             "a model without an envelope counts every pair and cannot take a periodic system; "
             'use a model with envelope="cosine" or "polynomial", or set atoms.pbc = False'
         )
-    return cutoff is None or (not pbc.any() and n_atoms <= ALL_PAIRS_MAX_ATOMS)
+    return cutoff is None or (n_atoms <= ALL_PAIRS_MAX_ATOMS and not pbc.any())
 
 
 class InBox(NamedTuple):
@@ -251,11 +251,11 @@ class NeighborCache:
             return False
         if has_all_pairs(len(geometry.numbers), geometry.pbc, self.cutoff):
             return True
-        if geometry.pbc.any() and not np.array_equal(old.cell, geometry.cell):
+        if old.cell.tobytes() != geometry.cell.tobytes() and geometry.pbc.any():
             return False
         moved = geometry.positions - old.positions
-        moved *= moved
-        return bool((moved @ np.ones(3)).max(initial=0.0) <= (0.5 * self.skin) ** 2)
+        farthest = np.maximum.reduce(np.einsum("ij,ij->i", moved, moved), initial=0.0)
+        return bool(farthest <= (0.5 * self.skin) ** 2)
 
 
 def _box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Floats:

@@ -14,6 +14,7 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
+from ase.neighborlist import neighbor_list
 from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.special import expit
 
@@ -143,7 +144,7 @@ def test_same_bits_whichever_thread_does_what(make_model, crystal, thread):
         if array.dtype.kind == "f":
             array.fill(np.nan)
     work.end[:] = 0
-    output = Output(np.full((1, n), np.nan), np.full((1, n, 3), np.nan), np.full((1, 3, 3), np.nan))
+    output = Output(np.full((1, n), np.nan), np.full((1, n, 3), np.nan), np.full((1, 3, 3), np.nan), np.full(3, np.nan))
     before = int(work.arrived[0])
     work.arrived[0] += 1 << 40  # nobody to wait for
     work.claimed[:] = 0
@@ -152,7 +153,10 @@ def test_same_bits_whichever_thread_does_what(make_model, crystal, thread):
     assert output.forces[0].tobytes() == expected.tobytes()
     assert output.energies[0].tobytes() == calculator.results["energies"].tobytes()
     stress = full_3x3_to_voigt_6_stress(output.virial[0]) / atoms.get_volume()
-    np.testing.assert_allclose(stress, calculator.results["stress"], rtol=1e-14)
+    np.testing.assert_allclose(stress, calculator.results["stress"], rtol=1e-13)
+    distance, first, second = output.closest
+    assert distance == pytest.approx(min(neighbor_list("d", atoms, 3.0)))
+    assert distance == pytest.approx(atoms.get_distance(int(first), int(second), mic=True))
 
 
 def test_more_threads_than_atoms(make_model, ethanol):

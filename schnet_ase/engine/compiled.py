@@ -102,13 +102,15 @@ class CompiledSchNet:
         assert system is not None
         assert work is not None
         members, atoms = self._shape.members, len(system.numbers)
-        output = Output(np.empty((members, atoms)), np.empty((members, atoms, 3)), np.empty((members, 3, 3)))
+        output = Output(
+            np.empty((members, atoms)), np.empty((members, atoms, 3)), np.empty((members, 3, 3)), np.empty(3)
+        )
         arguments = _Arguments(
             self._shape, self._weights, system, work, output, geometry.positions, geometry.cell, int(work.arrived[0])
         )
         self._run(arguments, system.threads)
-        distance, first, second = work.closest[work.closest[:, 0].argmin()].tolist()
-        return SystemPrediction(*output, Closest(distance, int(first), int(second)))
+        distance, first, second = output.closest.tolist()
+        return SystemPrediction(*output[:3], Closest(distance, int(first), int(second)))
 
     def _run(self, arguments: _Arguments, threads: int) -> None:
         team = self._team

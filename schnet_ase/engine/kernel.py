@@ -213,7 +213,7 @@ def add_sums(shape, system, work, m, first, rows, tile):
 
 @compiled
 def add_forces(shape, system, work, output, tile):
-    """Forces of a tile's atoms from the sums of all ranges; with the first tile the virial as well."""
+    """Forces of a tile's atoms from the sums of all ranges; with the first tile the virial and the closest pair."""
     ranges = len(system.ranges) - 1
     for m in range(shape.members):
         for i in range(system.tiles[tile], system.tiles[tile + 1]):
@@ -229,6 +229,13 @@ def add_forces(shape, system, work, output, tile):
                     for r in range(1, ranges):
                         virial += work.virial_sums[r, m, a, b]
                     output.virial[m, a, b] = virial
+    if tile == 0:
+        first = 0
+        for t in range(1, len(system.tiles) - 1):
+            if work.closest[t, 0] < work.closest[first, 0]:
+                first = t
+        for a in range(3):
+            output.closest[a] = work.closest[first, a]
 
 
 def _entry(sources: str) -> Callable[..., int]:

@@ -162,3 +162,5 @@ class Output(NamedTuple):
     """(M, N, 3) eV/Å."""
     virial: NDArray[np.float64]
     """(M, 3, 3) eV."""
+    closest: NDArray[np.float64]
+    """(3,) smallest distance, and between which atoms."""
