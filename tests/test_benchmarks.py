@@ -9,17 +9,18 @@ import md_speed
 import numpy as np
 import pytest
 import step_parts
+import thread_gain
 import train_speed
 from _sides import MARK, Side, alternate, schnetpack_python, together
 from _systems import ASPIRIN, labelled_frames, make_system
-from _worker import CUTOFF, N_INTERACTIONS, N_RBF, Job
+from _worker import CUTOFF, N_INTERACTIONS, N_RBF, Dynamics, Job
 from ase import units
 from ase.io import write
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from click.testing import CliRunner
 from scipy.sparse.csgraph import connected_components
 
-from schnet_ase import SchNetEnsembleCalculator
+from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator
 from schnet_ase.errors import SchNetError
 from schnet_ase.registry import get_card
 
@@ -188,3 +189,22 @@ def test_parts_of_a_step_add_up():
     assert len(run.step.seconds) == len(run.calculate.seconds) == len(run.call.seconds) == 20
     assert 0.0 < sum(run.call.seconds) < sum(run.calculate.seconds) < sum(run.step.seconds) < whole
     assert (run.parts() > 0.0).all()
+
+
+def test_gain_of_threads_is_the_ratio_of_the_times():
+    options = ["--system", "water-192", "--rounds", "1", "--steps", "3"]
+    result = CliRunner().invoke(thread_gain.main, options)
+    assert result.exit_code == 0, result.output
+    rows = [line.strip("| ").split(" | ") for line in result.output.splitlines() if line.startswith(("| 1 ", "| 5 "))]
+    assert [row[0] for row in rows] == ["1", "5"]
+    for _, one, several, gain, _ in rows:
+        assert float(gain) == pytest.approx(float(one) / float(several), rel=0.02)
+
+
+def test_networks_whose_threads_are_compared_are_calm():
+    """The atoms of both dynamics fly alike, and keep their speed: as many pairs and lists for one thread as for two."""
+    atoms = make_system("water-192")
+    atoms.calc = SchNetCalculator(thread_gain.network(0), engine="compiled")
+    before = atoms.get_kinetic_energy()
+    Dynamics(atoms).run(40)
+    assert atoms.get_kinetic_energy() == pytest.approx(before, rel=0.05)
