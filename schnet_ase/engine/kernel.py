@@ -172,7 +172,7 @@ def interact_back(shape, weights, system, work, layer, item, thread):
     atoms = len(system.numbers)
     tile = thread * 2 * max(F, shape.hidden) * TILE
     m, first, rows = tile_of(system, item)
-    A = ((m * shape.layers + layer) * 6 + 3) * F * F
+    A = ((m * shape.layers + layer) * 6 + 5) * F * F
     add_sums(shape, system, work, m, first, rows, tile)
     x0 = m * F * atoms + first * V
     dense(work.tile, tile, TILE, weights.dense, A, weights.zeros, 0, work.x, x0, atoms, rows, F, F, True)
@@ -186,7 +186,7 @@ def gate(shape, weights, system, work, m, layer, first, rows, tile):
     F = shape.features
     atoms = len(system.numbers)
     x0 = m * F * atoms + first * V
-    B, C = ((m * shape.layers + layer) * 6 + 4) * F * F, ((m * shape.layers + layer) * 6 + 5) * F * F
+    B, C = ((m * shape.layers + layer) * 6 + 4) * F * F, ((m * shape.layers + layer) * 6 + 3) * F * F
     dense(work.x, x0, atoms, weights.dense, C, weights.zeros, 0, work.tile, tile, TILE, rows, F, F, False)
     for f in range(F // V):
         sigmoid = (((m * shape.layers + layer) * F // V + f) * atoms + first) * V

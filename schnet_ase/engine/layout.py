@@ -58,7 +58,7 @@ class Weights(NamedTuple):
     table: NDArray[Any]
     """(M, L, F / V, rows, 6, V) see `FilterTable`."""
     dense: NDArray[Any]
-    """(M, L, 6, F / 4V, F, 4V) blocks of columns of A, B, C and of their transposes."""
+    """(M, L, 6, F / 4V, F, 4V) blocks of columns of A, B, C and of the transposes of C, B, A: as they are used."""
     bias: NDArray[Any]
     """(M, L, 3, F) a, b, c."""
     readout: NDArray[Any]

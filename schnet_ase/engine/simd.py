@@ -92,6 +92,23 @@ def store(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Have the cache line of ``array[index]`` fetched, without waiting; beyond the end of the array nothing happens."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        integer = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        address = builder.bitcast(_pointer(context, builder, array, *arguments), pointer)
+        to_read, nearest, data = (ir.Constant(integer, value) for value in (0, 3, 1))
+        builder.call(function, [address, to_read, nearest, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def splat(typing_context: Any, scalar: Any) -> Any:
     """The vector of which every element is `scalar`."""
     vector = Vector(scalar)

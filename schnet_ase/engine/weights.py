@@ -95,7 +95,7 @@ def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) 
     for block in blocks:
         layers = (block.dense_in, block.dense1, block.dense2)
         weights = [_fill(_fill(_array(layer.weight), 0, F), 1, F) for layer in layers]
-        dense += [_by_columns(w.T, lanes) for w in weights] + [_by_columns(w, lanes) for w in weights]
+        dense += [_by_columns(w.T, lanes) for w in weights] + [_by_columns(w, lanes) for w in reversed(weights)]
         bias += [_fill(_bias(layer), 0, F) for layer in layers]
     readout = _fill(_fill(_array(model.readout1.weight), 0, H), 1, F)
     return _Member(
