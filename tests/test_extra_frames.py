@@ -30,7 +30,7 @@ def test_each_fold_has_its_own(tmp_path):
     plain = crossval(config, tmp_path / "plain", tmp_path / "models", workers=1)
     files = [write_ethanol(tmp_path / f"more-{k}.extxyz", 6, seed=10 + k) for k in (1, 2)]
     (tmp_path / "extra.toml").write_text(EXTRA.replace("ethanol-emt", "more"))
-    card = crossval(load_config(tmp_path / "extra.toml"), tmp_path / "run", tmp_path / "models", workers=2)
+    card = crossval(load_config(tmp_path / "extra.toml"), tmp_path / "run", tmp_path / "models", workers=1)
     assert (plain.data.extra, card.data.extra) == (None, "more-{fold}.extxyz")
     assert card.data.n_frames == 40
     for file, before, member in zip(files, plain.members, card.members, strict=True):

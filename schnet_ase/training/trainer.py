@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,9 @@ class _Trainer:
         self.drawn = time.monotonic()
         together = np.zeros(len(self.examples), dtype=np.int64)
         if config.data.by_molecule:
-            together = molecules(example.graph.numbers.numpy() for example in self.examples)
+            own = (dataset.frames[i] for i in training_frames)
+            more = () if extra is None else extra.frames
+            together = molecules(frame.geometry.numbers for frame in chain(own, more))
         self.order = BatchOrder(together, self.training.batch_size, seed)
         if (size := self.order.batch_size) < processes.size:
             raise TrainingError(f"a batch of {size} frames for {processes.size} processes; start fewer")
