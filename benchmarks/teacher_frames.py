@@ -1,11 +1,11 @@
 """Frames that an ensemble's members label, for another ensemble to learn from: a file for each member, for its fold.
 
-From frames that the entry was trained on, drawn at random, and velocities of the temperature they were sampled at, each
-runs by Velocity Verlet with the mean forces, steps of 0.5 fs, and every 10 fs is a frame. Its label in the
-n-th file is the energy and the forces of the n-th member, which knows of the training frames only what its fold does:
-a training with as many folds of the same frames, and ``extra = "teacher/*_fold-{fold}.npz"``, keeps them apart.
+From frames of DATA that the members were trained or validated on, drawn at random, and velocities of the temperature
+given, each runs by Velocity Verlet with the mean forces, steps of 0.5 fs, and every 10 fs is a frame. Its label in the
+n-th file is the energy and the forces of the n-th member, which knows the labels that its fold trains on, no others:
+with the same folds, and ``extra = "teacher/*_fold-{fold}.npz"``, no fold learns from labels that it is validated on.
 
-    python benchmarks/teacher_frames.py rmd17-benzene data/rmd17/rmd17_benzene_train_01.npz --output teacher
+    python benchmarks/teacher_frames.py rmd17-benzene data/rmd17_benzene_train_01.npz --output teacher
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import Dataset, read_dataset
 from schnet_ase.errors import DataError
 from schnet_ase.files import atomic_write
-from schnet_ase.neighbors import Floats
+from schnet_ase.neighbors import Floats, Integers
 from schnet_ase.progress import Progress
 from schnet_ase.registry import locate_members
 
@@ -59,6 +59,24 @@ def folded_frames(entry: str, dataset: Dataset) -> list[int]:
     return sorted([*provenance["training_frames"], *provenance["validation_frames"]])
 
 
+def one_molecule(dataset: Dataset) -> Integers:
+    """The atomic numbers of all frames, which an ``.npz`` holds once, without a cell.
+
+    Raises
+    ------
+    DataError
+        Frames are of several molecules, or periodic.
+    """
+    numbers = dataset.frames[0].geometry.numbers
+    for index, frame in enumerate(dataset.frames):
+        if frame.geometry.pbc.any() or not np.array_equal(frame.geometry.numbers, numbers):
+            raise DataError(
+                f"{dataset.source}: frame {index} is periodic or of another molecule than frame 0; "
+                "expected one molecule, its atoms in one order"
+            )
+    return numbers
+
+
 def sample(
     starts: list[Atoms], calculator: SchNetEnsembleCalculator, frames: int, kelvin: float, seed: int
 ) -> Labelled:
@@ -89,17 +107,15 @@ def sample(
 @exit_on_error
 def main(entry: str, data: Path, frames: int, starts: int, temperature: float, seed: int, output: Path) -> None:
     dataset = read_dataset(data)
+    numbers = one_molecule(dataset)
     chosen = np.random.default_rng(seed).permutation(folded_frames(entry, dataset))[: min(starts, frames)]
-    numbers = dataset.frames[chosen[0]].geometry.numbers
-    labelled = sample(
-        [dataset.frames[i].atoms() for i in chosen], SchNetEnsembleCalculator(entry), frames, temperature, seed
-    )
+    atoms = [dataset.frames[i].atoms() for i in chosen]
+    labelled = sample(atoms, SchNetEnsembleCalculator(entry), frames, temperature, seed)
     for m in range(labelled.energies.shape[1]):
-        file = output / f"{entry}_fold-{m + 1}.npz"
         archive = io.BytesIO()
         labels = {"E": labelled.energies[:, m], "F": labelled.forces[:, m], "r_unit": "Ang", "e_unit": "eV"}
         np.savez(archive, z=numbers, R=labelled.positions, **labels)
-        atomic_write(file, archive.getvalue())
+        atomic_write(output / f"{Path(entry).name}_fold-{m + 1}.npz", archive.getvalue())
     print(f"wrote {len(labelled.positions)} frames for each of {labelled.energies.shape[1]} folds to {output}")
 
 

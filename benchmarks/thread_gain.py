@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from _report import conditions, exit_on_error, table
 from _systems import WATER, make_system
-from _worker import Dynamics
+from _worker import CUTOFF, N_RBF, Dynamics
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.neighbors import Floats
 from schnet_ase.progress import Progress
 
-CONFIG = SchNetConfig(n_features=64, n_rbf=32, cutoff=5.0, gamma=None, envelope="cosine")
+CONFIG = SchNetConfig(n_features=64, n_rbf=N_RBF, cutoff=CUTOFF, gamma=None, envelope="cosine")
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

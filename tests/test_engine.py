@@ -14,7 +14,6 @@ from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from ase.neighborlist import neighbor_list
 from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.special import expit
 
@@ -154,9 +153,22 @@ def test_same_bits_whichever_thread_does_what(make_model, crystal, thread):
     assert output.energies[0].tobytes() == calculator.results["energies"].tobytes()
     stress = full_3x3_to_voigt_6_stress(output.virial[0]) / atoms.get_volume()
     np.testing.assert_allclose(stress, calculator.results["stress"], rtol=1e-13)
-    distance, first, second = output.closest
-    assert distance == pytest.approx(min(neighbor_list("d", atoms, 3.0)))
-    assert distance == pytest.approx(atoms.get_distance(int(first), int(second), mic=True))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_closest_pair(make_model, crystal, threads):
+    """Wherever it is: in the first tile of atoms, or in the last."""
+    atoms = crystal * (3, 2, 2)
+    calculator = SchNetCalculator(make_model(0), engine="compiled", threads=threads)
+    calculator.get_forces(atoms)
+    network = calculator._evaluator._backend
+    for at in (0, len(atoms) // 2, len(atoms) - 2):
+        moved = atoms.copy()
+        moved.positions[at + 1] = moved.positions[at] + [0.0, 0.4, 0.3]
+        pairs = calculator._evaluator.neighbors.get(geometry(moved))
+        closest = network(geometry(moved), pairs).closest
+        assert closest.distance == pytest.approx(0.5)
+        assert {closest.first, closest.second} == {at, at + 1}
 
 
 def test_more_threads_than_atoms(make_model, ethanol):

@@ -39,7 +39,8 @@ def test_the_relaxed_molecule_vibrates_as_ethanol(tmp_path):
 
 def test_configurations(tmp_path):
     for file in (ROOT / "examples").glob("*.toml"):
-        for name in re.findall(r'^(?:file|test) = "(.*)"', file.read_text(), re.M):
+        for name in re.findall(r'^(?:file|test|extra) = "(.*)"', file.read_text(), re.M):
+            name = name.replace("{fold}", "1")
             (tmp_path / name).parent.mkdir(exist_ok=True)
             write_ethanol(tmp_path / name, 2)
         assert load_config(file, tmp_path).folds == 5

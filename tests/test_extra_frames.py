@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import teacher_frames
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.io import read, write
 from click.testing import CliRunner
 
@@ -13,11 +13,15 @@ from schnet_ase import SchNetCalculator
 from schnet_ase.card import read_card
 from schnet_ase.checkpoint import load_checkpoint, read_provenance
 from schnet_ase.cli import cli
-from schnet_ase.data import Dataset, TrainingSplit, read_dataset
-from schnet_ase.errors import ConfigError, DataError
+from schnet_ase.data import Dataset, Frame, TrainingSplit, read_dataset
+from schnet_ase.errors import CalibrationError, ConfigError, DataError, TrainingError
 from schnet_ase.files import sha256
-from schnet_ase.training import crossval, load_config, train_from_config
-from schnet_ase.training.run import load_extra, load_frames
+from schnet_ase.graph import geometry
+from schnet_ase.neighbors import Geometry
+from schnet_ase.training import crossval, load_config, train_from_config, tune
+from schnet_ase.training.batches import make_training_examples, same_shape
+from schnet_ase.training.calibrate import unseen_frames
+from schnet_ase.training.run import content, load_extra, load_frames
 from schnet_ase.training.trainer import train
 from tests.frames import TOML, labelled_ethanol, write_ethanol, write_run
 
@@ -39,7 +43,15 @@ def test_each_fold_has_its_own(tmp_path):
         assert provenance["extra_sha256"] == sha256(file)
         for key in ("training_frames", "validation_frames"):
             assert provenance[key] == alone[key], "the folds are those of a run without"
-        assert member.sha256 != before.sha256
+        weights, others = (load_checkpoint(c.path / m.file).state_dict() for c, m in ((plain, before), (card, member)))
+        assert any((weights[name] != others[name]).any() for name in weights)
+    with pytest.raises(CalibrationError, match="trained or validated on each of the 6 frames"):
+        unseen_frames(card, read_dataset(files[0]))
+    assert len(unseen_frames(plain, read_dataset(files[0]))) == 6
+    judged = replace(load_config(tmp_path / "run.toml"), name="judged")
+    judged = replace(judged, data=replace(judged.data, file=str(files[0]), test=None))
+    with pytest.raises(TrainingError, match=r"was trained on all of more-1\.extxyz, as its data\.extra"):
+        crossval(judged, tmp_path / "judged", tmp_path / "models", initial=card.path, workers=1)
     shown = CliRunner().invoke(cli, ["models", "show", str(card.path)])
     assert "trained also on" in shown.output
     assert "more-{fold}.extxyz" in shown.output
@@ -70,15 +82,17 @@ def test_other_extra_frames_are_another_training(tmp_path):
     config = load_config(write_run(tmp_path, EXTRA.replace("more-{fold}", "more")))
     train_from_config(config, tmp_path / "run")
     write_ethanol(tmp_path / "more.extxyz", 6, seed=12)
-    with pytest.raises(Exception, match="holds a training with other extra_sha256"):
+    with pytest.raises(TrainingError, match="holds a training with other extra_sha256"):
         train_from_config(config, tmp_path / "run")
 
 
 def test_frames_that_are_kept_for_something_else_are_refused(tmp_path):
-    write_ethanol(tmp_path / "more-1.extxyz", 6, seed=11)
     config = write_run(tmp_path, EXTRA)
-    with pytest.raises(ConfigError, match=r"data\.extra is 'more-2\.extxyz', but there is no file"):
+    with pytest.raises(ConfigError, match=r"data\.extra is 'more-1\.extxyz', but there is no file"):
         load_config(config)
+    write_ethanol(tmp_path / "more-1.extxyz", 6, seed=11)
+    with pytest.raises(DataError, match=r"more-2\.extxyz: no such file"):
+        crossval(load_config(config), tmp_path / "run", tmp_path / "models", workers=1)
     for seed, n, what in ((1, 1, "1 of its frames are"), (0, 40, "20 of its frames are")):  # of the tests, of all folds
         write_ethanol(tmp_path / "more-2.extxyz", n, seed=seed)
         with pytest.raises(
@@ -88,13 +102,63 @@ def test_frames_that_are_kept_for_something_else_are_refused(tmp_path):
     write(tmp_path / "more-2.extxyz", labelled_ethanol(2, name="CH3CN"))
     with pytest.raises(DataError, match=r"has N, of which ethanol\.extxyz has no frame"):
         crossval(load_config(config), tmp_path / "run", tmp_path / "models", workers=1)
+    assert not (tmp_path / "run").exists(), "nothing was trained"
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        (
+            lambda config, folder: crossval(config, folder, folder / "models", workers=1),
+            18,
+        ),  # a fold's 8, 10 to calibrate
+        (train_from_config, 4),
+        (tune, 18),
+    ],
+)
+def test_no_command_trains_on_frames_that_it_judges_by(tmp_path, command, kept):
+    search = "[tune]\ntrials = 1\ntraining.learning_rate = { low = 1e-3, high = 2e-3 }\n"
+    config = write_run(tmp_path, TOML.replace('test = "', 'extra = "ethanol.extxyz"\ntest = "') + search)
+    with pytest.raises(DataError, match=f"ethanol.extxyz: {kept} of its frames are also for validation"):
+        command(load_config(config), tmp_path / "run")
+
+
+def test_lattices_of_one_atom_are_frames_of_their_own():
+    one, other = (
+        Frame(Geometry(np.array([29]), np.zeros((1, 3)), a * np.eye(3), np.ones(3, bool)), 0.0, None) for a in (3, 4)
+    )
+    assert content(one) != content(other)
+    assert content(one) == content(one._replace(energy=1.0))
+
+
+def test_labels_are_in_the_unit_of_their_own_file(tmp_path):
+    """Whatever `file` was said to be in: an .npz that says eV has eV."""
+    config = load_config(write_run(tmp_path, TWO_FOLDS.replace('test = "', 'energy_unit = "kcal/mol"\ntest = "')))
+    atoms = labelled_ethanol(1)[0]
+    labels = {"E": [atoms.get_potential_energy()], "F": [atoms.get_forces()], "e_unit": "eV"}
+    np.savez(tmp_path / "more.npz", z=atoms.numbers, R=[atoms.positions], **labels)
+    config = replace(config, data=replace(config.data, extra=str(tmp_path / "more.npz")))
+    (frame,) = load_extra(config, 0, load_frames(config.data.file, config)).frames
+    assert frame.energy == pytest.approx(atoms.get_potential_energy())
+
+
+def test_frames_of_one_molecule_stay_of_one_shape():
+    """As many pairs in all examples, so that one compiled function serves them."""
+    own, more = (
+        [Frame(geometry(a), a.get_potential_energy(), a.get_forces()) for a in labelled_ethanol(6, seed, 0.3)]
+        for seed in (0, 1)
+    )
+    alone = [{len(e.graph.pairs.first) for e in make_training_examples(f, range(6), 2.4)} for f in (own, more)]
+    assert alone[0] != alone[1], "by themselves they have not"
+    assert same_shape(make_training_examples(own, range(6), 2.4, more))
 
 
 @pytest.fixture(scope="module")
 def taught(tmp_path_factory):
     """An entry, its data, and eight frames that its members labelled."""
     folder = tmp_path_factory.mktemp("teacher")
-    card = crossval(load_config(write_run(folder, TWO_FOLDS)), folder / "run", folder / "models", workers=1)
+    toml = TOML.replace("steps = 60", "steps = 20")
+    card = crossval(load_config(write_run(folder, toml)), folder / "run", folder / "models", workers=1)
     options = ["--frames", "8", "--starts", "3", "--temperature", "300", "--output", str(folder / "teacher")]
     arguments = ["ethanol-emt", str(folder / "ethanol.extxyz"), *options]
     with pytest.MonkeyPatch.context() as patch:
@@ -106,7 +170,7 @@ def taught(tmp_path_factory):
 
 def test_each_member_labels_for_its_fold(taught):
     folder, card, _ = taught
-    data = [read_dataset(folder / "teacher" / f"ethanol-emt_fold-{k}.npz") for k in (1, 2)]
+    data = [read_dataset(folder / "teacher" / f"ethanol-emt_fold-{k}.npz") for k in (1, 2, 3, 4)]
     for frames, member in zip(data, card.members, strict=True):
         assert len(frames.frames) == 8
         for frame in frames.frames:
@@ -128,9 +192,17 @@ def test_frames_are_not_those_they_started_from(taught):
     assert len({int(m.argmin()) for m in moved}) > 1, "they started from several"
 
 
+def test_dynamics_start_from_frames_that_do_not_calibrate(taught):
+    folder, card, _ = taught
+    kept = read_provenance(card.path / card.members[0].file)["calibration_frames"]
+    assert len(kept) == 10
+    frames = teacher_frames.folded_frames(str(card.path), read_dataset(folder / "ethanol.extxyz"))
+    assert sorted([*frames, *kept]) == list(range(40))
+
+
 def test_the_labels_can_be_trained_on(taught):
     folder, card, _ = taught
-    toml = TWO_FOLDS.replace('test = "', 'extra = "teacher/*_fold-{fold}.npz"\ntest = "')
+    toml = TOML.replace("60", "20").replace('test = "', 'extra = "teacher/*_fold-{fold}.npz"\ntest = "')
     (folder / "student.toml").write_text(toml.replace("ethanol-emt", "student"))
     student = crossval(
         load_config(folder / "student.toml"), folder / "s", folder / "models", workers=1, initial=card.path
@@ -138,10 +210,19 @@ def test_the_labels_can_be_trained_on(taught):
     assert read_card(student.path).data.extra == "*_fold-{fold}.npz"
 
 
-def test_frames_of_other_data_are_refused(taught, tmp_path, monkeypatch):
+@pytest.mark.parametrize("other", ["data", "molecule", "crystal"])
+def test_what_cannot_be_labelled_is_refused(taught, tmp_path, monkeypatch, other):
     folder, card, arguments = taught
-    write(tmp_path / "other.extxyz", [molecule("CH3CH2OH")])
+    frames = [
+        molecule("CH3CH2OH"),
+        {"data": molecule("CH3CH2OH"), "molecule": molecule("CH3OCH3")}.get(other, bulk("Cu")),
+    ]
+    write(tmp_path / "other.extxyz", frames)
     monkeypatch.setenv("SCHNET_ASE_MODELS", str(folder / "models"))
     result = CliRunner().invoke(teacher_frames.main, [arguments[0], str(tmp_path / "other.extxyz"), *arguments[2:]])
-    assert result.exit_code != 0
-    assert f"not what ethanol-emt was trained on; give its {card.data.file}" in " ".join(result.output.split())
+    assert result.exit_code == 2
+    reason = f"not what ethanol-emt was trained on; give its {card.data.file}"
+    if other != "data":
+        reason = "frame 1 is periodic or of another molecule than frame 0"
+    assert reason in result.output
+    assert result.output.count("\n") == 1

@@ -82,7 +82,7 @@ def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out
                 t0, t1 = t0 + load(y, yj), t1 + load(y, yj + step)
                 t2, t3 = t2 + load(y, yj + 2 * step), t3 + load(y, yj + 3 * step)
             w = w0 + f * n_in
-            # Weights of the next vectors of outputs come while these are computed with.
+            # The weights of the vectors of outputs after these are fetched meanwhile: a share with each two atoms.
             ahead = w + 4 * V * n_in + i * 2 * n_in
             for block in range(0, n_in * x_rows, V * x_rows):
                 xi, xj = x0 + block + i * V, x0 + block + j * V

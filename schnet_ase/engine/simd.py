@@ -93,7 +93,7 @@ def store(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Have the cache line of ``array[index]`` fetched, without waiting; beyond the end of the array nothing happens."""
+    """Have the cache line of ``array[index]`` fetched, without waiting; beyond the end it does no harm."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()

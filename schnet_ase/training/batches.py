@@ -10,7 +10,7 @@ from torch import Tensor
 
 from schnet_ase.data import Frame, StoredFrames
 from schnet_ase.data.frames import formula
-from schnet_ase.data.lazy import Lazy
+from schnet_ase.data.lazy import Lazy, joined
 from schnet_ase.graph import Graph, batch_graphs, build_graph, make_graph, pair_vectors
 from schnet_ase.model import Pairs
 
@@ -46,12 +46,19 @@ def make_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float
     return Lazy(make, len(indices))
 
 
-def make_training_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float | None) -> Sequence[Batch]:
-    """As `make_examples`, without pairs beyond the cutoff, whose envelope is zero.
+def make_training_examples(
+    frames: Sequence[Frame], indices: Sequence[int], cutoff: float | None, more: Sequence[Frame] = ()
+) -> Sequence[Batch]:
+    """As `make_examples`, and of all of `more`, without pairs beyond the cutoff, whose envelope is zero.
 
     Frames with as many atoms as each other get as many pairs as well, for `same_shape`: each its nearest ones, as many
     as the frame with most has within the cutoff.
     """
+    if more and (isinstance(frames, StoredFrames) or isinstance(more, StoredFrames)):
+        others = make_training_examples(more, range(len(more)), cutoff)
+        return joined(make_training_examples(frames, indices, cutoff), others)
+    if more:
+        frames, indices = [*(frames[i] for i in indices), *more], range(len(indices) + len(more))
     examples = make_examples(frames, indices, cutoff)
     if cutoff is None:
         return examples

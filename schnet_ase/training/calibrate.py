@@ -15,6 +15,7 @@ from schnet_ase.data import Dataset
 from schnet_ase.errors import CalibrationError
 from schnet_ase.registry import locate_members
 from schnet_ase.training.evaluate import evaluate_dataset
+from schnet_ase.training.run import extra_hashes
 from schnet_ase.uncertainty import COVERAGE
 
 UNFAMILIAR, MUCH = 20.0, 0.1
@@ -33,7 +34,7 @@ def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
         return None
     if provenance["data_sha256"] == dataset.sha256:
         return {*provenance["training_frames"], *provenance["validation_frames"]}
-    known = {provenance["data_sha256"], *provenance.get("data_parts", ())}
+    known = {provenance["data_sha256"], *provenance.get("data_parts", ()), *extra_hashes(provenance)}
     return set(range(len(dataset.frames))) if known.intersection((dataset.sha256, *dataset.parts)) else set()
 
 

@@ -40,8 +40,9 @@ class DataConfig:
     test: str | Annotated[int, Field(ge=1)] | None = None
     """Frames that are only ever evaluated: another file, or so many of `file`, drawn at random."""
     extra: str | None = None
-    """More frames to train on, and for nothing else, such as those that other models have labelled. ``{fold}`` in it
-    stands for the number of the fold, counted from 1 (`train`: 1), so that each can have its own."""
+    """More frames to train on, and for nothing else, such as those that other models have labelled; in the unit and
+    with the names of their format. ``{fold}`` in it stands for the number of the fold, counted from 1 (`train` and
+    `tune`: 1), so that each can have its own."""
     exclude: str | None = None
     """Molecules of QM9 to leave out of `file`: a list like its ``uncharacterized.txt``."""
     energy_unit: EnergyUnit | None = None
@@ -181,17 +182,20 @@ def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] 
     config = validated(file, read_toml(file), RunConfig)
     root = file.parent if data_root is None else Path(data_root)
     data, test = config.data, config.data.test
-    for k in range(config.folds):
-        if (extra := data.extra_of(k)) is not None:
-            existing(root, extra, file, "data.extra")
+    if (extra := data.extra_of(0)) is not None:
+        existing(root, extra, file, "data.extra")
     data = replace(
         data,
         file=existing(root, data.file, file, "data.file"),
         test=existing(root, test, file, "data.test") if isinstance(test, str) else test,
-        extra=None if data.extra is None else str(root / data.extra),
+        extra=None if data.extra is None else _under(root, data.extra),
         exclude=None if data.exclude is None else existing(root, data.exclude, file, "data.exclude"),
     )
     return replace(config, data=data)
+
+
+def _under(root: Path, name: str) -> str:
+    return name if name == QM9_PACKAGE else str(root / name)
 
 
 def read_toml(file: Path) -> dict[str, Any]:

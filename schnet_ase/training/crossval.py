@@ -32,7 +32,7 @@ from schnet_ase.training.folds import (
     train_fold,
 )
 from schnet_ase.training.ray_folds import check_ray, train_on_ray
-from schnet_ase.training.run import check_extra, content, load_frames, load_test, split_for_crossval
+from schnet_ase.training.run import check_extra, content, extra_hashes, load_frames, load_test, split_for_crossval
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import Report
 
@@ -201,6 +201,11 @@ def _check_initial(files: Sequence[Path], config: RunConfig, dataset: Dataset, s
     earlier = [read_provenance(file) for file in files]
     if len({e.get("data_sha256") for e in earlier}) > 1:
         raise TrainingError(f"{files[0]}: the other folds were trained on other data; give one run")
+    for file, provenance in zip(files, earlier, strict=True):
+        if {dataset.sha256, *dataset.parts}.intersection(extra_hashes(provenance)):
+            raise TrainingError(
+                f"{file}: was trained on all of {dataset.source}, as its data.extra; give other weights"
+            )
     data = _data_of_initial(files[0], earlier[0], config, dataset)
     for file, provenance, fold in zip(files, earlier, split.folds, strict=True):
         trained, validated = (

@@ -116,6 +116,7 @@ def write_entry(
                 calibration_frames=split.calibration.tolist(),
                 extra_file=provenance.get("extra_file"),
                 extra_sha256=provenance.get("extra_sha256"),
+                extra_parts=provenance.get("extra_parts"),
                 best_step=result.best.step,
                 versions=library_versions(),
             )

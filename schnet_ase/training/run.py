@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -75,7 +78,9 @@ def load_extra(config: RunConfig, k: int, dataset: Dataset) -> Dataset | None:
     """
     if (file := config.data.extra_of(k)) is None:
         return None
-    extra = load_frames(file, config)
+    # In the format's own unit and names: labels that others made are not in a file like `file`.
+    own = replace(config.data, energy_unit=None, energy_key=None, forces_key=None)
+    extra = load_frames(file, replace(config, data=own))
     if unknown := sorted(set(extra.elements) - set(dataset.elements)):
         raise DataError(
             f"{extra.source}: has {', '.join(chemical_symbols[z] for z in unknown)}, of which {dataset.source} has no "
@@ -85,7 +90,7 @@ def load_extra(config: RunConfig, k: int, dataset: Dataset) -> Dataset | None:
 
 
 def check_extra(config: RunConfig, dataset: Dataset, split: CrossValidationSplit, test: Dataset | None) -> None:
-    """Refuse frames to train on besides `dataset` that are kept for something else.
+    """Refuse frames to train on besides `dataset` that are kept for something else; folds beyond `split` are not seen.
 
     Raises
     ------
@@ -107,8 +112,15 @@ def check_extra(config: RunConfig, dataset: Dataset, split: CrossValidationSplit
 
 
 def content(frame: Frame) -> bytes:
-    """What makes a frame this one and no other: its atoms and where they are."""
-    return frame.geometry.numbers.tobytes() + frame.geometry.positions.tobytes()
+    """What makes a frame this one and no other: its atoms, where they are, and its periodicity."""
+    numbers, positions, cell, pbc = frame.geometry
+    return numbers.tobytes() + positions.tobytes() + cell[pbc].tobytes() + pbc.tobytes()
+
+
+def extra_hashes(provenance: Mapping[str, Any]) -> set[str]:
+    """SHA-256 of the files that a model was trained on besides its data."""
+    one, parts = provenance.get("extra_sha256"), provenance.get("extra_parts")
+    return {*(() if one is None else (one,)), *(parts or ())}
 
 
 def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:

@@ -18,7 +18,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from schnet_ase.checkpoint import Tensors, load_checkpoint, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.frames import molecules
-from schnet_ase.data.lazy import Lazy, joined
+from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.files import sha256
@@ -155,14 +155,14 @@ class _Trainer:
             "validation_frames": split.validation.tolist(),
             "extra_file": None if extra is None else extra.source,
             "extra_sha256": None if extra is None else extra.sha256,
+            "extra_parts": None if extra is None else list(extra.parts),
             "initial_sha256": None if initial is None else sha256(initial),
         }
         cutoff = config.model.pair_cutoff
         weights = config.training.frame_weights
-        examples = make_training_examples(dataset.frames, self.identity["training_frames"], cutoff)
-        if extra is not None:
-            examples = joined(examples, make_training_examples(extra.frames, range(len(extra.frames)), cutoff))
-        self.examples = weighted(examples, weights)
+        frames, indices = dataset.frames, self.identity["training_frames"]
+        more = [] if extra is None else extra.frames
+        self.examples = weighted(make_training_examples(frames, indices, cutoff, more), weights)
         self.validation = weighted(make_examples(dataset.frames, self.identity["validation_frames"], cutoff), weights)
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
@@ -182,7 +182,6 @@ class _Trainer:
         together = np.zeros(len(self.examples), dtype=np.int64)
         if config.data.by_molecule:
             own = (dataset.frames[i] for i in training_frames)
-            more = () if extra is None else extra.frames
             together = molecules(frame.geometry.numbers for frame in chain(own, more))
         self.order = BatchOrder(together, self.training.batch_size, seed)
         if (size := self.order.batch_size) < processes.size:
@@ -225,9 +224,10 @@ class _Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip or math.inf).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
             known = self.identity["training_frames"]
-            frames = [known[i] if i < len(known) else f"{i - len(known)} of data.extra" for i in indices.tolist()]
+            frames = (str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra" for i in indices.tolist())
             raise self._divergence(
-                f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, batch of frames {frames}",
+                f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, "
+                f"batch of frames {', '.join(frames)}",
                 ", and look at these frames",
             )
         self.optimizer.step()

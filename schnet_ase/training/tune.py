@@ -14,7 +14,7 @@ from schnet_ase.errors import ConfigError, DivergenceError, TrainingError
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.folds import FoldTask, train_fold
 from schnet_ase.training.history import Row
-from schnet_ase.training.run import load_frames, n_test, split_for_crossval
+from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, n_test, split_for_crossval
 from schnet_ase.training.state import STATE, only_here, read_history
 from schnet_ase.training.trainer import SECONDS_BETWEEN_PICTURES
 from schnet_ase.training.trials import State, Trial, best_of, write_best, write_trials
@@ -97,8 +97,11 @@ def tune(
         raise TrainingError(message) from error
     with only_here(folder):
         dataset = load_frames(config.data.file, config)
-        fold = split_for_crossval(config, dataset).folds[0]
-        with open_study(folder / STUDY, config.tune.search, config.seed, _identity(config, dataset)) as study:
+        split = split_for_crossval(config, dataset)
+        fold, extra = split.folds[0], load_extra(config, 0, dataset)
+        if extra is not None:
+            check_extra(config, dataset, split._replace(folds=(fold,)), load_test(config, dataset))
+        with open_study(folder / STUDY, config.tune.search, config.seed, _identity(config, dataset, extra)) as study:
             written = time.monotonic()
             for _ in range(len(study.trials), config.tune.trials):
                 draft = study.draw()
@@ -119,7 +122,7 @@ def tune(
     return TuneResult(best, trials)
 
 
-def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
+def _identity(config: RunConfig, dataset: Dataset, extra: Dataset | None) -> dict[str, Any]:
     """What all trials have in common, by the keys of the file."""
     assert config.tune is not None
     return {
@@ -132,7 +135,7 @@ def _identity(config: RunConfig, dataset: Dataset) -> dict[str, Any]:
             "calibration": config.data.calibration,
             "test": n_test(config),
             "by_molecule": config.data.by_molecule,
-            "extra": config.data.extra,
+            "extra_sha256": None if extra is None else extra.sha256,
         },
         "model": config.model.to_dict(),
         "training": config.training.to_dict(),
