@@ -227,7 +227,7 @@ class _Trainer:
             frames = (str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra" for i in indices.tolist())
             raise self._divergence(
                 f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, "
-                f"batch of frames {', '.join(frames)}",
+                f"batch of frames [{', '.join(frames)}]",
                 ", and look at these frames",
             )
         self.optimizer.step()
