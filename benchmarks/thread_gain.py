@@ -1,7 +1,7 @@
 """What more threads gain: Velocity Verlet of water with one thread and with several, in turns.
 
-The networks are those of md_speed.py's F = 64, untrained, one and five with their spread. A block is as long as several
-neighbour lists; printed are the medians over rounds of the time per step, and of the ratio within a round.
+The networks have the sizes of md_speed.py's F = 64, untrained: one, and five with their spread. A block is as long as
+several neighbour lists; printed are the medians over rounds of the time per step, and of the ratio within a round.
 
     python benchmarks/thread_gain.py --system water-1536
 """
@@ -37,7 +37,7 @@ def main(system: str, threads: int, rounds: int, steps: int) -> None:
             times = measure(system, members, (1, threads), rounds, steps, progress)
             one, several = np.median(times, axis=0)
             low, middle, high = np.percentile(times[:, 0] / times[:, 1], (25, 50, 75))
-            rows.append((members, f"{one:.2f}", f"{several:.2f}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}"))
+            rows.append((members, f"{one:.4g}", f"{several:.4g}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}"))
     header = ("members", "ms/step, 1 thread", f"{threads} threads", "gain", "middle half of the rounds")
     print(table(header, rows))
     print(f"\n{conditions()}")

@@ -152,7 +152,7 @@ def test_same_bits_whichever_thread_does_what(make_model, crystal, thread):
     assert output.forces[0].tobytes() == expected.tobytes()
     assert output.energies[0].tobytes() == calculator.results["energies"].tobytes()
     stress = full_3x3_to_voigt_6_stress(output.virial[0]) / atoms.get_volume()
-    np.testing.assert_allclose(stress, calculator.results["stress"], rtol=1e-13)
+    np.testing.assert_allclose(stress, calculator.results["stress"], rtol=1e-14)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])

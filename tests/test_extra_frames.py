@@ -108,15 +108,13 @@ def test_frames_that_are_kept_for_something_else_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("command", "kept"),
     [
-        (
-            lambda config, folder: crossval(config, folder, folder / "models", workers=1),
-            18,
-        ),  # a fold's 8, 10 to calibrate
+        (lambda config, folder: crossval(config, folder, folder / "models", workers=1), 18),
         (train_from_config, 4),
         (tune, 18),
     ],
 )
 def test_no_command_trains_on_frames_that_it_judges_by(tmp_path, command, kept):
+    """Of 40: `train` validates on a tenth; of a fold it is 8, and 10 calibrate."""
     search = "[tune]\ntrials = 1\ntraining.learning_rate = { low = 1e-3, high = 2e-3 }\n"
     config = write_run(tmp_path, TOML.replace('test = "', 'extra = "ethanol.extxyz"\ntest = "') + search)
     with pytest.raises(DataError, match=f"ethanol.extxyz: {kept} of its frames are also for validation"):
