@@ -2,8 +2,8 @@
 
 Nosé-Hoover dynamics at 500 K with steps of 0.5 fs for 100 ps with the ensemble and its monitor, from the entry's
 relaxed structure; it has collapsed when a bond is more than 0.5 Å off its length there, a hydrogen bond's proton being
-free to change sides. Then Velocity Verlet with each member for the time per step, all members taking turns, one thread.
-The run is kept when it is done, and not made again.
+free to change sides. Then Velocity Verlet with each member for the time per step, all members and a network of 3 × 128
+taking turns, one thread. The run is kept when it is done, and not made again.
 
     python benchmarks/card_dynamics.py models/rmd17-ethanol
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 from _entries import calibrated
-from _md_time import milliseconds_per_step
+from _md_time import member_times
 from _molecule import find_bonds, with_shared_protons
 from _report import exit_on_error, processor
 from _runs import TIMESTEP_FS, Job, Run, read_run, run_jobs
@@ -37,13 +37,15 @@ def main(entry: str, temperature: float, picoseconds: float, runs: Path | None) 
     card, calibration = calibrated(entry)
     threshold = calibration.threshold()
     run = run_once(card, threshold, temperature, picoseconds, runs or Path("runs") / f"dynamics-{card.name}")
+    times = member_times(card)
     dynamics = Dynamics(
         temperature=temperature,
         picoseconds=picoseconds,
         stable=run.picoseconds,
         threshold=threshold,
         flagged=None if not run.flag_steps else run.flag_steps[0] * TIMESTEP_FS / 1000.0,
-        milliseconds=tuple(milliseconds_per_step(card.structure.atoms(), [card.path / m.file for m in card.members])),
+        milliseconds=times.members,
+        yardstick=times.yardstick,
         processor=processor(),
         command=shlex.join(["python", *sys.argv]),
     )

@@ -3,8 +3,8 @@
 Langevin dynamics of ENTRY from its relaxed structure, watched by its monitor. Shown is the radial distribution function
 g(r) of one element beside that of the labelled frames of DATA, and how far forces and stress of the start are from
 central differences of the energy. The card gets whether any bond was ever more than 0.5 Å off its length at the start,
-the first flag, and the time per step of dynamics with each member, all taking turns, on one thread. The trajectory, its
-log and a picture are kept in --runs.
+the first flag, and the time per step of dynamics with each member and a network of 3 × 128, all taking turns, on one
+thread. The trajectory, its log and a picture are kept in --runs.
 
     python benchmarks/liquid.py models/water water_192_pbe0ts.extxyz.gz --output docs
 """
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 from _entries import calibrated
-from _md_time import milliseconds_per_step
+from _md_time import member_times
 from _report import conditions, exit_on_error, processor, table
 from _runs import BROKEN
 from ase import Atoms
@@ -107,13 +107,15 @@ def main(
     spacing = SPACING * TIMESTEP_FS / 1000.0
     structure = radial_distribution(images[round(equilibration / spacing) :], labelled, element)
     whole = until_broken(images)
+    times = member_times(card)
     result = Dynamics(
         temperature=temperature,
         picoseconds=picoseconds,
         stable=picoseconds if whole is None else whole * spacing,
         threshold=monitor.threshold,
         flagged=monitor.flags[0].time_fs / 1000.0 if monitor.flags else None,
-        milliseconds=tuple(milliseconds_per_step(start, [card.path / m.file for m in card.members], steps=20)),
+        milliseconds=times.members,
+        yardstick=times.yardstick,
         processor=processor(),
         command=shlex.join(["python", *sys.argv]),
     )

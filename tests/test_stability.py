@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import card_dynamics
+import card_times
 import flag_rate
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ from ase.io import read
 from click.testing import CliRunner
 
 from schnet_ase import SchNetEnsembleCalculator
-from schnet_ase.card import read_card
+from schnet_ase.card import Dynamics, read_card, write_card
 from schnet_ase.errors import SchNetError
 from schnet_ase.progress import Progress
 from schnet_ase.registry import get_card
@@ -329,10 +330,25 @@ def test_dynamics_on_the_card(small, tmp_path, monkeypatch):
     assert (found.temperature, found.picoseconds) == (600.0, 0.2)
     assert (found.flagged is None) == (not run["flag_steps"])
     assert len(found.milliseconds) == len(card.members)
-    assert all(t > 0.0 for t in found.milliseconds)
+    assert all(t > 0.0 for t in (*found.milliseconds, found.yardstick))
     assert found.lines()[0] in result.output
     calculator = SchNetEnsembleCalculator(folder)
     assert found.threshold == calculator.calibration.threshold()
+
+
+def test_times_alone_are_written_to_the_card(small, tmp_path):
+    card, _ = small
+    folder = shutil.copytree(card.path, tmp_path / "copy")
+    run = Dynamics(500.0, 100.0, 100.0, 0.1, None, (1.0,), "none", "a command")
+    write_card(replace(card, dynamics=run), folder)
+    result = CliRunner().invoke(card_times.main, [str(folder)])
+    assert result.exit_code == 0, result.output
+    new = read_card(folder).dynamics
+    assert replace(new, milliseconds=(1.0,), yardstick=None, processor="none") == run
+    assert len(new.milliseconds) == len(card.members)
+    (row,) = (line for line in result.output.splitlines() if line.startswith("| copy |"))
+    assert float(row.split("|")[5]) == pytest.approx(max(new.milliseconds) / new.yardstick, abs=0.006)
+    assert f"{new.yardstick:.2f} of a network of 3 × 128" in new.lines()[1]
 
 
 def test_other_molecules_and_entries_without_calibration_are_refused(small, tmp_path):
