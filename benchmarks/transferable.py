@@ -1,9 +1,11 @@
 """One ensemble for several molecules beside an ensemble for each.
 
 ENTRY predicts the frames of every DATA file, frames that it was not trained on. Beside its errors stand those on the
-card of the installed entry that was tested on the same file.
+card of the installed entry that was tested on the same file. Of a file that an entry was trained on, the frames are
+those that it kept for its calibration: ENTRY kept them too, if it was split `by_molecule` with the same seed.
 
     python benchmarks/transferable.py rmd17-all rmd17_*_test_01.npz --output docs
+    python benchmarks/transferable.py rmd17-all rmd17_*_train_01.npz
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.metrics import MEV, Errors
 from schnet_ase.progress import Progress
 from schnet_ase.registry import list_models, locate_members
+from schnet_ase.training.calibrate import unseen_frames
 from schnet_ase.training.evaluate import evaluate_dataset
 
 MOST = 1.5
@@ -37,7 +40,7 @@ HEADER = (
 
 
 class Compared(NamedTuple):
-    """Errors of two ensembles on the same frames; the second is None where no entry was tested on them."""
+    """Errors of two ensembles on the same frames; the second is None where no entry knows them."""
 
     file: str
     together: Errors
@@ -73,13 +76,20 @@ def compare(entry: str, files: Sequence[Path]) -> list[Compared]:
         There is no such entry, or a file cannot be read or holds an element that it does not know.
     """
     models = [loaded.model for loaded in locate_members(entry)]
-    owners = {card.data.test_sha256: (card.name, card.metrics.test) for card in list_models() if card.name != entry}
+    others = [card for card in list_models() if card.name != entry]
+    testers = {card.data.test_sha256: card for card in others}
+    learners = {card.data.sha256: card for card in others if card.metrics.calibration}
     compared = []
     with Progress(len(files), entry, "file") as progress:
         for file in files:
             dataset = read_dataset(file)
-            errors = evaluate_dataset(models, dataset).mean().errors()
-            compared.append(Compared(file.name, errors, *owners.get(dataset.sha256, ("", None))))
+            owner, own = "", None
+            if tester := testers.get(dataset.sha256):
+                owner, own = tester.name, tester.metrics.test
+            elif learner := learners.get(dataset.sha256):
+                owner, own = learner.name, learner.metrics.calibration
+                dataset = dataset._replace(frames=[dataset.frames[i] for i in unseen_frames(learner, dataset)])
+            compared.append(Compared(file.name, evaluate_dataset(models, dataset).mean().errors(), owner, own))
             progress.update()
     return compared
 

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.card import Metrics, write_card
+from schnet_ase.checkpoint import load_checkpoint, save_model
 from schnet_ase.files import sha256
 from tests.entries import errors, make_entry
 from tests.frames import write_ethanol
@@ -43,3 +44,24 @@ def test_errors_beside_those_of_the_own_ensemble(tmp_path, monkeypatch):
     assert unknown[:2] == ["unknown.extxyz", ""]
     assert unknown[3:5] == ["", ""]
     assert ("more than 1.5 times those" in result.output) == (force / 0.2 > 1.5)
+
+
+def test_of_a_file_that_was_trained_on_only_frames_kept_for_calibration_count(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCHNET_ASE_MODELS", str(tmp_path / "models"))
+    file = write_ethanol(tmp_path / "known.extxyz", 6)
+    make_entry(tmp_path / "models", "all")
+    own = make_entry(tmp_path / "models", "own", (errors(0.1),))
+    member = own.path / own.members[0].file
+    frames = {"training_frames": [0, 2], "validation_frames": [4, 5]}
+    save_model(load_checkpoint(member), member, data_sha256=sha256(file), **frames)
+    data, members = replace(own.data, sha256=sha256(file)), (replace(own.members[0], sha256=sha256(member)),)
+    write_card(replace(own, data=data, members=members, metrics=Metrics(errors(0.2, 0.4), None)), own.path)
+    (compared,) = transferable.compare("all", [file])
+    assert (compared.owner, compared.own) == ("own", errors(0.2, 0.4))
+    energies = []
+    for atoms in read(file, ":")[1:4:2]:
+        reference = atoms.get_potential_energy()
+        atoms.calc = SchNetEnsembleCalculator("all", dtype="float64")
+        energies.append(abs(atoms.get_potential_energy() - reference))
+    assert compared.together.n_frames == 2
+    assert compared.together.energy_mae == pytest.approx(sum(energies) / 2, rel=1e-5)
