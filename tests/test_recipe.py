@@ -39,6 +39,8 @@ def test_front():
         outcome(*o) for o in (("a", 1.0, 4.0), ("b", 4.0, 1.0), ("c", 2.0, 2.0), ("d", 3.0, 3.0))
     )
     assert [on_front(o, [slow, fast, both, worse]) for o in (slow, fast, both, worse)] == [True, True, True, False]
+    trained_worse = outcome("e", 2.5, 2.0)
+    assert not on_front(trained_worse, [both, trained_worse])
 
 
 def test_means_are_geometric():
