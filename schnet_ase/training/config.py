@@ -77,7 +77,7 @@ class DataConfig:
 class TrainingConfig:
     """Table ``[training]``: how the weights are found."""
 
-    steps: int = Field(default=40_000, ge=1)
+    steps: int = Field(default=20_000, ge=1)
     batch_size: int = Field(default=10, ge=1)
     optimizer: Literal["adamw", "soap"] = "soap"
     """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and does more."""
