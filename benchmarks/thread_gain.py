@@ -3,19 +3,22 @@
 The networks have the sizes of md_speed.py's F = 64, untrained: one, and five with their spread. A block is as long as
 several neighbour lists; printed are the medians over rounds of the time per step, and of the ratio within a round.
 
-    python benchmarks/thread_gain.py --system water-1536
+    python benchmarks/thread_gain.py
+    python benchmarks/thread_gain.py --side 2 --side 3 --side 4 --side 5
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import click
 import numpy as np
 import torch
 from _report import conditions, exit_on_error, table
-from _systems import WATER, make_system
+from _systems import TEMPERATURE, water
 from _worker import CUTOFF, N_RBF, Dynamics
+from ase.md.velocitydistribution import thermalize_momenta
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.neighbors import Floats
@@ -25,30 +28,41 @@ CONFIG = SchNetConfig(n_features=64, n_rbf=N_RBF, cutoff=CUTOFF, gamma=None, env
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--system", default="water-1536", show_default=True, type=click.Choice(list(WATER)))
+@click.option(
+    "--side",
+    "sides",
+    default=[8],
+    show_default=True,
+    multiple=True,
+    type=click.IntRange(2),
+    help="Molecules along an edge of the box; may be given several times.",
+)
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(2))
 @click.option("--rounds", default=11, show_default=True, type=click.IntRange(1))
 @click.option("--steps", default=93, show_default=True, type=click.IntRange(1), help="Of a block.")
 @exit_on_error
-def main(system: str, threads: int, rounds: int, steps: int) -> None:
+def main(sides: tuple[int, ...], threads: int, rounds: int, steps: int) -> None:
     rows = []
-    with Progress(2 * rounds, system, "round") as progress:
-        for members in (1, 5):
-            times = measure(system, members, (1, threads), rounds, steps, progress)
+    with Progress(2 * len(sides) * rounds, "threads", "round") as progress:
+        for side, members in product(sides, (1, 5)):
+            times = measure(side, members, (1, threads), rounds, steps, progress)
             one, several = np.median(times, axis=0)
             low, middle, high = np.percentile(times[:, 0] / times[:, 1], (25, 50, 75))
-            rows.append((members, f"{one:.4g}", f"{several:.4g}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}"))
-    header = ("members", "ms/step, 1 thread", f"{threads} threads", "gain", "middle half of the rounds")
+            columns = (f"{one:.4g}", f"{several:.4g}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
+            rows.append((3 * side**3, members, *columns))
+    header = ("atoms", "members", "ms/step, 1 thread", f"{threads} threads", "gain", "middle half of the rounds")
     print(table(header, rows))
     print(f"\n{conditions()}")
 
 
-def measure(system: str, members: int, threads: Sequence[int], rounds: int, steps: int, progress: Progress) -> Floats:
+def measure(side: int, members: int, threads: Sequence[int], rounds: int, steps: int, progress: Progress) -> Floats:
     """(rounds, len(threads)) milliseconds per step."""
     models = [network(seed) for seed in range(members)]
     runs = []
     for count in threads:
-        atoms = make_system(system)
+        rng = np.random.default_rng(0)
+        atoms = water(side, rng)
+        thermalize_momenta(atoms, temperature_K=TEMPERATURE, rng=rng)
         several = members > 1
         calculator = SchNetEnsembleCalculator if several else SchNetCalculator
         atoms.calc = calculator(models if several else models[0], engine="compiled", threads=count)

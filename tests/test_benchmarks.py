@@ -192,12 +192,14 @@ def test_parts_of_a_step_add_up():
 
 
 def test_gain_of_threads_is_the_ratio_of_the_times():
-    options = ["--system", "water-192", "--rounds", "1", "--steps", "3"]
+    options = ["--side", "3", "--side", "4", "--rounds", "1", "--steps", "3"]
     result = CliRunner().invoke(thread_gain.main, options)
     assert result.exit_code == 0, result.output
-    rows = [line.strip("| ").split(" | ") for line in result.output.splitlines() if line.startswith(("| 1 ", "| 5 "))]
-    assert [row[0] for row in rows] == ["1", "5"]
-    for _, one, several, gain, _ in rows:
+    rows = [
+        line.strip("| ").split(" | ") for line in result.output.splitlines() if line.startswith(("| 81 ", "| 192 "))
+    ]
+    assert [row[:2] for row in rows] == [["81", "1"], ["81", "5"], ["192", "1"], ["192", "5"]]
+    for _, _, one, several, gain, _ in rows:
         assert float(gain) == pytest.approx(float(one) / float(several), rel=0.02)
 
 
