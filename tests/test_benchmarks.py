@@ -8,6 +8,7 @@ import _sides
 import md_speed
 import numpy as np
 import pytest
+import start_time
 import step_parts
 import thread_gain
 import train_speed
@@ -210,3 +211,11 @@ def test_networks_whose_threads_are_compared_are_calm():
     before = atoms.get_kinetic_energy()
     Dynamics(atoms).run(40)
     assert atoms.get_kinetic_energy() == pytest.approx(before, rel=0.05)
+
+
+def test_start_of_a_new_process():
+    times = start_time.start("rmd17-ethanol", "SchNetCalculator")
+    assert len(times) == 3
+    assert min(times) > 0.0
+    with pytest.raises(SchNetError, match="no model 'rmd17-ethanl'"):
+        start_time.start("rmd17-ethanl", "SchNetCalculator")
