@@ -6,6 +6,11 @@ free to change sides. Then Velocity Verlet with each member for the time per ste
 taking turns, one thread. The run is kept when it is done, and not made again.
 
     python benchmarks/card_dynamics.py models/rmd17-ethanol
+
+With --molecule the run starts from the structure of another entry, of a molecule that this one knows too, and what
+came of it is only printed.
+
+    python benchmarks/card_dynamics.py models/rmd17-all --molecule rmd17-aspirin
 """
 
 from __future__ import annotations
@@ -25,16 +30,20 @@ from _runs import TIMESTEP_FS, Job, Run, read_run, run_jobs
 from schnet_ase.card import Card, Dynamics, read_card, write_card
 from schnet_ase.errors import SchNetError
 from schnet_ase.progress import Progress
+from schnet_ase.registry import find_card, get_card
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("entry")
 @click.option("--temperature", default=500.0, show_default=True, type=click.FloatRange(0.0, min_open=True), help="K.")
 @click.option("--picoseconds", default=100.0, show_default=True, type=click.FloatRange(0.001))
+@click.option("--molecule", help="Entry with the structure to start from.  [default: ENTRY]")
 @click.option("--runs", type=click.Path(path_type=Path), help="Where the run is kept.  [default: runs/dynamics-ENTRY]")
 @exit_on_error
-def main(entry: str, temperature: float, picoseconds: float, runs: Path | None) -> None:
+def main(entry: str, temperature: float, picoseconds: float, molecule: str | None, runs: Path | None) -> None:
     card, calibration = calibrated(entry)
+    if molecule is not None:
+        card = replace(card, structure=(find_card(molecule) or get_card(molecule)).structure)
     threshold = calibration.threshold()
     run = run_once(card, threshold, temperature, picoseconds, runs or Path("runs") / f"dynamics-{card.name}")
     times = member_times(card)
@@ -49,9 +58,10 @@ def main(entry: str, temperature: float, picoseconds: float, runs: Path | None) 
         processor=processor(),
         command=shlex.join(["python", *sys.argv]),
     )
-    write_card(replace(read_card(card.path), dynamics=dynamics), card.path)
     print("\n".join(dynamics.lines()))
-    print(f"wrote {card.path / 'card.json'}")
+    if molecule is None:
+        write_card(replace(read_card(card.path), dynamics=dynamics), card.path)
+        print(f"wrote {card.path / 'card.json'}")
 
 
 def run_once(card: Card, threshold: float, temperature: float, picoseconds: float, folder: Path) -> Run:
