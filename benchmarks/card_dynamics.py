@@ -42,10 +42,12 @@ from schnet_ase.registry import find_card, get_card
 @exit_on_error
 def main(entry: str, temperature: float, picoseconds: float, molecule: str | None, runs: Path | None) -> None:
     card, calibration = calibrated(entry)
+    folder = Path("runs") / f"dynamics-{card.name}"
     if molecule is not None:
-        card = replace(card, structure=(find_card(molecule) or get_card(molecule)).structure)
+        other = find_card(molecule) or get_card(molecule)
+        card, folder = replace(card, structure=other.structure), folder / other.name
     threshold = calibration.threshold()
-    run = run_once(card, threshold, temperature, picoseconds, runs or Path("runs") / f"dynamics-{card.name}")
+    run = run_once(card, threshold, temperature, picoseconds, runs or folder)
     times = member_times(card)
     dynamics = Dynamics(
         temperature=temperature,
