@@ -87,6 +87,8 @@ class UncertaintyMonitor:
         Frames looked at before a flagged one that are written with it; fewer after a failed one, or one written before.
     cooldown
         Looks after a flag in which no other of its class is raised.
+    append
+        False: what is in `file` and `log` is removed, whatever it is, once nothing stands in the way of the monitor.
 
     Attributes
     ----------
@@ -128,6 +130,7 @@ class UncertaintyMonitor:
         indices: Sequence[int] | None = None,
         context: int = 5,
         cooldown: int = 100,
+        append: bool = True,
     ) -> None:
         if "forces_deviation" not in getattr(atoms.calc, "implemented_properties", ()):
             raise MonitorError(
@@ -148,9 +151,6 @@ class UncertaintyMonitor:
         self._file, log_file = Path(file), Path(log)
         if self._file.resolve() == log_file.resolve():
             raise MonitorError(f"file and log are both {file}; give two names")
-        self._log = open_log(log_file, HEADER)  # its lock is that of the other file too
-        weakref.finalize(self, self._log.close)
-        check_frames_file(self._file)
         self._context: deque[Frame] = deque(maxlen=int(context))
         self.cooldown = cooldown
         self._inverse_masses = np.repeat(1.0 / atoms.get_masses(), 3).reshape(-1, 3)
@@ -158,6 +158,13 @@ class UncertaintyMonitor:
         self._calls = 0
         self._looks = 0
         self._quiet_until = {"candidate": 0, "failed": 0}
+        # Last: what is refused has touched no file.
+        self._log = open_log(log_file, HEADER, append)  # its lock is that of the other file too
+        weakref.finalize(self, self._log.close)
+        check_frames_file(self._file, append)
+        if not append:
+            self._log.truncate(0)
+            self._log.write(HEADER)
 
     def __call__(self) -> None:
         """Look at the step just made.

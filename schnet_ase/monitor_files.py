@@ -32,13 +32,13 @@ class Frame(NamedTuple):
     """The calculator's."""
 
 
-def check_frames_file(path: Path) -> None:
-    """See that frames can be added to `path`; one that was cut off at its end is taken away."""
+def check_frames_file(path: Path, append: bool = True) -> None:
+    """See that frames can be added to `path`; one cut off at its end is taken away, and all of them unless `append`."""
     new = not path.exists()
     with _writable(path, "file"), open(path, "a+b") as file:
         file.seek(0)
         whole = 0
-        while count := file.readline():
+        while append and (count := file.readline()):
             number, line = count.strip(), file.readline()
             if whole == 0 and b"schnet_status=" not in line:
                 raise MonitorError(f"{path} is there and holds no frames of a monitor; give another file or remove it")
@@ -55,7 +55,7 @@ def check_frames_file(path: Path) -> None:
                 break
             whole = file.tell()
         file.truncate(whole)
-    if new:
+    if new or not append:
         path.unlink()  # a run without a flag leaves no file
 
 
@@ -94,12 +94,17 @@ def _bare(atoms: Atoms, frame: Frame) -> Atoms:
     return made
 
 
-def open_log(path: Path, header: bytes) -> io.FileIO:
-    """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away."""
+def open_log(path: Path, header: bytes, append: bool = True) -> io.FileIO:
+    """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away.
+
+    Unless `append`, what is in it is for the caller to replace.
+    """
     with _writable(path, "log"):
         log = io.FileIO(path, "a+")
         try:
             _lock(log, path)
+            if not append:
+                return log
             log.seek(0)
             if first := log.readline():
                 if first != header:

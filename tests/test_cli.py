@@ -171,7 +171,7 @@ def test_md_does_not_overwrite_unasked(here, run, mistake):
     assert run("md", "ethanol-emt", "--steps", 3, "--overwrite")[0] == 0
 
 
-def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake):
+def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake, models):
     run("md", "ethanol-emt", "--steps", 2, "--monitor", "--threshold", 1e-6)
     files = [here / "ethanol-emt-md-flagged.extxyz", here / "ethanol-emt-md-uncertainty.csv"]
     before = [file.read_bytes() for file in files]
@@ -180,7 +180,16 @@ def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake):
     )
     for levels in (-1, "0.2,0.1", "0.1,0.2,0.3", "high"):
         assert "LO,HI" in mistake("md", "ethanol-emt", "--monitor", "--overwrite", "--threshold", levels)
+    again = ("--monitor", "--overwrite", "--output", "ethanol-emt-md")
+    assert "no forces_deviation" in mistake("md", "ethanol-emt/fold-1", *again)
+    shutil.copytree(models / "ethanol-emt", here / "uncalibrated", ignore=shutil.ignore_patterns("card.json"))
+    assert "calibrated" in mistake("md", "uncalibrated", "ethanol-emt-md.traj", *again)
     assert [file.read_bytes() for file in files] == before
+    files[1].write_text("another's\n")
+    assert run("md", "ethanol-emt", "--steps", 3, "--threshold", 1e6, *again)[0] == 0
+    assert not files[0].exists()
+    with open(files[1]) as file:
+        assert len(list(csv.DictReader(file))) == 4
 
 
 def test_md_of_one_atom(here, run):

@@ -189,6 +189,20 @@ def test_a_second_run_adds_to_log_and_frames(atoms):
     assert len(read("flagged.extxyz", ":")) == 2
 
 
+def test_a_run_that_replaces_an_earlier_one(atoms):
+    run(atoms, 3, threshold=1e-6)
+    log, frames = Path("uncertainty.csv"), Path("flagged.extxyz")
+    before = log.read_bytes(), frames.read_bytes()
+    Path("folder").mkdir()
+    for mistake in ({"threshold": "auto"}, {"threshold": 1.0, "file": "folder"}, {"threshold": 1.0, "log": "folder"}):
+        with pytest.raises(MonitorError):
+            UncertaintyMonitor(atoms, append=False, **mistake)
+        assert (log.read_bytes(), frames.read_bytes()) == before
+    run(atoms, 1, threshold=1e6, append=False)
+    assert [row["step"] for row in rows()] == list("01")
+    assert not frames.exists()
+
+
 def test_the_log_survives_a_kill(tmp_path):
     code = """
 import sys
@@ -428,6 +442,9 @@ input()
         assert process.stdout.readline() == "open\n"
         with pytest.raises(MonitorError, match=r"uncertainty\.csv is being written by another process; give another"):
             UncertaintyMonitor(atoms, threshold=0.1)
+        with pytest.raises(MonitorError, match=r"uncertainty\.csv is being written by another process"):
+            UncertaintyMonitor(atoms, threshold=0.1, append=False)
+        assert Path("uncertainty.csv").read_text() == "step\n"
         process.communicate("\n")
     Path("uncertainty.csv").unlink()
     UncertaintyMonitor(atoms, threshold=0.1)

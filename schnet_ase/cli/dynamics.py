@@ -72,8 +72,6 @@ def md(
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
     prefix = free(output or Path(f"{stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float32")
-    for suffix in watched:
-        Path(f"{prefix}{suffix}").unlink(missing_ok=True)  # a monitor adds to what is there
     watch = None
     if monitor:
         watch = UncertaintyMonitor(
@@ -82,6 +80,7 @@ def md(
             action="stop" if stop else "write",
             file=f"{prefix}-flagged.extxyz",
             log=f"{prefix}-uncertainty.csv",
+            append=not overwrite,
         )
         failed = f", and not kept above {watch.failed_above:.4f}" if math.isfinite(watch.failed_above) else ""
         print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged{failed}")
