@@ -65,7 +65,8 @@ class UncertaintyMonitor:
     ----------
     atoms
         Those that move, with a `SchNetEnsembleCalculator`. Atoms held by ``FixAtoms``, or by ``FixCartesian`` in all
-        directions, when the monitor is made are not watched; the temperatures are of the masses at that time.
+        directions, when the monitor is made are not watched; the temperatures are of the masses at that time, and of
+        all degrees of freedom but those that constraints say they remove (ASE's ``MirrorForce`` and the like do not).
     threshold
         ``(lo, hi)`` in eV/Å, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved. One
         number is lo, without hi. ``"auto"``: lo is what one frame in 1,000 like the calibration frames exceeds, hi five
@@ -154,7 +155,7 @@ class UncertaintyMonitor:
         self._context: deque[Frame] = deque(maxlen=int(context))
         self.cooldown = cooldown
         self._inverse_masses = np.repeat(1.0 / atoms.get_masses(), 3).reshape(-1, 3)
-        self._kelvin = 1.0 / (max(1, atoms.get_number_of_degrees_of_freedom()) * units.kB)
+        self._kelvin = 1.0 / (_degrees_of_freedom(atoms) * units.kB)
         self._calls = 0
         self._looks = 0
         self._quiet_until = {"candidate": 0, "failed": 0}
@@ -203,7 +204,7 @@ class UncertaintyMonitor:
         # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
         spread = watched[watched.argmin()] > 0.0
         accurate = largest <= self.threshold and spread and temperature < math.inf
-        frame = Frame(step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
+        frame = Frame(step, time_fs, temperature, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
         status, lone = ("accurate", ()) if accurate else self._class(largest, frame)
         self._log.write(b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode()))
         if status != "accurate" and self._looks > self._quiet_until[status]:
@@ -256,6 +257,15 @@ def _calling_dynamics() -> BaseDynamics | None:
             return caller
         frame = frame.f_back
     return None
+
+
+def _degrees_of_freedom(atoms: Atoms) -> int:
+    """As ASE counts them, but without what it gives up on: constraints that do not say how many they remove."""
+    left = 3 * len(atoms)
+    for constraint in atoms.constraints:
+        with contextlib.suppress(NotImplementedError):
+            left -= constraint.get_removed_dof(atoms)
+    return max(1, left)
 
 
 def _thresholds(threshold: Any, calculator: Any) -> tuple[float, float]:

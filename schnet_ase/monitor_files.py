@@ -25,6 +25,8 @@ class Frame(NamedTuple):
 
     step: int
     time_fs: float
+    temperature: float
+    """K."""
     positions: Floats
     momenta: Floats
     cell: Floats
@@ -68,7 +70,7 @@ def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]])
         made.info.update(
             step=frame.step,
             time_fs=frame.time_fs,
-            temperature_K=made.get_temperature(),
+            temperature_K=frame.temperature,
             schnet_status=status,
             schnet_energy_std=results["energy_std"],
         )

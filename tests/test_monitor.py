@@ -12,7 +12,7 @@ import pytest
 from ase import units
 from ase.build import molecule
 from ase.calculators.emt import EMT
-from ase.constraints import FixAtoms, FixCartesian
+from ase.constraints import FixAtoms, FixCartesian, MirrorForce
 from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
@@ -294,6 +294,16 @@ def test_atoms_held_in_all_directions_are_not_watched(atoms):
     atoms.set_constraint([FixCartesian([2]), FixCartesian([3], mask=(True, True, False))])
     run(atoms, 5, threshold=1e6, indices=[2, 3])
     assert {int(row["atom"]) for row in rows()} == {3}
+
+
+def test_a_constraint_that_does_not_say_what_it_removes(atoms):
+    atoms.set_constraint([FixAtoms([2]), MirrorForce(0, 1)])
+    UncertaintyMonitor(atoms, threshold=1e-6)()
+    atoms.set_constraint(FixAtoms([2]))
+    written = read("flagged.extxyz")
+    assert float(rows()[0]["temperature_K"]) == pytest.approx(atoms.get_temperature(), rel=1e-4)
+    assert written.info["temperature_K"] == pytest.approx(atoms.get_temperature(), rel=1e-4)
+    assert written.constraints[0].index.tolist() == [2]
 
 
 def test_a_frame_that_the_calculator_refuses_has_failed(atoms):
