@@ -196,6 +196,11 @@ class UncertaintyMonitor:
             )
         momenta = atoms.arrays.get("momenta")
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
+        if momenta.shape != self._inverse_masses.shape:
+            raise MonitorError(
+                f"there are {len(atoms)} atoms now, but were {len(self._inverse_masses)} when the monitor was made; "
+                "make a monitor after adding or removing atoms"
+            )
         temperature = self._kelvin * float(np.vdot(momenta, momenta * self._inverse_masses))
         deviation = results["forces_deviation"] if results else np.full(len(atoms), math.nan)
         watched = deviation.take(self.watched)

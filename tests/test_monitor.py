@@ -359,6 +359,21 @@ def test_a_calculator_that_is_exchanged_for_one_without_a_deviation(atoms, make_
         monitor()
 
 
+@pytest.mark.parametrize(("before", "after"), [(9, 8), (8, 9), (1, 2)])
+def test_atoms_that_were_added_or_removed(atoms, before, after):
+    some = atoms[:before]
+    some.calc = atoms.calc
+    monitor = UncertaintyMonitor(some, threshold=1e6)
+    if after < before:
+        del some[after:]
+    else:
+        some.extend(atoms[before:after])
+    with pytest.raises(MonitorError, match=f"{after} atoms now, but were {before} .*; make a monitor after") as caught:
+        monitor()
+    assert "\n" not in str(caught.value)
+    assert not rows()
+
+
 def test_files_of_others_are_left_alone(atoms):
     write("others.extxyz", atoms, format="extxyz")
     with pytest.raises(MonitorError, match=r"others\.extxyz is there and holds no frames of a monitor"):
