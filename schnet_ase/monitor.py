@@ -149,7 +149,7 @@ class UncertaintyMonitor:
         self.watched = _watched(atoms, indices)
         self._interval = interval
         self._action = action
-        self._file, log_file = Path(file), Path(log)
+        self._file, log_file = Path(file).absolute(), Path(log)  # where the log is, wherever the process goes later
         if self._file.resolve() == log_file.resolve():
             raise MonitorError(f"file and log are both {file}; give two names")
         self._context: deque[Frame] = deque(maxlen=int(context))

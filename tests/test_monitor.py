@@ -134,7 +134,7 @@ def test_a_deviation_that_is_no_number_has_failed(atoms):
 
 def test_stop_raises_after_the_frame_is_on_disk(atoms):
     with pytest.raises(
-        UncertaintyExceeded, match=r"step 0: .* above the threshold of 1e-06; frame written to here/f\.xyz"
+        UncertaintyExceeded, match=r"step 0: .* above the threshold of 1e-06; frame written to .*here/f\.xyz"
     ):
         run(atoms, 10, threshold=1e-6, action="stop", file="here/f.xyz")
     assert read("here/f.xyz").info["step"] == 0
@@ -201,6 +201,16 @@ def test_a_run_that_replaces_an_earlier_one(atoms):
     run(atoms, 1, threshold=1e6, append=False)
     assert [row["step"] for row in rows()] == list("01")
     assert not frames.exists()
+
+
+def test_a_process_that_goes_elsewhere(atoms, tmp_path, monkeypatch):
+    monitor = UncertaintyMonitor(atoms, threshold=1e-6)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monitor()
+    assert read(tmp_path / "flagged.extxyz").info["step"] == 0
+    assert len(rows(tmp_path / "uncertainty.csv")) == 1
+    assert not list(Path.cwd().iterdir())
 
 
 def test_the_log_survives_a_kill(tmp_path):
