@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import io
+import itertools
 import sys
 import tarfile
 from collections.abc import Callable
@@ -15,10 +16,13 @@ import pytest
 from ase import Atoms, units
 from ase.data import atomic_numbers
 
+from schnet_ase import save_model
 from schnet_ase.data import Dataset, read_dataset
 from schnet_ase.data.frames import check_frames
 from schnet_ase.data.qm9 import read_excluded
 from schnet_ase.errors import DataError
+from schnet_ase.training.calibrate import frames_seen
+from tests.conftest import ModelFactory
 
 # Numbers of molecules 1, 3 and 4 as published; tabs, the space that stands for a sign and the one after the last tab
 # too. Molecule 3 has exponents as Mathematica writes them, put in for this test.
@@ -218,6 +222,21 @@ def test_uncharacterized(tmp_path: Path, package: Path, content: str) -> None:
         whole, kept = read_dataset(source), read_dataset(source, exclude=listed)
         assert [len(f.geometry.numbers) for f in kept.frames] == [5, 4]
         assert kept.sha256 != whole.sha256, "frames are remembered by this and their index"
+
+
+def test_molecules_are_seen_whatever_was_left_out(tmp_path: Path, package: Path, make_model: ModelFactory) -> None:
+    lists = tmp_path / "listed.txt", tmp_path / "other.txt"
+    lists[0].write_text("3\n")
+    lists[1].write_text("4\n")
+    raw, member = raw_folder(tmp_path / "raw"), tmp_path / "member.safetensors"
+    sources: list[str | Path] = [raw, raw / "*.xyz", raw_archive(tmp_path / "raw.tar"), "qm9pack:"]
+    for source in sources:
+        datasets = [read_dataset(source, exclude=listed) for listed in (None, *lists)]
+        for trained, other in itertools.permutations(datasets, 2):
+            frames = {"training_frames": [0], "validation_frames": []}
+            save_model(make_model(), member, data_sha256=trained.sha256, data_parts=list(trained.parts), **frames)
+            assert frames_seen(member, trained) == {0}
+            assert frames_seen(member, other) == set(range(len(other.frames)))
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class Dataset(NamedTuple):
     units: str
     """The units the file was assumed to be in, in words."""
     parts: tuple[str, ...] = ()
-    """SHA-256 of each file, where a pattern stands for several."""
+    """SHA-256 of each file, where a pattern stands for several; else of the data, where a list leaves some out."""
 
     @property
     def elements(self) -> tuple[int, ...]:

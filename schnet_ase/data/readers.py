@@ -100,6 +100,8 @@ def open_frames(
     try:
         digest = sha256(*files, *(() if exclude is None else (exclude,)))
         digests = tuple(sha256(file) for file in files) if _is_pattern(path) else ()
+        if exclude is not None and not digests:
+            digests = (sha256(*files),)  # by which they are known with another list too, or none
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
     how = "as the file says" if form.stated else f"assumed, as {form.name} files have it"

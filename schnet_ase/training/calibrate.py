@@ -27,7 +27,7 @@ def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
     """Indices of the frames that a model was trained or validated on; None: its file does not say.
 
     A file of frames is recognized by its hash: a copy of the training data in another format is not. Where it is one of
-    several that were read together, then or now, all of its frames count.
+    several that were read together, then or now, or frames were left out of it by another list, all its frames count.
     """
     provenance = read_provenance(checkpoint)
     if not {"data_sha256", "training_frames", "validation_frames"} <= provenance.keys():
@@ -59,7 +59,7 @@ def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
     if not unseen:
         raise CalibrationError(
             f"{dataset.source}: a member was trained or validated on each of the {len(dataset.frames)} frames, or on a "
-            "file among them; give frames that no member saw"
+            "file among them, or on it with another list of what is left out; give frames that no member saw"
         )
     return unseen
 
