@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import pickle
 import signal
 import sqlite3
 import statistics
@@ -259,6 +260,83 @@ def complete(study, loss_of):
     for loss in losses:
         draft.report(loss)
     study.keep(draft, Trial(draft.number, draft.values, "complete", losses[-1], losses[-1], draft.folder))
+
+
+def end(study, draft):
+    """A trial whose training is left out."""
+    losses = [row(10, 2.0), row(20, 1.0 + draft.number)]
+    for loss in losses:
+        draft.report(loss)
+    study.keep(draft, Trial(draft.number, draft.values, "complete", losses[-1], losses[-1], draft.folder))
+
+
+def test_trials_under_way_are_found_again_and_end_in_any_order(tmp_path, monkeypatch):
+    def study(name):
+        return open_study(tmp_path / name, SEARCH, 0, {})
+
+    def known(drafts):
+        return [(draft.number, draft.values, draft.folder) for draft in drafts]
+
+    with study("one by one") as one_by_one:
+        for _ in range(4):
+            end(one_by_one, one_by_one.draw())
+        expected = one_by_one.trials
+    with study("together") as together:
+        begun = [together.begin(together.draw()) for _ in range(3)]
+        end(together, begun[1])
+        assert [t.number for t in together.trials] == [1]
+    with study("together") as together, monkeypatch.context() as patch:
+        again = together.under_way()
+        assert known(again) == known([begun[0], begun[2]])
+        patch.setattr("optuna.Study.tell", lambda *a: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            end(together, again[1])
+    with study("together") as together:
+        together.begin(together.draw())
+        for draft in reversed(together.under_way()):
+            end(together, draft)
+        assert together.under_way() == []
+        assert together.trials == expected
+
+
+class Inline:
+    """In place of a cluster of three: what was started last ends first."""
+
+    def __init__(self):
+        self.under_way, self.most = {}, 0
+
+    def capacity(self):
+        return 3
+
+    def start(self, function, folder, *arguments):
+        assert folder not in self.under_way, "two trainings in one folder"
+        self.under_way[folder] = function, pickle.dumps(arguments)
+        self.most = max(self.most, len(self.under_way))
+
+    def wait(self, report):
+        function, arguments = self.under_way.popitem()[1]
+        return [function(*pickle.loads(arguments), report)]
+
+
+def test_trials_side_by_side_are_those_one_after_the_other(tmp_path, monkeypatch):
+    """As far as they follow from the seed alone; and of the same settings there is one training at a time."""
+    inline = Inline()
+    monkeypatch.setattr(sys.modules["schnet_ase.training.tune"], "check_ray", lambda: None)
+    monkeypatch.setattr("schnet_ase.training.ray_trials.ray_tasks", lambda *a: contextlib.nullcontext(inline))
+    config = configured(tmp_path, f"{RATE} = {{ choices = [1e-9, 1e-3, 1e-2] }}", trials=5)
+    ended = []
+    together = tune(config, tmp_path / "together", executor="ray", ray_address="auto", finished=ended.append)
+    assert without_time(together.trials) == without_time(tune(config, tmp_path / "one by one").trials)
+    assert [t.number for t in ended] != sorted(t.number for t in ended)
+    assert len({t.folder for t in ended}) < 5
+    assert inline.most > 1
+
+
+@pytest.mark.parametrize("arguments", [{"workers": 2}, {"ray_address": "auto"}])
+def test_what_is_for_ray_alone(tmp_path, arguments):
+    config = load_config(write_run(tmp_path, TOML))
+    with pytest.raises(TrainingError, match="for executor = 'ray' alone"):
+        tune(config, tmp_path / "run", **arguments)
 
 
 def test_pruning_begins_after_five_trials_and_spares_the_better_half(tmp_path):

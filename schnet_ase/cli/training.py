@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -125,22 +126,49 @@ def crossval(
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the search.  [default: runs/NAME-tune]")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
-def tune(config: Path, output: Path | None, data_root: Path | None, device: str) -> None:
+@click.option(
+    "--executor", default="sequential", show_default=True, type=click.Choice(["sequential", "ray"]), help="Of trials."
+)
+@click.option("--workers", type=click.IntRange(1), help="With Ray, trials trained at once.  [default: one a core]")
+@click.option("--ray-address", help="Ray cluster to train on.  [default: one on this machine]")
+def tune(
+    config: Path,
+    output: Path | None,
+    data_root: Path | None,
+    device: str,
+    executor: Any,
+    workers: int | None,
+    ray_address: str | None,
+) -> None:
     """Search the settings that table [tune] of CONFIG names, on fold 1 of crossval; the same command resumes."""
-    from schnet_ase.progress import Stages
+    from schnet_ase.progress import Progress, Stages
     from schnet_ase.training import TrialProgress, load_config
     from schnet_ase.training import tune as run_tune
     from schnet_ase.training.history import describe
 
     run = load_config(config, data_root)
     folder = output or Path("runs") / f"{run.name}-tune"
-    with Stages() as stages:
+    done: dict[int, int] = {}
+    # Of trials side by side the steps of all; how many there will be is not known, where some are given up.
+    with Stages() as stages, Progress(None, run.name) if executor == "ray" else nullcontext() as together:
 
         def report(at: TrialProgress) -> None:
-            stages.update(f"trial {at.trial}", at.step, at.steps, "" if at.row is None else describe(at.row))
+            row = "" if at.row is None else describe(at.row)
+            if together is None:
+                stages.update(f"trial {at.trial}", at.step, at.steps, row)
+                return
+            done[at.trial] = at.step
+            together.update(sum(done.values()) - together.done, row and f"trial {at.trial} step {at.step}: {row}")
 
         result = run_tune(
-            run, folder, device=device, report=report, finished=lambda trial: stages.print(trial.describe())
+            run,
+            folder,
+            device=device,
+            executor=executor,
+            workers=workers,
+            ray_address=ray_address,
+            report=report,
+            finished=lambda trial: (together or stages).print(trial.describe()),
         )
     best, states = result.best, [trial.state for trial in result.trials]
     print(f"best of {len(states)} trials, {states.count('pruned')} pruned, {states.count('failed')} failed:")

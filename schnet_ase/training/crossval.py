@@ -27,14 +27,16 @@ from schnet_ase.training.folds import (
     SECONDS_BETWEEN_REPORTS,
     FoldProgress,
     FoldTask,
+    available_cores,
     checkpoints,
+    fold_report,
     now_and_then,
     train_fold,
 )
-from schnet_ase.training.ray_folds import check_ray, train_on_ray
+from schnet_ase.training.ray_cluster import check_ray
+from schnet_ase.training.ray_folds import train_on_ray
 from schnet_ase.training.run import check_extra, content, extra_hashes, load_frames, load_test, split_for_crossval
 from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.trainer import Report
 
 Executor = Literal["processes", "ray"]
 
@@ -149,7 +151,7 @@ def train_folds(
 
     That no fold starts from `initial` weights that have seen its validation frames is the caller's to see to.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    cores = available_cores()
     workers = min(len(folds), workers or (cores if device == "cpu" else 1))
     threads = max(1, cores // workers)
     tasks = [
@@ -159,11 +161,7 @@ def train_folds(
     if executor == "ray":
         return train_on_ray(tasks, workers, threads, ray_address, report)
     if workers == 1:
-
-        def report_of(k: int) -> Report:
-            return lambda step, row: report(FoldProgress(k + 1, step, row))
-
-        return [train_fold(task, report_of(task.k)) for task in tasks]
+        return [train_fold(task, fold_report(task, report)) for task in tasks]
     context = multiprocessing.get_context("spawn")
     manager, parent = SyncManager(ctx=context), (os.getpid(),)
     manager.start(_end_with, parent)
@@ -264,4 +262,4 @@ def _train_in_process(task: FoldTask, threads: int, queue: Queue[FoldProgress], 
             raise _Interrupted
         queue.put(progress)
 
-    return train_fold(task, now_and_then(task, send))
+    return train_fold(task, fold_report(task, now_and_then(send)))

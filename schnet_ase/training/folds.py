@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from schnet_ase.data import TrainingSplit
 from schnet_ase.errors import TrainingError
@@ -28,6 +29,14 @@ class FoldProgress(NamedTuple):
     step: int
     row: Row | None
     """The newest validation, once after it was made."""
+
+
+class _Progress(Protocol):
+    @property
+    def row(self) -> Row | None: ...
+
+
+P = TypeVar("P", bound=_Progress)
 
 
 class FoldTask(NamedTuple):
@@ -82,15 +91,25 @@ def train_fold(task: FoldTask, report: Report) -> TrainingResult:
     )
 
 
-def now_and_then(task: FoldTask, send: Callable[[FoldProgress], None]) -> Report:
+def fold_report(task: FoldTask, send: Callable[[FoldProgress], None]) -> Report:
+    """A report of the training of a fold that is sent as the fold's."""
+    return lambda step, row: send(FoldProgress(task.k + 1, step, row))
+
+
+def now_and_then(send: Callable[[P], None]) -> Callable[[P], None]:
     """A report that passes on every validation, but of the other steps one in a while."""
     last = time.monotonic()
 
-    def report(step: int, row: Row | None) -> None:
+    def report(progress: P) -> None:
         nonlocal last
         now = time.monotonic()
-        if row is not None or now - last >= SECONDS_BETWEEN_REPORTS:
+        if progress.row is not None or now - last >= SECONDS_BETWEEN_REPORTS:
             last = now
-            send(FoldProgress(task.k + 1, step, row))
+            send(progress)
 
     return report
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -19,7 +19,7 @@ from schnet_ase.metrics import Errors
 from schnet_ase.model import SchNet
 from schnet_ase.training.history import Row
 
-BEST, STATE = "best.safetensors", "state.safetensors"
+BEST, STATE, LOCK = "best.safetensors", "state.safetensors", ".lock"
 
 
 class TrainingResult(NamedTuple):
@@ -65,7 +65,7 @@ def only_here(folder: Path) -> Iterator[None]:
     """No other process trains in `folder`, which is made where missing, meanwhile; else a TrainingError."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock").acquire(timeout=0):
+        with FileLock(folder / LOCK).acquire(timeout=0):
             yield
     except Timeout as error:
         raise TrainingError(f"{folder}: another process trains here; wait for it or choose another folder") from error

@@ -1,7 +1,8 @@
 """Optuna's part of a search: it draws the settings of a trial, says when to give it up, and keeps those that are over.
 
-Each is written in one transaction. A trial under way is drawn from a seed of its own and from those before it, so that
-after a kill the same one is drawn again.
+A trial is drawn from a seed of its own and from those before it. Where trials follow one another, each is written in
+one transaction at its end: after a kill the same one is drawn again. Where several are under way, what one is drawn
+from depends on when the others end: it is written when it begins.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from schnet_ase.errors import TrainingError
@@ -37,18 +38,25 @@ class Draft:
     share of the steps, when the learning rate, which falls to zero at the last one, is still high.
     """
 
-    def __init__(self, study: optuna.Study, distributions: dict[str, BaseDistribution], seed: int) -> None:
-        earlier = study.trials
+    def __init__(
+        self,
+        earlier: list[FrozenTrial],
+        distributions: dict[str, BaseDistribution],
+        seed: int,
+        drawn: FrozenTrial | None = None,
+    ) -> None:
         own_seed = np.random.SeedSequence([seed, len(earlier)]).generate_state(1)[0]
         self._alone = optuna.create_study(
             sampler=optuna.samplers.TPESampler(n_startup_trials=10, seed=int(own_seed)),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=5),
         )
         self._alone.add_trials(earlier)
+        if drawn is not None:
+            self._alone.enqueue_trial(drawn.params)
         self._trial = self._alone.ask(distributions)
-        self.number = self._trial.number
+        self.number = self._trial.number if drawn is None else drawn.number
         self.values: dict[str, Value] = self._trial.params
-        same = (t.number for t in earlier if t.params == self.values)
+        same = (t.number for t in earlier if t.number < self.number and t.params == self.values)
         self.folder = f"trial-{next(same, self.number)}"
 
     def report(self, row: Row) -> None:
@@ -59,7 +67,7 @@ class Draft:
         """Whether its best validation so far is worse than the median of the complete trials at the last one's step."""
         return self._trial.should_prune()
 
-    def finish(self, trial: Trial) -> optuna.trial.FrozenTrial:
+    def finish(self, trial: Trial) -> FrozenTrial:
         """The finished trial as Optuna has it; one that failed is pruned too, so that what is like it is avoided."""
         for name in _OWN:
             value = getattr(trial, name)
@@ -72,7 +80,7 @@ class Draft:
 
 
 class Study:
-    """The finished trials of a search, in a file, and the next."""
+    """The finished trials of a search and those under way, in a file, and the next."""
 
     def __init__(self, study: optuna.Study, search: dict[str, SearchRange], seed: int) -> None:
         self._study, self._seed = study, seed
@@ -80,16 +88,44 @@ class Study:
 
     @property
     def trials(self) -> list[Trial]:
-        """In their order."""
-        return [_trial(frozen) for frozen in self._study.trials]
+        """The finished ones, in their order."""
+        return [_trial(frozen) for frozen in self._study.trials if frozen.state.is_finished()]
 
     def draw(self) -> Draft:
-        """Begin the next trial."""
-        return Draft(self._study, self._distributions, self._seed)
+        """The next trial."""
+        return Draft(self._study.trials, self._distributions, self._seed)
+
+    def begin(self, draft: Draft) -> Draft:
+        """Write the trial that was drawn last as one under way, so that another can be drawn before it ends."""
+        self._study.add_trial(
+            optuna.create_trial(state=TrialState.RUNNING, params=draft.values, distributions=self._distributions)
+        )
+        return draft
+
+    def under_way(self) -> list[Draft]:
+        """Those that were begun and have not ended."""
+        trials = self._study.trials
+        return [
+            Draft([t for t in trials if t is not drawn], self._distributions, self._seed, drawn)
+            for drawn in trials
+            if drawn.state == TrialState.RUNNING
+        ]
 
     def keep(self, draft: Draft, trial: Trial) -> None:
-        """End it, and write it to the file."""
-        self._study.add_trial(draft.finish(trial))
+        """End a trial, and write it to the file."""
+        finished = draft.finish(trial)
+        trials = self._study.trials
+        if draft.number == len(trials):
+            self._study.add_trial(finished)
+            return
+        written = trials[draft.number]
+        begun = optuna.Trial(self._study, written._trial_id)
+        for name, value in finished.user_attrs.items():
+            begun.set_user_attr(name, value)
+        for step in finished.intermediate_values.keys() - written.intermediate_values.keys():
+            begun.report(finished.intermediate_values[step], step)
+        # Last: a kill before it leaves one under way, whose training has ended.
+        self._study.tell(begun, None if finished.state == TrialState.PRUNED else finished.value, finished.state)
 
     def importances(self) -> dict[str, float]:
         """How much each key separates the best tenth of the complete trials from the others, a share of 1.
@@ -134,7 +170,9 @@ def open_study(file: Path, search: dict[str, SearchRange], seed: int, identity: 
                 "install that one, or choose another folder"
             ) from error
         try:
-            study = optuna.create_study(storage=storage, study_name="tune", load_if_exists=True)
+            study = optuna.create_study(  # the drafts draw; where nothing is drawn, at random costs least
+                storage=storage, sampler=optuna.samplers.RandomSampler(), study_name="tune", load_if_exists=True
+            )
             _check_identity(study, json.loads(json.dumps(identity)), file)
             yield Study(study, search, seed)
         finally:
@@ -167,7 +205,7 @@ def _distribution(values: SearchRange) -> BaseDistribution:
     return FloatDistribution(low, high, log=values.log)
 
 
-def _trial(frozen: optuna.trial.FrozenTrial) -> Trial:
+def _trial(frozen: FrozenTrial) -> Trial:
     own = {name: frozen.user_attrs[name] for name in _OWN}
     for name in ("last", "best"):
         own[name] = None if own[name] is None else Row.from_json(own[name])

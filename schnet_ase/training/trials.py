@@ -51,8 +51,8 @@ class Trial(NamedTuple):
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
     """The complete trial with the smallest validation loss; None: none is complete."""
-    losses = {t.number: t.best.validation_loss for t in trials if t.state == "complete" and t.best is not None}
-    return trials[min(losses, key=losses.__getitem__)] if losses else None
+    losses = [(t.best.validation_loss, t.number, t) for t in trials if t.state == "complete" and t.best is not None]
+    return min(losses)[2] if losses else None
 
 
 def write_trials(trials: Sequence[Trial], file: Path) -> None:

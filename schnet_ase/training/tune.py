@@ -6,23 +6,25 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from schnet_ase import plots
-from schnet_ase.data import Dataset, TrainingSplit
-from schnet_ase.errors import ConfigError, DivergenceError, TrainingError
+from schnet_ase.data import Dataset
+from schnet_ase.errors import ConfigError, TrainingError
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.folds import FoldTask, train_fold
-from schnet_ase.training.history import Row
+from schnet_ase.training.ray_cluster import check_ray
+from schnet_ase.training.ray_trials import search_on_ray
 from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, n_test, split_for_crossval
-from schnet_ase.training.state import STATE, only_here, read_history
+from schnet_ase.training.state import only_here
 from schnet_ase.training.trainer import SECONDS_BETWEEN_PICTURES
-from schnet_ase.training.trials import State, Trial, best_of, write_best, write_trials
+from schnet_ase.training.trial_task import TrialProgress, TrialTask, train_trial
+from schnet_ase.training.trials import Trial, best_of, write_best, write_trials
 
 if TYPE_CHECKING:  # needs Optuna
     from schnet_ase.training.study import Draft, Study
 
 STUDY, TABLE, PICTURE, BEST_CONFIG = "study.sqlite", "trials.csv", "trials.png", "best.toml"
+TuneExecutor = Literal["sequential", "ray"]
 
 
 class TuneResult(NamedTuple):
@@ -32,25 +34,14 @@ class TuneResult(NamedTuple):
     trials: list[Trial]
 
 
-class TrialProgress(NamedTuple):
-    """A trial's state, as it is reported."""
-
-    trial: int
-    step: int
-    steps: int
-    row: Row | None
-    """The newest validation, once after it was made."""
-
-
-class _Pruned(Exception):
-    """The trial is not worth going on with."""
-
-
 def tune(
     config: RunConfig,
     folder: Path,
     *,
     device: str = "cpu",
+    executor: TuneExecutor = "sequential",
+    workers: int | None = None,
+    ray_address: str | None = None,
     report: Callable[[TrialProgress], None] = lambda progress: None,
     finished: Callable[[Trial], None] = lambda trial: None,
 ) -> TuneResult:
@@ -68,8 +59,16 @@ def tune(
         now and then, ``trials.csv``, ``trials.png`` and ``best.toml``, the configuration with the best settings so far.
     device
         ``"cpu"`` or ``"cuda"``.
+    executor
+        ``"sequential"``: one trial after the other, in this process. ``"ray"``: several at the same time, tasks of a
+        Ray cluster, see `search_on_ray`.
+    workers
+        With Ray, trials at the same time. None: one a core (cpu), one (cuda); of a cluster at `ray_address` as many as
+        it has CPUs (or GPUs) for.
+    ray_address
+        Of the cluster; None: one on this machine that begins and ends with the search.
     report
-        Told about the trial under way after every step.
+        Told about the trials under way, after every step or, with Ray, after every validation and now and then.
     finished
         Told about each trial at its end.
 
@@ -83,8 +82,8 @@ def tune(
     ConfigError
         There is no table ``[tune]``.
     TrainingError
-        Optuna is not installed; the folder holds another search, or another process searches in it; or no trial could
-        be trained to its end.
+        Optuna is not installed, or Ray is not there; the folder holds another search, or another process searches in
+        it; or no trial could be trained to its end.
     DataError
         The data cannot be trained on.
     """
@@ -95,6 +94,10 @@ def tune(
     except ImportError as error:
         message = "a search needs Optuna, which is not installed; pip install 'schnet_ase[tune]'"
         raise TrainingError(message) from error
+    if executor == "ray":
+        check_ray()
+    elif workers is not None or ray_address is not None:
+        raise TrainingError("a number of workers and a Ray address are for executor = 'ray' alone: leave them out")
     with only_here(folder):
         dataset = load_frames(config.data.file, config)
         split = split_for_crossval(config, dataset)
@@ -103,14 +106,20 @@ def tune(
             check_extra(config, dataset, split._replace(folds=(fold,)), load_test(config, dataset))
         with open_study(folder / STUDY, config.tune.search, config.seed, _identity(config, dataset, extra)) as study:
             written = time.monotonic()
-            for _ in range(len(study.trials), config.tune.trials):
-                draft = study.draw()
-                trial = _run(draft, config, fold, folder, device, report)
+
+            def keep(draft: Draft, trial: Trial) -> None:
+                nonlocal written
                 study.keep(draft, trial)
                 finished(trial)
                 if time.monotonic() - written >= SECONDS_BETWEEN_PICTURES:
                     _write(config, study, folder)
                     written = time.monotonic()
+
+            task = TrialTask(config, fold, folder, device)
+            if executor == "ray":
+                search_on_ray(study, config.tune.trials, task, workers, ray_address, report, keep)
+            else:
+                _one_by_one(study, config.tune.trials, task, report, keep)
             trials = study.trials
             _write(config, study, folder)
     best = best_of(trials)
@@ -145,48 +154,18 @@ def _identity(config: RunConfig, dataset: Dataset, extra: Dataset | None) -> dic
     }
 
 
-def _run(
-    draft: Draft,
-    config: RunConfig,
-    fold: TrainingSplit,
-    folder: Path,
-    device: str,
+def _one_by_one(
+    study: Study,
+    n_trials: int,
+    task: TrialTask,
     report: Callable[[TrialProgress], None],
-) -> Trial:
-    rows: list[Row] = []
-    try:
-        settings = config.with_values(draft.values)
-    except ConfigError as error:
-        return Trial(draft.number, draft.values, "failed", None, None, draft.folder, str(error))
-    training = settings.training
-    task = FoldTask(settings, 0, fold, folder / draft.folder, None, device)
-
-    def take(row: Row) -> None:
-        rows.append(row)
-        draft.report(row)
-
-    def judge(step: int, row: Row | None) -> None:
-        report(TrialProgress(draft.number, step, training.steps, row))
-        if row is not None:
-            take(row)
-            # Not before the learning rate is up, and not where there is nothing left to save.
-            if training.warmup_steps < step < training.steps and draft.should_prune():
-                raise _Pruned
-
-    def outcome(state: State, reason: str = "") -> Trial:
-        best = min(rows, key=lambda r: r.validation_loss, default=None)
-        return Trial(draft.number, draft.values, state, rows[-1] if rows else None, best, draft.folder, reason)
-
-    if (task.folder / STATE).exists():
-        for row in read_history(task.folder)[:-1]:  # the last one is reported when the training goes on
-            take(row)
-    try:
-        train_fold(task, judge)
-    except _Pruned:
-        return outcome("pruned")
-    except DivergenceError as error:
-        return outcome("failed", str(error))
-    return outcome("complete")
+    keep: Callable[[Draft, Trial], None],
+) -> None:
+    for draft in study.under_way():  # of a search on Ray that was interrupted
+        keep(draft, train_trial(task, draft, report))
+    for _ in range(len(study.trials), n_trials):
+        draft = study.draw()
+        keep(draft, train_trial(task, draft, report))
 
 
 def _write(config: RunConfig, study: Study, folder: Path) -> None:
