@@ -14,6 +14,7 @@ from schnet_ase.data import read_dataset
 from schnet_ase.errors import CalibrationError, DataError, RegistryError
 from schnet_ase.files import sha256
 from schnet_ase.training import calibrate_entry, crossval, load_config, unseen_frames
+from schnet_ase.training.state import all_hashes
 from tests.frames import TOML, write_ethanol, write_run
 
 
@@ -117,6 +118,13 @@ def test_one_of_several_files_counts_as_seen(tmp_path):
     for name in "part-a.extxyz", "part-[bc].extxyz":
         with pytest.raises(CalibrationError, match="or on a file among them"):
             unseen_frames(card, read_dataset(tmp_path / name))
+
+
+def test_files_behind_the_weights_of_a_start_go_on_from_run_to_run():
+    first = {"data_sha256": "a", "data_parts": ["b"], "extra_sha256": "c", "extra_parts": None, "initial_data": None}
+    second = {"data_sha256": "d", "initial_data": sorted(all_hashes(first))}
+    assert all_hashes(second) == set("abcd")
+    assert all_hashes({}) == set()
 
 
 def test_frames_kept_for_calibration_are_unseen(tmp_path):

@@ -15,10 +15,10 @@ from ase.io import write
 from schnet_ase import SchNetEnsembleCalculator, list_models, load_model
 from schnet_ase.card import read_card
 from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import TrainingSplit, held_out
+from schnet_ase.data import TrainingSplit, held_out, read_dataset
 from schnet_ase.errors import CalibrationError, DataError, RegistryError, TrainingError
 from schnet_ase.files import sha256
-from schnet_ase.training import crossval, load_config
+from schnet_ase.training import crossval, load_config, unseen_frames
 from schnet_ase.training.batches import collate
 from schnet_ase.training.entry import relax
 from schnet_ase.training.run import load_frames, load_test, split_for_crossval
@@ -351,11 +351,22 @@ def test_tests_of_each_molecule(several):
     assert all(np.array_equal(a, b) for a, b in zip(positions, expected, strict=True))
 
 
+def check_seen_by_the_start(card, folder):
+    """Of its own file an entry has seen its own frames, and all of what else the weights were trained on."""
+    kept = read_provenance(card.path / card.members[0].file)["calibration_frames"]
+    assert unseen_frames(card, read_dataset(folder / "train_ethanol.extxyz")) == kept
+    for name in "train_methanol.extxyz", "train_*.extxyz":
+        with pytest.raises(CalibrationError, match="or on a file among them"):
+            unseen_frames(card, read_dataset(folder / name))
+    assert len(unseen_frames(card, read_dataset(folder / "test_methanol.extxyz"))) == 8
+
+
 def test_starting_from_a_run_on_more_molecules(several, tmp_path):
     folder, _ = several
     config = load_config(folder / "ethanol.toml")
     card = crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=2)
     assert card.data.initial == "train_*.extxyz"
+    check_seen_by_the_start(card, folder)
     for k, member in enumerate(card.members):
         start = read_provenance(folder / "run" / f"fold-{k + 1}" / "best.safetensors")
         assert {*start["training_frames"]}.isdisjoint({*read_provenance(card.path / member.file)["validation_frames"]})
@@ -369,7 +380,8 @@ def test_starting_from_an_entry_by_its_name(several, tmp_path, monkeypatch):
     folder, both = several
     monkeypatch.setenv("SCHNET_ASE_MODELS", str(folder / "models"))
     config = load_config(folder / "ethanol.toml")
-    crossval(config, tmp_path / "run", tmp_path / "models", initial="both", workers=1)
+    card = crossval(config, tmp_path / "run", tmp_path / "models", initial="both", workers=1)
+    check_seen_by_the_start(card, folder)
     for k, member in enumerate(both.members):
         provenance = read_provenance(tmp_path / "run" / f"fold-{k + 1}" / "best.safetensors")
         assert provenance["initial_sha256"] == member.sha256

@@ -15,7 +15,7 @@ from schnet_ase.data import Dataset
 from schnet_ase.errors import CalibrationError
 from schnet_ase.registry import locate_members
 from schnet_ase.training.evaluate import evaluate_dataset
-from schnet_ase.training.run import extra_hashes
+from schnet_ase.training.state import all_hashes
 from schnet_ase.uncertainty import COVERAGE
 
 UNFAMILIAR, MUCH = 20.0, 0.1
@@ -27,14 +27,16 @@ def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
     """Indices of the frames that a model was trained or validated on; None: its file does not say.
 
     A file of frames is recognized by its hash: a copy of the training data in another format is not. Where it is one of
-    several that were read together, then or now, or frames were left out of it by another list, all its frames count.
+    several that were read together, then or now, or frames were left out of it by another list, all its frames count;
+    and so do those of another file behind the weights that training started from. In the model's own file its own
+    frames count alone: `crossval` sees to it that such weights have not seen what is kept for calibration there.
     """
     provenance = read_provenance(checkpoint)
     if not {"data_sha256", "training_frames", "validation_frames"} <= provenance.keys():
         return None
     if provenance["data_sha256"] == dataset.sha256:
         return {*provenance["training_frames"], *provenance["validation_frames"]}
-    known = {provenance["data_sha256"], *provenance.get("data_parts", ()), *extra_hashes(provenance)}
+    known = all_hashes(provenance)
     return set(range(len(dataset.frames))) if known.intersection((dataset.sha256, *dataset.parts)) else set()
 
 

@@ -35,8 +35,8 @@ from schnet_ase.training.folds import (
 )
 from schnet_ase.training.ray_cluster import check_ray
 from schnet_ase.training.ray_folds import train_on_ray
-from schnet_ase.training.run import check_extra, content, extra_hashes, load_frames, load_test, split_for_crossval
-from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.run import check_extra, content, load_frames, load_test, split_for_crossval
+from schnet_ase.training.state import TrainingResult, extra_hashes
 
 Executor = Literal["processes", "ray"]
 

@@ -117,6 +117,7 @@ def write_entry(
                 extra_file=provenance.get("extra_file"),
                 extra_sha256=provenance.get("extra_sha256"),
                 extra_parts=provenance.get("extra_parts"),
+                initial_data=provenance.get("initial_data"),
                 best_step=result.best.step,
                 versions=library_versions(),
             )

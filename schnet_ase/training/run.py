@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -115,12 +113,6 @@ def content(frame: Frame) -> bytes:
     """What makes a frame this one and no other: its atoms, where they are, and its periodicity."""
     numbers, positions, cell, pbc = frame.geometry
     return numbers.tobytes() + positions.tobytes() + cell[pbc].tobytes() + pbc.tobytes()
-
-
-def extra_hashes(provenance: Mapping[str, Any]) -> set[str]:
-    """SHA-256 of the files that a model was trained on besides its data."""
-    one, parts = provenance.get("extra_sha256"), provenance.get("extra_parts")
-    return {*(() if one is None else (one,)), *(parts or ())}
 
 
 def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -74,6 +74,19 @@ def only_here(folder: Path) -> Iterator[None]:
 def own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
     """The caller's generators are put back afterwards: the CPU's, and that of the GPU that is used."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def extra_hashes(provenance: Mapping[str, Any]) -> set[str]:
+    """SHA-256 of the files that a model was trained on besides its data."""
+    one, parts = provenance.get("extra_sha256"), provenance.get("extra_parts")
+    return {*(() if one is None else (one,)), *(parts or ())}
+
+
+def all_hashes(provenance: Mapping[str, Any]) -> set[str]:
+    """SHA-256 of every file of frames behind a model, those behind the weights that it started from too."""
+    one = provenance.get("data_sha256")
+    own = {*(() if one is None else (one,)), *(provenance.get("data_parts") or ())}
+    return own | extra_hashes(provenance) | {*(provenance.get("initial_data") or ())}
 
 
 def pack(model: SchNet, average: SchNet, optimizer: Optimizer) -> dict[str, Tensor]:

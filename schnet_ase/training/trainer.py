@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.checkpoint import Tensors, load_checkpoint, read_tensors, save_model, write_tensors
+from schnet_ase.checkpoint import Tensors, load_checkpoint, read_provenance, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
@@ -44,6 +44,7 @@ from schnet_ase.training.state import (
     BEST,
     STATE,
     TrainingResult,
+    all_hashes,
     differences,
     library_versions,
     only_here,
@@ -158,6 +159,11 @@ class _Trainer:
             "extra_parts": None if extra is None else list(extra.parts),
             "initial_sha256": None if initial is None else sha256(initial),
         }
+        # Not of the identity, which would keep states of before these were written from being gone on with.
+        self.origin = {
+            "data_parts": list(dataset.parts),
+            "initial_data": None if initial is None else sorted(all_hashes(read_provenance(initial))),
+        }
         cutoff = config.model.pair_cutoff
         weights = config.training.frame_weights
         frames, indices = dataset.frames, self.identity["training_frames"]
@@ -266,7 +272,12 @@ class _Trainer:
         """Write the model if it is the best, then the state: a kill between the two repeats work and loses none."""
         if all(row.validation_loss < r.validation_loss for r in self.history[:-1]):
             save_model(
-                self.average, self.folder / BEST, **self.identity, validation=row.to_json(), versions=library_versions()
+                self.average,
+                self.folder / BEST,
+                **self.identity,
+                **self.origin,
+                validation=row.to_json(),
+                versions=library_versions(),
             )
         state = self._state()
         write_tensors(self.folder / STATE, state.tensors, "training state", state.header)
