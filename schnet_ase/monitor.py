@@ -79,7 +79,8 @@ class UncertaintyMonitor:
         extxyz, appended to. Frames carry ``step``, ``time_fs``, ``temperature_K``, ``schnet_status`` (``"context"`` or
         ``"candidate"``), ``schnet_energy_std`` and per atom ``schnet_forces_deviation``. Energy, forces and stress are
         the ensemble's, not labels to train on. Of the atoms' own ``info`` and arrays, initial charges and magnetic
-        moments are kept. Two monitors that are at work at the same time need files of their own.
+        moments are kept. Two monitors that are at work at the same time need files of their own: of two of a process
+        with one log, the earlier is at its end.
     log
         CSV, appended to, a row a look, with the operating system when the look is over: a killed run loses none.
     indices
@@ -211,7 +212,13 @@ class UncertaintyMonitor:
         accurate = largest <= self.threshold and spread and temperature < math.inf
         frame = Frame(step, time_fs, temperature, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
         status, lone = ("accurate", ()) if accurate else self._class(largest, frame)
-        self._log.write(b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode()))
+        row = b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode())
+        try:
+            self._log.write(row)
+        except ValueError as error:  # it is closed
+            raise MonitorError(
+                f"{self._log.name} is that of a monitor made after this one; attach that, or give each a log and a file"
+            ) from error
         if status != "accurate" and self._looks > self._quiet_until[status]:
             self._quiet_until[status] = self._looks + self.cooldown
             flag = Flag(step, time_fs, temperature, deviation, int(atom), self.threshold, status, lone)

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import os
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from schnet_ase.errors import MonitorError
 from schnet_ase.neighbors import Floats
 
 LONGEST_ROW = 1000  # bytes, and far from it
+_logs = weakref.WeakSet[io.FileIO]()
+"""Those that this process has open, or has closed."""
 
 
 class Frame(NamedTuple):
@@ -99,12 +102,17 @@ def _bare(atoms: Atoms, frame: Frame) -> Atoms:
 def open_log(path: Path, header: bytes, append: bool = True) -> io.FileIO:
     """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away.
 
-    Unless `append`, what is in it is for the caller to replace.
+    One of this process that is still open is closed: a cell of a notebook that is run again has not dropped it yet.
+    Unless `append`, what is in the log is for the caller to replace.
     """
     with _writable(path, "log"):
         log = io.FileIO(path, "a+")
         try:
+            for other in list(_logs):
+                if not other.closed and os.path.sameopenfile(other.fileno(), log.fileno()):
+                    other.close()
             _lock(log, path)
+            _logs.add(log)
             if not append:
                 return log
             log.seek(0)
@@ -123,13 +131,16 @@ def open_log(path: Path, header: bytes, append: bool = True) -> io.FileIO:
 
 
 def _lock(log: io.FileIO, path: Path) -> None:
-    """Keep other processes from writing `path`: rows of two runs could not be told apart."""
+    """Keep other processes from writing `path`: rows of two runs could not be told apart.
+
+    By flock: a lock by lockf is gone as soon as this process has read the log and closed it.
+    """
     try:
         import fcntl
     except ImportError:  # Windows
         return
     try:
-        fcntl.lockf(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         raise MonitorError(f"{path} is being written by another process; give another log and another file") from error
     except OSError:  # some file systems of clusters have no locks, and a run there is worth more than this

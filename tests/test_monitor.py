@@ -213,6 +213,22 @@ def test_a_process_that_goes_elsewhere(atoms, tmp_path, monkeypatch):
     assert not list(Path.cwd().iterdir())
 
 
+def test_of_two_monitors_with_one_log_the_later_writes(atoms):
+    first, other = (UncertaintyMonitor(atoms, threshold=1e-6, log=log) for log in ("uncertainty.csv", "other.csv"))
+    first()
+    frames = Path("flagged.extxyz").read_bytes()
+    second = UncertaintyMonitor(atoms, threshold=1e6, log=Path("uncertainty.csv").absolute())
+    with pytest.raises(MonitorError, match=r"uncertainty\.csv is that of a monitor made after this one") as caught:
+        first()
+    assert "\n" not in str(caught.value)
+    del first, caught  # closes nothing of the second's
+    second()
+    assert [row["status"] for row in rows()] == ["candidate", "accurate"]
+    assert Path("flagged.extxyz").read_bytes() == frames
+    other()
+    assert len(rows("other.csv")) == 1
+
+
 def test_the_log_survives_a_kill(tmp_path):
     code = """
 import sys
@@ -469,6 +485,7 @@ def test_two_processes_do_not_write_one_log(atoms):
     code = """
 from schnet_ase.monitor_files import open_log
 log = open_log(__import__("pathlib").Path("uncertainty.csv"), b"step\\n")
+open("uncertainty.csv").read()  # as one looks at a log while it grows
 print("open", flush=True)
 input()
 """
