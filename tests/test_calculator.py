@@ -31,6 +31,7 @@ ModelFactory = Callable[..., SchNet]
 CalculatorFactory = Callable[..., Calculator]
 
 DTYPES = ["float64", "float32"]
+ENGINES = ["autograd", "compiled"]
 
 
 def calculated(atoms: Atoms, calc: Calculator) -> Atoms:
@@ -102,10 +103,11 @@ def test_atoms_without_neighbours(make_calculator: CalculatorFactory) -> None:
     assert apart.get_potential_energy() == pytest.approx(2.0 * lone, abs=1e-10)
 
 
-def test_energy_is_conserved_to_second_order_in_the_time_step(make_model: ModelFactory) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_energy_is_conserved_to_second_order_in_the_time_step(make_model: ModelFactory, engine: str) -> None:
     model = make_model(5, cutoff=5.0)
     model.scale.fill_(10.0)  # forces of a few eV/Å, as in a molecule
-    calc = SchNetCalculator(model, dtype="float64")
+    calc = SchNetCalculator(model, engine=engine, dtype="float64")
 
     def deviation(steps_per_fs: int) -> float:
         atoms = molecule("CH3CH2OH")
@@ -124,20 +126,24 @@ def test_energy_is_conserved_to_second_order_in_the_time_step(make_model: ModelF
     assert middle / fine == pytest.approx(4.0, rel=0.1)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("skin", [0.0, 0.3, 3.0])
-def test_skin_does_not_change_results(make_model: ModelFactory, crystal: Atoms, skin: float) -> None:
+def test_skin_does_not_change_results(make_model: ModelFactory, crystal: Atoms, skin: float, engine: str) -> None:
     model = make_model()
-    reference = SchNetCalculator(model, dtype="float64")
-    calc = SchNetCalculator(model, dtype="float64", skin=skin)
+    reference = SchNetCalculator(model, engine=engine, dtype="float64")
+    calc = SchNetCalculator(model, engine=engine, dtype="float64", skin=skin)
     for seed in range(3):
         crystal.rattle(0.1, seed=seed)
         crystal.wrap()
         np.testing.assert_allclose(calc.get_forces(crystal), reference.get_forces(crystal), rtol=0.0, atol=1e-10)
 
 
-def test_float32_is_near_float64(make_model: ModelFactory, crystal: Atoms) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_float32_is_near_float64(make_model: ModelFactory, crystal: Atoms, engine: str) -> None:
     model = make_model()
-    single, double = (calculated(crystal, SchNetCalculator(model, dtype=dtype)) for dtype in ("float32", "float64"))
+    single, double = (
+        calculated(crystal, SchNetCalculator(model, engine=engine, dtype=dtype)) for dtype in ("float32", "float64")
+    )
     assert single.get_potential_energy() != double.get_potential_energy()
     assert single.get_potential_energy() == pytest.approx(double.get_potential_energy(), abs=1e-4)
     np.testing.assert_allclose(single.get_forces(), double.get_forces(), rtol=0.0, atol=1e-4)

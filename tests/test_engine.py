@@ -24,6 +24,7 @@ from schnet_ase.engine.kernel import DONE, run_stages
 from schnet_ase.engine.layout import Output
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.graph import geometry
+from schnet_ase.model.radial import ENVELOPES
 
 # Errors allowed against the reference in float64: energy an atom in eV, force in eV/Å, stress in eV/Å³.
 BOUNDS = {"float32": (1e-6, 1e-5, 1e-6), "float64": (1e-9, 1e-8, 1e-9)}
@@ -105,6 +106,39 @@ def test_agrees_without_an_envelope(make_model, preset, ethanol):
         ours, theirs = (SchNetCalculator(model, engine=e, dtype="float64") for e in ("compiled", "autograd"))
         assert ours.get_potential_energy(atoms) == pytest.approx(theirs.get_potential_energy(atoms), abs=1e-8)
         np.testing.assert_allclose(ours.get_forces(atoms), theirs.get_forces(atoms), atol=1e-7)
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+def test_atoms_beyond_the_cutoff_do_not_interact(make_model, envelope):
+    calculator = SchNetCalculator(make_model(envelope=envelope), engine="compiled", dtype="float64")
+    dimer = Atoms("CO", [[0, 0, 0], [0, 0, 4.0 + 1e-6]])
+    apart = [calculator.get_potential_energy(dimer[i : i + 1]) for i in range(2)]
+    assert (calculator.get_forces(dimer) == 0.0).all()
+    assert len(calculator._evaluator.neighbors.get(geometry(dimer)).first) == 1  # listed all the same
+    assert calculator.results["energies"].tolist() == apart
+
+
+@pytest.mark.parametrize(("envelope", "order"), [("cosine", 1), ("polynomial", 2)])
+def test_force_goes_to_zero_at_the_cutoff(make_model, envelope, order):
+    calculator = SchNetCalculator(make_model(envelope=envelope), engine="compiled", dtype="float64")
+
+    def force(r):
+        return abs(calculator.get_forces(Atoms("CO", [[0, 0, 0], [0, 0, r]]))[0, 2])
+
+    assert force(3.9) > 1e-4
+    # Ten times nearer to the cutoff: a force of that order less.
+    assert force(4.0 - 1e-4) / force(4.0 - 1e-3) == pytest.approx(10.0**-order, rel=0.01)
+
+
+@pytest.mark.parametrize("envelope", ENVELOPES)
+def test_far_fragments_are_as_each_alone(make_model, ethanol, envelope):
+    calculator = SchNetCalculator(make_model(envelope=envelope), engine="compiled", dtype="float64")
+    water = Atoms("OH2", [[0, 0, 0], [0, 0.8, 0.6], [0, -0.8, 0.6]])
+    far = water.copy()
+    far.positions += (0.0, 0.0, 50.0)
+    for name in ("energies", "forces"):
+        together, *alone = (calculator.get_property(name, atoms) for atoms in (ethanol + far, ethanol, water))
+        np.testing.assert_allclose(together, np.concatenate(alone), rtol=0.0, atol=1e-10)
 
 
 def test_agrees_along_a_trajectory_with_lists_remade(make_model, crystal):

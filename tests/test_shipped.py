@@ -35,6 +35,7 @@ SINGLE = ["qm9-u0"]
 """One network, of energies, where no cross-validation was made."""
 ENSEMBLES = [name for name in ENTRIES if name not in SINGLE]
 CALCULATORS = [SchNetCalculator, SchNetEnsembleCalculator]
+ENGINES = ["autograd", "compiled"]
 
 
 @pytest.fixture(scope="module")
@@ -237,27 +238,29 @@ def test_relaxed_structure_is_ethanol_at_a_minimum(card):
     assert bonded[0] == bonded[1]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("calculator", CALCULATORS)
-def test_physics(card, calculator):
+def test_physics(card, calculator, engine):
     atoms = card.structure.atoms()
     atoms.rattle(0.05, seed=0)
-    check_calculator(calculator("rmd17-ethanol", dtype="float64"), atoms)
+    check_calculator(calculator("rmd17-ethanol", engine=engine, dtype="float64"), atoms)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("calculator", CALCULATORS)
-def test_float32_forces_are_those_of_float64(card, calculator):
+def test_float32_forces_are_those_of_float64(card, calculator, engine):
     atoms = card.structure.atoms()
     atoms.rattle(0.05, seed=1)
-    single, double = calculator("rmd17-ethanol"), calculator("rmd17-ethanol", dtype="float64")
+    single, double = (calculator("rmd17-ethanol", engine=engine, dtype=dtype) for dtype in ("float32", "float64"))
     assert np.abs(single.get_forces(atoms) - double.get_forces(atoms)).max() < 1e-4
     atoms.calc = double
     assert np.abs(calculate_numerical_forces(atoms, eps=1e-4) - double.get_forces(atoms)).max() < 1e-5
 
 
-def run_nve(card, timestep_fs, ps, dtype):
+def run_nve(card, timestep_fs, ps, dtype, engine):
     """Total energies in meV/atom every fs, after velocities for 300 K."""
     atoms = card.structure.atoms()
-    atoms.calc = SchNetCalculator("rmd17-ethanol", dtype=dtype)
+    atoms.calc = SchNetCalculator("rmd17-ethanol", engine=engine, dtype=dtype)
     thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
     Stationary(atoms)
     ZeroRotation(atoms)
@@ -268,16 +271,22 @@ def run_nve(card, timestep_fs, ps, dtype):
     return 1000 * np.array(energies) / len(atoms)
 
 
-def test_energy_is_conserved_in_float32(card):
-    """No drift beyond 0.01 meV/atom/ps: the slope over 2 ps, where its own uncertainty is that small."""
-    energies = run_nve(card, 0.5, 2.0, "float32")
-    halves = np.array_split(energies, 4)
-    assert abs(halves[-1].mean() - halves[0].mean()) / 1.5 < 0.05
-    assert np.ptp(energies) < 5.0
+@pytest.mark.parametrize(("engine", "ps", "bound"), [("compiled", 2.0, 0.01), ("autograd", 0.4, 0.03)])
+def test_energy_is_conserved_in_float32(card, engine, ps, bound):
+    """Drift in meV/atom/ps, between the means over the first and the last quarter of a run.
+
+    The bounds are what runs so short can tell: the energy fluctuates by 0.05 meV/atom, so that where nothing drifts
+    0.003 is found in 2 ps and 0.006 in 0.4 ps. Below 0.005 over 1 ns is for ``benchmarks/nve.py`` to show.
+    """
+    energies = run_nve(card, 0.5, ps, "float32", engine)
+    quarters = np.array_split(energies, 4)
+    assert abs(quarters[-1].mean() - quarters[0].mean()) / (0.75 * ps) < bound
+    assert np.ptp(energies) < 0.5
 
 
-def test_energy_fluctuation_falls_with_the_square_of_the_time_step(card):
-    fluctuation = [run_nve(card, dt, 0.1, "float64").std() for dt in (0.25, 0.5, 1.0)]
+@pytest.mark.parametrize(("engine", "ps"), [("compiled", 0.1), ("autograd", 0.05)])
+def test_energy_fluctuation_falls_with_the_square_of_the_time_step(card, engine, ps):
+    fluctuation = [run_nve(card, dt, ps, "float64", engine).std() for dt in (0.25, 0.5, 1.0)]
     order = np.log2([fluctuation[1] / fluctuation[0], fluctuation[2] / fluctuation[1]])
     assert np.all((order > 1.7) & (order < 2.3)), order
 
