@@ -26,7 +26,8 @@ def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         call = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder that Numba could write to
-        return numba.njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+        call = numba.njit(**_OPTIONS)(function)
+    _CALLED.append(call)
 
     def run(*arguments: Any) -> Any:
         try:
@@ -37,17 +38,31 @@ def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+_CALLED: list[Any] = []
+
+
+def _compilations() -> int:
+    """Begun in this process; machine code that was found on disk does not count."""
+    return sum(sum(call.stats.cache_misses.values()) for call in _CALLED)
+
+
 @contextlib.contextmanager
 def announced(seconds: float = 3.0) -> Iterator[None]:
-    """Say what takes so long, if it does: a first call on a machine compiles."""
-    message = "compiling the engine for this machine, once: this takes up to half a minute"
-    timer = threading.Timer(seconds, logging.getLogger("schnet_ase").warning, [message])
-    timer.daemon = True
-    timer.start()
+    """Say what takes so long, if it does and is a compilation, as the first call on a machine is."""
+    before, done = _compilations(), threading.Event()
+
+    def watch() -> None:
+        while not done.wait(seconds):
+            if _compilations() > before:
+                message = "compiling the engine for this machine, once: this takes up to half a minute"
+                logging.getLogger("schnet_ase").warning(message)
+                return
+
+    threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
-        timer.cancel()
+        done.set()
 
 
 def sources_digest() -> str:
