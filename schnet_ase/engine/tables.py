@@ -31,6 +31,8 @@ twice as many rows, more than the caches near the processor hold, and forces tha
 _FINE = 4
 _STENCIL = 9
 _MOST_INTERVALS = 1 << 16
+_AT_ONCE = 512
+"""Points at which a network is evaluated together: what it makes of them stays in the processor's caches."""
 
 
 class TableError(ValueError):
@@ -93,38 +95,46 @@ def _quintics(model: SchNet, reach: float, intervals: int) -> FilterTable:
     # At the cutoff itself the envelope is zero by definition; the table wants its limit from below.
     r[-1] = np.nextafter(reach, 0.0)
     with torch.no_grad():
-        values = torch.stack(model.filters(torch.from_numpy(r))).numpy()
+        parts = [[f.numpy() for f in model.filters(part)] for part in torch.from_numpy(r).split(_AT_ONCE)]
         beyond = torch.stack(model.filters(torch.tensor([2.0 * reach], dtype=torch.float64))).numpy()
+    fits = [_fit(np.concatenate(values), below) for values in zip(*parts, strict=True)]
+    last = np.zeros((len(fits), 1, 6, beyond.shape[-1]))
+    last[:, 0, 0] = beyond[:, 0]
+    rows = np.stack([rows for rows, _ in fits])
+    error = float(np.max([error for _, error in fits]))  # NaN if one is
+    return FilterTable(np.concatenate([rows, last], axis=1), reach / intervals, error)
+
+
+def _fit(values: Floats, below: int) -> tuple[Floats, float]:
+    """Quintics (K, 6, F) of one interaction and their error, from the network's values (below + 4 K + 1, F)."""
     fine, first, second = _differences(values, below)
     first, second = _FINE * first, 0.5 * _FINE**2 * second  # per interval
-    v0, d0, c0 = (a[:, :-1:_FINE] for a in (fine, first, second))
-    v1, d1, c1 = (a[:, _FINE::_FINE] for a in (fine, first, second))
+    v0, d0, c0 = (a[:-1:_FINE] for a in (fine, first, second))
+    v1, d1, c1 = (a[_FINE::_FINE] for a in (fine, first, second))
     # The quintic with these values, slopes and half curvatures at u = 0 and u = 1.
     v, d, c = v1 - v0 - d0 - c0, d1 - d0 - 2.0 * c0, c1 - c0
-    rows = np.stack([v0, d0, c0, 10.0 * v - 4.0 * d + c, -15.0 * v + 7.0 * d - 2.0 * c, 6.0 * v - 3.0 * d + c], axis=2)
+    rows = np.stack([v0, d0, c0, 10.0 * v - 4.0 * d + c, -15.0 * v + 7.0 * d - 2.0 * c, 6.0 * v - 3.0 * d + c], axis=1)
     errors = []
     for n in range(1, _FINE):
         powers = (n / _FINE) ** np.arange(6)
-        value = np.einsum("c,lkcf->lkf", powers, rows)
-        slope = np.einsum("c,lkcf->lkf", powers[:5] * np.arange(1, 6), rows[:, :, 1:])
-        errors += [_relative(value, fine[:, n::_FINE]), _relative(slope, first[:, n::_FINE])]
-    last = np.zeros_like(rows[:, :1])
-    last[:, 0, 0] = beyond[:, 0]
-    return FilterTable(np.concatenate([rows, last], axis=1), reach / intervals, max(errors))
+        value = np.einsum("c,kcf->kf", powers, rows)
+        slope = np.einsum("c,kcf->kf", powers[:5] * np.arange(1, 6), rows[:, 1:])
+        errors += [_relative(value, fine[n::_FINE]), _relative(slope, first[n::_FINE])]
+    return rows, float(np.max(errors))
 
 
 def _differences(values: Floats, below: int) -> tuple[Floats, Floats, Floats]:
-    """Values, and first and second derivatives per point, from `below` on: (n, R, F) to (n, R - below, F) each."""
-    n = values.shape[1]
-    first, second = (np.zeros_like(values[:, below:]) for _ in range(2))
+    """Values, and first and second derivatives per point, from `below` on: (R, F) to (R - below, F) each."""
+    n = len(values)
+    first, second = (np.zeros_like(values[below:]) for _ in range(2))
     for shift in range(below + 1):  # 0 but for the last points, whose stencils lean inwards
         weights = _stencil(np.arange(_STENCIL) - below - shift)
         points = slice(below, n - below) if shift == 0 else slice(n - 1 - below + shift, n - below + shift)
         for offset, (w1, w2) in zip(range(-below - shift, below + 1 - shift), weights, strict=True):
-            moved = values[:, points.start + offset : points.stop + offset]
-            first[:, points.start - below : points.stop - below] += w1 * moved
-            second[:, points.start - below : points.stop - below] += w2 * moved
-    return values[:, below:], first, second
+            moved = values[points.start + offset : points.stop + offset]
+            first[points.start - below : points.stop - below] += w1 * moved
+            second[points.start - below : points.stop - below] += w2 * moved
+    return values[below:], first, second
 
 
 def _stencil(offsets: NDArray[np.int64]) -> Floats:
@@ -136,6 +146,6 @@ def _stencil(offsets: NDArray[np.int64]) -> Floats:
 
 
 def _relative(table: Floats, network: Floats) -> float:
-    """Largest difference over the largest value, of the worst interaction."""
-    largest = np.abs(network).max(axis=(1, 2))
-    return float((np.abs(table - network).max(axis=(1, 2)) / np.where(largest > 0.0, largest, 1.0)).max())
+    """Largest difference over the largest value."""
+    largest = float(np.abs(network).max())
+    return float(np.abs(table - network).max()) / (largest if largest > 0.0 else 1.0)
