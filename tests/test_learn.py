@@ -90,6 +90,20 @@ def write_partly_labelled(path: Path, n_frames: int, labelled: int) -> list[Atom
     return frames
 
 
+class Untrained(Exception):
+    """A run has come to its first training."""
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Runs end where all first frames are labelled."""
+
+    def end(*arguments):
+        raise Untrained
+
+    monkeypatch.setattr("schnet_ase.learn.loop.train_generation", end)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run to its end: its folder, configuration, result and events."""
@@ -245,18 +259,39 @@ def test_a_reference_that_fails_is_recorded_and_skipped(tmp_path):
     assert result.end.labels == 60 - len(failing)
 
 
-def test_flags_without_a_label_end_it(tmp_path):
+def test_flags_without_a_label_end_it_until_the_reference_works(finished, tmp_path, monkeypatch):
+    folder, _, _, _ = finished
     reference = ReferenceConfig("tests.test_learn.AlwaysFails")
-    config = tiny(tmp_path, reference=reference)
-    AlwaysFails.asked.clear()
-    for _ in range(2):  # the second start reads the same from the log
+    config, run = tiny(tmp_path, reference=reference), tmp_path / "run"
+    logs = []
+    for _ in range(2):  # the second start asks the same again
+        AlwaysFails.asked.clear()
         with pytest.raises(LearnError, match="5 flags in a row gave no label"):
-            learn(config, tmp_path / "run", workers=1)
-    events = read_audit(tmp_path / "run" / "audit.jsonl")
-    assert sum(isinstance(event, Flagged) for event in events) == 5
-    assert not any(isinstance(event, Labelled) and event.served == "reference" for event in events)
-    assert len(AlwaysFails.asked) == sum(isinstance(event, Failed) for event in events) > 5
-    assert all(np.abs(a - b).max() > 1e-3 for a, b in combinations(AlwaysFails.asked, 2)), "none is asked about again"
+            learn(config, run, workers=1)
+        events = read_audit(run / "audit.jsonl")
+        assert sum(isinstance(event, Flagged) for event in events) == 5
+        assert not any(isinstance(event, Labelled) and event.served == "reference" for event in events)
+        assert len(AlwaysFails.asked) == sum(isinstance(event, Failed) for event in events) > 5
+        assert all(np.abs(a - b).max() > 1e-3 for a, b in combinations(AlwaysFails.asked, 2)), "none is asked twice"
+        logs.append((run / "audit.jsonl").read_bytes())
+    assert logs[0] == logs[1]
+    monkeypatch.setattr(AlwaysFails, "longest", 100.0)
+    learn(config, run, workers=1)
+    for name in ("audit.jsonl", "labels.extxyz"):  # as if it had always worked
+        assert (run / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("labelled", [0, 20])
+def test_first_frames_without_a_label_are_asked_about_again(tmp_path, monkeypatch, untrained, labelled):
+    """By the same command, once a licence or a path is there that was not."""
+    write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled)
+    config = tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.AlwaysFails"))
+    with pytest.raises(LearnError, match=f"^{labelled} first labels, as the reference failed on {STARTING - labelled}"):
+        learn(config, tmp_path / "run", workers=1)
+    monkeypatch.setattr(AlwaysFails, "longest", 100.0)
+    with pytest.raises(Untrained):
+        learn(config, tmp_path / "run", workers=1)
+    assert [event.number for event in read_audit(tmp_path / "run" / "audit.jsonl")] == list(range(STARTING))
 
 
 def test_too_few_first_frames_cost_no_label(tmp_path):

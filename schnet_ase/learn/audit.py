@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from schnet_ase.errors import LearnError
+from schnet_ase.files import atomic_write
 
 
 class Labelled(NamedTuple):
@@ -130,6 +131,11 @@ class Audit:
         return self._events[: self._position]
 
     @property
+    def recorded(self) -> list[Event]:
+        """All that earlier starts wrote."""
+        return self._events
+
+    @property
     def next(self) -> Event | None:
         """The event that was recorded here by an earlier start; None where nothing was."""
         return self._events[self._position] if self._position < len(self._events) else None
@@ -137,6 +143,12 @@ class Audit:
     def accept(self) -> None:
         """Go on from the recorded event."""
         self._position += 1
+
+    def cut(self, length: int) -> None:
+        """Forget all but the first `length` events, before the first is read."""
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        atomic_write(self._path, b"".join(lines[:length]))
+        del self._events[length:]
 
     def record(self, kind: type[E_co], make: Callable[[], E_co]) -> E_co:
         """The event at this place: the recorded one, or a new one, which is on disk when this returns.

@@ -8,6 +8,7 @@ and makes the first that is not.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -117,6 +118,7 @@ class _Run:
         self._check_sizes(len(self.start), "frames")
         self._check_folder()
         self.audit = Audit(folder / "audit.jsonl", report)
+        self._ask_again()
         self.labels = LabelStore(folder / "labels.extxyz")
         self.n_labels = 0
         """Of those in the store, how many the log has reached."""
@@ -154,7 +156,8 @@ class _Run:
                 raise LearnError(
                     f"{BARREN_FLAGS} flags in a row gave no label: the reference failed, or no new frame that holds "
                     f"together lies between {generation.thresholds[0]:.3g} and {generation.thresholds[1]:.3g} eV/Å; "
-                    f"see {self.folder / 'audit.jsonl'}, raise flags.threshold or give more first frames"
+                    f"see {self.folder / 'audit.jsonl'}; start again, which asks the reference again, raise "
+                    "flags.threshold or give more first frames"
                 )
             flags += 1
         time_fs = state.step * self.config.dynamics.timestep
@@ -181,16 +184,39 @@ class _Run:
                 "another folder, and give its labels.extxyz as start to keep the labels"
             )
 
+    def _ask_again(self) -> None:
+        """Forget the failures that an earlier start ended with: their cause, a licence or a path, may be gone."""
+        events = self.audit.recorded
+        kept = 1 + max((k for k, event in enumerate(events) if isinstance(event, Labelled | Generation)), default=-1)
+        last = events[kept:]
+        if not any(isinstance(event, Failed) for event in last):
+            return
+        flags = [event.number for event in last if isinstance(event, Flagged)]
+        n_labels = sum(isinstance(event, Labelled) for event in events)
+        too_few = not any(isinstance(event, Generation) for event in events) and self._too_few(n_labels) is not None
+        if too_few or len(flags) == BARREN_FLAGS:
+            for number in flags[1:]:  # where the dynamics went for want of a label
+                folder = self.folder / f"exploration-{number:03d}"
+                if folder.exists():
+                    shutil.rmtree(folder)
+            self.audit.cut(kept)
+
     def _failures(self) -> str:
         reasons = [event.reason for event in self.audit.events if isinstance(event, Failed)]
         return f", as the reference failed on {len(reasons)} frames ({reasons[0]})" if reasons else ""
 
     def _check_sizes(self, n: int, what: str) -> None:
+        if (error := self._too_few(n)) is not None:
+            raise LearnError(f"{n} first {what}; one in {CALIBRATION_EVERY} calibrates: {error}") from error
+
+    def _too_few(self, n: int) -> CalibrationError | None:
+        """What is wrong with so many first labels."""
         n_calibration = len(split_labels(n, self.config.folds, self.config.seed).calibration)
         try:
             check_sizes(self.config.folds, n_calibration)
         except CalibrationError as error:
-            raise LearnError(f"{n} first {what}; one in {CALIBRATION_EVERY} calibrates: {error}") from error
+            return error
+        return None
 
     def _label(
         self,
