@@ -10,13 +10,16 @@ from ase.build import molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.fd import calculate_numerical_forces
+from ase.constraints import FixAtoms, FixBondLength, Hookean
+from ase.io import read, write
 
-from schnet_ase.errors import LearnError
+from schnet_ase.errors import DataError, LearnError
 from schnet_ase.learn.audit import Audit, Failed, Finished, Flagged, read_audit
 from schnet_ase.learn.config import CALIBRATION_EVERY, ReferenceConfig
 from schnet_ase.learn.labels import LabelStore, group, split_labels
 from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
 from schnet_ase.learn.selection import farthest_first, representations
+from schnet_ase.learn.start import check_start, read_start
 
 
 @pytest.mark.parametrize(("n", "folds", "seed"), [(45, 4, 0), (101, 5, 3), (7, 5, 1)])
@@ -235,6 +238,52 @@ def test_the_store_grows_and_comes_back(tmp_path):
             assert a.get_potential_energy() == b.get_potential_energy()
             np.testing.assert_array_equal(a.get_forces(), b.get_forces())
             assert a.info == b.info
+
+
+@pytest.mark.parametrize("suffix", ["extxyz", "traj"])
+def test_what_a_stored_frame_is_comes_back_with_it(tmp_path, suffix):
+    """For a run that starts from the labels of another: but for results, which are of another frame perhaps."""
+    constraints = [FixAtoms([0]), FixBondLength(1, 2), Hookean(3, 4, rt=1.6, k=5.0)]
+    info = {"charge": -1, "method": "PBE D3", "field": np.eye(3), "of": {"spin": [1, 2]}, "weights": [1, 2]}
+    atoms = molecule("CH3CH2OH")
+    atoms.info = {**info, "energy": -2.0, "old_energy": -1.0, "REF_forces": np.ones((9, 3)), "label": 7, "group": "x"}
+    atoms.set_constraint(constraints)
+    atoms.set_masses([15.0] + 8 * [2.0])
+    forces = np.ones((9, 3))
+    for _ in range(2):  # the second is stored as it came back
+        store = LabelStore(tmp_path / "labels.extxyz")
+        store.append(atoms, Label(-1.0, forces), "fold-1")
+        np.testing.assert_array_equal(store.frames[-1].get_forces(), forces, "those on held atoms too")
+        write(tmp_path / f"start.{suffix}", read(tmp_path / "labels.extxyz", ":"))
+        atoms = read_start(tmp_path / f"start.{suffix}")[-1]
+        assert [c.todict() for c in atoms.constraints] == [c.todict() for c in constraints]
+        assert atoms.info.keys() == {*info, "label", "group"}
+        for name, value in info.items():
+            np.testing.assert_equal(atoms.info[name], np.array(value) if name == "weights" else value)
+        assert atoms.get_masses().tolist() == [15.0] + 8 * [2.0]
+
+
+class Held:
+    """A constraint of one's own."""
+
+    def adjust_positions(self, atoms, new):
+        new[0] = atoms.positions[0]
+
+
+@pytest.mark.parametrize("value", ["", None, "1,2", "two\nlines", [[1], [2, 3]], 1j])
+def test_what_a_stored_frame_would_lose_is_refused(value):
+    atoms = molecule("H2O")
+    atoms.info["x"] = value
+    with pytest.raises(DataError, match=r"frame 1 has info\['x'\], which labels.extxyz cannot keep") as caught:
+        check_start([molecule("H2O"), atoms], "start")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_constraint_that_a_stored_frame_would_lose_is_refused():
+    atoms = molecule("H2O")
+    atoms.set_constraint(Held())
+    with pytest.raises(DataError, match="frame 0 has a constraint, which labels.extxyz cannot keep"):
+        check_start([atoms], "start")
 
 
 FAILED = Failed(3, 1, "no convergence")

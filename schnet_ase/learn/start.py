@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
 from schnet_ase.errors import DataError
+from schnet_ase.learn.labels import lost, restore_constraints
 from schnet_ase.learn.reference import Label
 from schnet_ase.neighbors import Floats
 
@@ -31,18 +33,35 @@ def read_start(path: Path) -> list[Atoms]:
     Raises
     ------
     DataError
-        They cannot be read, or a label is no finite number: nothing is labelled or written then.
+        They cannot be read, or are not to begin with, see `check_start`.
     """
     frames = _read(path)
-    for index, given in enumerate(given_label(frame) for frame in frames):
-        if given is not None and not (np.isfinite(given.energy) and np.isfinite(given.forces).all()):
-            raise DataError(f"{path}: frame {index} has a label that is no finite number; remove the frame")
+    check_start(frames, str(path))
     return frames
+
+
+def check_start(frames: Sequence[Atoms], source: str) -> None:
+    """Refuse first frames before anything is labelled or written.
+
+    Raises
+    ------
+    DataError
+        A label is no finite number, or a frame has something that would be lost with its label.
+    """
+    for index, frame in enumerate(frames):
+        where, given = f"{source}: frame {index}", given_label(frame)
+        if given is not None and not (np.isfinite(given.energy) and np.isfinite(given.forces).all()):
+            raise DataError(f"{where} has a label that is no finite number; remove the frame")
+        if (what := lost(frame)) is not None:
+            raise DataError(f"{where} has {what}, which labels.extxyz cannot keep; remove it there")
 
 
 def _read(path: Path) -> list[Atoms]:
     try:
-        return cast("list[Atoms]", ase.io.read(path, ":"))
+        frames = cast("list[Atoms]", ase.io.read(path, ":"))
+        for frame in frames:
+            restore_constraints(frame)
+        return frames
     except Exception as error:  # ase.io's readers raise whatever their parser met
         raise DataError(f"{path}: cannot be read as ASE structures ({type(error).__name__}: {error})") from error
 
