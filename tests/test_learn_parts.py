@@ -2,20 +2,24 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.fd import calculate_numerical_forces
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, Hookean
 from ase.io import read, write
 
+from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.errors import DataError, LearnError
 from schnet_ase.learn.audit import Audit, Failed, Finished, Flagged, read_audit
 from schnet_ase.learn.config import CALIBRATION_EVERY, ReferenceConfig
+from schnet_ase.learn.generation import Trained
 from schnet_ase.learn.labels import LabelStore, group, split_labels
 from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
 from schnet_ase.learn.selection import farthest_first, representations
@@ -261,6 +265,27 @@ def test_what_a_stored_frame_is_comes_back_with_it(tmp_path, suffix):
         for name, value in info.items():
             np.testing.assert_equal(atoms.info[name], np.array(value) if name == "weights" else value)
         assert atoms.get_masses().tolist() == [15.0] + 8 * [2.0]
+
+
+def test_errors_do_not_depend_on_the_frame_before(make_model):
+    """As they are after a kill: in a crystal a list that is still good enough has its pairs in another order."""
+    crystal = bulk("Cu", "fcc", a=3.7).repeat((4, 4, 4))
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(4):
+        crystal.rattle(0.02, rng=rng)
+        frame = crystal.copy()
+        frame.calc = SinglePointCalculator(frame, energy=0.0, forces=np.zeros((64, 3)))
+        frames.append(frame)
+    models = [make_model(seed) for seed in range(3)]
+
+    def errors(frame, calculator):
+        return Trained.errors(SimpleNamespace(calculator=calculator), frame)
+
+    one = SchNetEnsembleCalculator(models)
+    assert [errors(frame, one) for frame in frames] == [
+        errors(frame, SchNetEnsembleCalculator(models)) for frame in frames
+    ]
 
 
 class Held:

@@ -57,6 +57,7 @@ class Trained:
 
     def errors(self, frame: Atoms) -> tuple[float, float]:
         """Of the mean on a labelled frame: of the energy, eV, and over force components, eV/Å."""
+        self.calculator.reset()  # with no list from another frame, so that sums are those after a kill to the bit
         atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=self.calculator)
         energy = abs(atoms.get_potential_energy() - frame.get_potential_energy())
         return energy, float(np.abs(atoms.get_forces() - frame.get_forces()).mean())
