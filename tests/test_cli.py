@@ -524,7 +524,7 @@ def test_learn(here, run):
         "flag 0 at ",
         "generation 1: 47 labels",
         "over after 47 labels: 47 labels, 2 generations",
-        "SchNetEnsembleCalculator('runs/ethanol-learned/generation-001/ethanol-learned')",
+        f"SchNetEnsembleCalculator('{here}/runs/ethanol-learned/generation-001/ethanol-learned')",
     ):
         assert text in out
     assert run("learn", "learn.toml", "--workers", "1")[1].count("label ") == 0

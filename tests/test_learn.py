@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from threading import Lock
 from typing import ClassVar
 
 import numpy as np
@@ -49,6 +50,15 @@ class AlwaysFails(FailsWhenStretched):
     def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
         self.asked.append(atoms.get_positions())
         super().calculate(atoms, properties, system_changes)
+
+
+class Wandering(EMT):
+    """EMT in another working folder."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        if Path("elsewhere").exists():
+            os.chdir("elsewhere")
+        super().calculate(atoms, list(properties), list(system_changes))
 
 
 class Recording(EMT):
@@ -251,7 +261,8 @@ def test_a_reference_that_fails_is_recorded_and_skipped(tmp_path):
     failing = [i for i, frame in enumerate(frames) if frame.get_distance(0, 1) > FailsWhenStretched.longest]
     assert 1 < len(failing) < 15
     reference = ReferenceConfig("tests.test_learn.FailsWhenStretched")
-    result = learn(tiny(tmp_path, reference=reference, max_labels=STARTING), tmp_path / "run", workers=1)
+    config = tiny(tmp_path, reference=reference, flags=FlagConfig(threshold=(1e4, 1e5)), max_labels=60)
+    result = learn(config, tmp_path / "run", workers=1)
     events = read_audit(result.audit)
     failed = [event for event in events if isinstance(event, Failed)]
     assert [event.frame for event in failed] == failing
@@ -299,6 +310,33 @@ def test_too_few_first_frames_cost_no_label(tmp_path):
     with pytest.raises(LearnError, match=r"20 first frames; one in 5 .*: 4 calibration frames .* needs 9"):
         learn(tiny(tmp_path), tmp_path / "run", workers=1)
     assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_more_first_frames_than_labels_in_all_cost_no_label(tmp_path):
+    write_partly_labelled(tmp_path / "start.extxyz", STARTING + 1, labelled=0)
+    with pytest.raises(LearnError, match=f"has {STARTING + 1} frames and max_labels is {STARTING}, which counts them"):
+        learn(tiny(tmp_path, max_labels=STARTING), tmp_path / "run", workers=1)
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("argument", [Path("x"), np.bool_(True), Lock()])
+def test_arguments_that_cannot_be_written_down(tmp_path, argument):
+    reference = ReferenceConfig("ase.calculators.calculator.Calculator", {"label": argument})
+    with pytest.raises(LearnError, match=r"^reference\.arguments cannot be written .* function of your own") as caught:
+        learn(tiny(tmp_path, reference=reference), tmp_path / "run", workers=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_reference_may_change_the_working_folder(tmp_path, monkeypatch, untrained):
+    write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=0)
+    config = tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.Wandering"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Untrained):
+        learn(config, "run", workers=1)
+    assert Path.cwd() == tmp_path / "elsewhere"
+    assert list(Path.cwd().iterdir()) == []
+    assert len(read("../run/labels.extxyz", ":")) == len(read_audit(Path("../run/audit.jsonl"))) == STARTING
 
 
 def test_too_few_first_labels(tmp_path):

@@ -204,5 +204,5 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
             progress=stages.update,
         )
     print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
-    print(f"wrote {result.labels}, {result.audit}, {folder / 'learning.png'}")
+    print(f"wrote {result.labels}, {result.audit}, {result.audit.with_name('learning.png')}")
     print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")

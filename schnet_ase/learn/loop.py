@@ -91,7 +91,7 @@ def learn(
     TrainingError
         A member cannot be trained.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # a reference may change the working folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -116,6 +116,11 @@ class _Run:
         self.make_calculator = find_reference(config.reference)
         self.start = read_start(Path(config.start))
         self._check_sizes(len(self.start), "frames")
+        if len(self.start) > config.max_labels:
+            raise LearnError(
+                f"{config.start} has {len(self.start)} frames and max_labels is {config.max_labels}, which counts "
+                "them; give fewer first frames or a larger max_labels"
+            )
         self._check_folder()
         self.audit = Audit(folder / "audit.jsonl", report)
         self._ask_again()
@@ -168,7 +173,13 @@ class _Run:
     def _check_folder(self) -> None:
         start = Path(self.config.start)
         digest = {"start_sha256": sha256(start)}  # labels are those of its frames, one after the other
-        identity = json.dumps({**asdict(self.config), "start": start.name, **digest}, indent=2)
+        try:
+            identity = json.dumps({**asdict(self.config), "start": start.name, **digest}, indent=2)
+        except (TypeError, ValueError) as error:
+            raise LearnError(
+                f"reference.arguments cannot be written to config.json ({error}); give numbers, words, lists and "
+                "tables, or as reference.calculator a function of your own that makes the rest"
+            ) from error
         file = self.folder / "config.json"
         other = file.exists() and {**digest, **json.loads(file.read_text())} != json.loads(identity)
         if not file.exists():
