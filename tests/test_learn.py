@@ -384,13 +384,23 @@ def test_a_folder_that_a_kill_left_with_half_a_file(finished, tmp_path):
         learn(tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.AlwaysFails")), tmp_path / "run", workers=1)
 
 
-def test_first_labels_that_are_no_numbers_are_refused_before_anything_is_written(tmp_path):
-    config = tiny(tmp_path)
-    frames = read(config.start, ":")
-    frames[3].calc.results["forces"][0, 0] = np.nan
-    write(config.start, frames)
-    with pytest.raises(DataError, match=r"start\.extxyz: frame 3 has a label that is no finite number"):
+@pytest.mark.parametrize(
+    ("energy", "force", "message"),
+    [
+        (-1.0, np.nan, "frame 3 has NaN or infinite forces"),
+        (np.inf, 1.0, "frame 3 has energy inf"),
+        (-1.0, 0.0, "frame 3 has forces that are all zero"),
+    ],
+)
+def test_first_labels_not_to_be_trusted_are_refused_before_anything_is_labelled(tmp_path, energy, force, message):
+    frames = write_partly_labelled(tmp_path / "start.extxyz", STARTING, labelled=4)
+    frames[3].calc.results.update(energy=energy, forces=np.full((9, 3), force))
+    write(tmp_path / "start.extxyz", frames)
+    config = tiny(tmp_path, reference=ReferenceConfig("tests.test_learn.Recording"))
+    Recording.asked.clear()
+    with pytest.raises(DataError, match=rf"start\.extxyz: {message}"):
         learn(config, tmp_path / "run", workers=1)
+    assert Recording.asked == []
     assert not (tmp_path / "run" / "labels.extxyz").exists()
 
 

@@ -24,6 +24,7 @@ from schnet_ase.learn.labels import LabelStore, group, split_labels
 from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
 from schnet_ase.learn.selection import farthest_first, representations
 from schnet_ase.learn.start import check_start, read_start
+from tests.frames import labelled_ethanol
 
 
 @pytest.mark.parametrize(("n", "folds", "seed"), [(45, 4, 0), (101, 5, 3), (7, 5, 1)])
@@ -309,6 +310,16 @@ def test_a_constraint_that_a_stored_frame_would_lose_is_refused():
     atoms.set_constraint(Held())
     with pytest.raises(DataError, match="frame 0 has a constraint, which labels.extxyz cannot keep"):
         check_start([atoms], "start")
+
+
+def test_first_energies_that_are_all_zero_are_refused():
+    frames = labelled_ethanol(3)
+    for frame in frames:
+        frame.calc.results["energy"] = 0.0
+    with pytest.raises(DataError, match="start: frame 0 and all others have energy zero"):
+        check_start(frames, "start")
+    frames[1].calc = None  # which the reference labels
+    check_start(frames, "start")
 
 
 FAILED = Failed(3, 1, "no convergence")

@@ -101,30 +101,34 @@ def checked_frames(frames: Iterable[Frame], source: str, *, energies: bool, forc
     n_frames, any_energy = 0, False
     for index, frame in enumerate(frames):
         n_frames, any_energy = index + 1, any_energy or bool(frame.energy)
-        n_atoms = len(frame.geometry.numbers)
-        where = f"{source}: frame {index}"
-        if n_atoms == 0:
-            raise DataError(f"{where} has no atoms; remove it")
-        if frame.geometry.positions.shape != (n_atoms, 3):
-            raise DataError(f"{where} has positions of shape {frame.geometry.positions.shape}; expected ({n_atoms}, 3)")
-        if not np.isfinite(frame.geometry.positions).all():
-            raise DataError(f"{where} has NaN or infinite positions; remove it")
-        if energies:
-            if frame.energy is None:
-                raise DataError(f"{where} has no energy; expected one per frame, or set energy_weight = 0")
-            if not np.isfinite(frame.energy):
-                raise DataError(f"{where} has energy {frame.energy}; expected a finite number, remove the frame")
-        if forces:
-            if frame.forces is None:
-                raise DataError(f"{where} has no forces; expected ({n_atoms}, 3), or set force_weight = 0")
-            if frame.forces.shape != (n_atoms, 3):
-                raise DataError(f"{where} has forces of shape {frame.forces.shape}; expected ({n_atoms}, 3)")
-            if not np.isfinite(frame.forces).all():
-                raise DataError(f"{where} has NaN or infinite forces; remove it")
-            if n_atoms > 1 and not frame.forces.any():
-                raise DataError(f"{where} has forces that are all zero: labels were not written; remove the frame")
+        check_frame(frame, f"{source}: frame {index}", energies=energies, forces=forces)
         yield frame
     if not n_frames:
         raise DataError(f"{source}: no frames; expected at least one")
     if energies and not any_energy:
         raise DataError(f"{source}: frame 0 and all others have energy zero: labels were not written")
+
+
+def check_frame(frame: Frame, where: str, *, energies: bool, forces: bool) -> None:
+    """The part of `check_frames` that looks at one frame, named by `where`."""
+    n_atoms = len(frame.geometry.numbers)
+    if n_atoms == 0:
+        raise DataError(f"{where} has no atoms; remove it")
+    if frame.geometry.positions.shape != (n_atoms, 3):
+        raise DataError(f"{where} has positions of shape {frame.geometry.positions.shape}; expected ({n_atoms}, 3)")
+    if not np.isfinite(frame.geometry.positions).all():
+        raise DataError(f"{where} has NaN or infinite positions; remove it")
+    if energies:
+        if frame.energy is None:
+            raise DataError(f"{where} has no energy; expected one per frame, or set energy_weight = 0")
+        if not np.isfinite(frame.energy):
+            raise DataError(f"{where} has energy {frame.energy}; expected a finite number, remove the frame")
+    if forces:
+        if frame.forces is None:
+            raise DataError(f"{where} has no forces; expected ({n_atoms}, 3), or set force_weight = 0")
+        if frame.forces.shape != (n_atoms, 3):
+            raise DataError(f"{where} has forces of shape {frame.forces.shape}; expected ({n_atoms}, 3)")
+        if not np.isfinite(frame.forces).all():
+            raise DataError(f"{where} has NaN or infinite forces; remove it")
+        if n_atoms > 1 and not frame.forces.any():
+            raise DataError(f"{where} has forces that are all zero: labels were not written; remove the frame")

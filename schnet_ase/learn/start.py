@@ -11,7 +11,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
+from schnet_ase.data.frames import Frame, check_frame
 from schnet_ase.errors import DataError
+from schnet_ase.graph import geometry
 from schnet_ase.learn.labels import lost, restore_constraints
 from schnet_ase.learn.reference import Label
 from schnet_ase.neighbors import Floats
@@ -46,14 +48,19 @@ def check_start(frames: Sequence[Atoms], source: str) -> None:
     Raises
     ------
     DataError
-        A label is no finite number, or a frame has something that would be lost with its label.
+        Positions or a label are not to be trusted, see `check_frame`, or a frame has something that would be lost with
+        its label.
     """
-    for index, frame in enumerate(frames):
-        where, given = f"{source}: frame {index}", given_label(frame)
-        if given is not None and not (np.isfinite(given.energy) and np.isfinite(given.forces).all()):
-            raise DataError(f"{where} has a label that is no finite number; remove the frame")
-        if (what := lost(frame)) is not None:
+    energies = []
+    for index, atoms in enumerate(frames):
+        where, given = f"{source}: frame {index}", given_label(atoms)
+        frame = Frame(geometry(atoms), *(given or (None, None)))
+        check_frame(frame, where, energies=given is not None, forces=given is not None)
+        energies.append(frame.energy)
+        if (what := lost(atoms)) is not None:
             raise DataError(f"{where} has {what}, which labels.extxyz cannot keep; remove it there")
+    if energies and not any(energy is None or energy for energy in energies):
+        raise DataError(f"{source}: frame 0 and all others have energy zero: labels were not written")
 
 
 def _read(path: Path) -> list[Atoms]:
