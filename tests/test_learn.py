@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ from schnet_ase.training import TrainingConfig
 from tests.frames import labelled_ethanol, write_ethanol
 
 KILLS = int(os.environ.get("SCHNET_ASE_KILLS", "6"))
+ROOT = Path(__file__).parent.parent
 FOLDS = 4
 STARTING = 45
 
@@ -50,6 +52,17 @@ class AlwaysFails(FailsWhenStretched):
     def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
         self.asked.append(atoms.get_positions())
         super().calculate(atoms, properties, system_changes)
+
+
+class EndsTheProcess(EMT):
+    """EMT that ends the process, as a fault in compiled code would."""
+
+    mended: ClassVar[bool] = False
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
+        if not self.mended:
+            os.kill(os.getpid(), 9)
+        super().calculate(atoms, list(properties), list(system_changes))
 
 
 class Wandering(EMT):
@@ -415,14 +428,48 @@ learn(tiny(Path(sys.argv[1])), Path(sys.argv[1]) / "run", workers=1)
 """
 
 
+ENDING = """
+import sys
+from pathlib import Path
+from schnet_ase.learn import learn
+from tests.test_learn import ending
+learn(ending(Path(sys.argv[1])), Path(sys.argv[1]) / sys.argv[2], workers=1)
+"""
+
+
+def ending(folder: Path) -> LearnConfig:
+    return tiny(folder, reference=ReferenceConfig("tests.test_learn.EndsTheProcess"), max_labels=STARTING + 1)
+
+
+def test_a_reference_that_ends_the_process_twice_is_skipped(tmp_path, monkeypatch, untrained):
+    """One that did so once is asked again: it may have been a kill, after which the log is that of a run without."""
+    write_partly_labelled(tmp_path / "start.extxyz", STARTING + 1, labelled=STARTING)
+
+    def run_elsewhere(name):
+        return subprocess.run([sys.executable, "-c", ENDING, tmp_path, name], cwd=ROOT, check=False).returncode
+
+    def run_here(name):
+        with pytest.raises(Untrained):
+            learn(ending(tmp_path), tmp_path / name, workers=1)
+        assert not (tmp_path / name / "attempt.json").exists()
+        return read_audit(tmp_path / name / "audit.jsonl")[STARTING:]
+
+    assert run_elsewhere("twice") == -9
+    shutil.copytree(tmp_path / "twice", tmp_path / "once")
+    assert run_elsewhere("twice") == -9
+    assert run_here("twice") == [Failed(None, STARTING, "ended the process 2 times")]
+    monkeypatch.setattr(EndsTheProcess, "mended", True)
+    assert run_here("once") == run_here("never")
+    assert (tmp_path / "once" / "audit.jsonl").read_bytes() == (tmp_path / "never" / "audit.jsonl").read_bytes()
+
+
 def test_killed_and_started_again_it_is_the_same_run(finished, tmp_path):
     folder, _, _, _ = finished
     write(tmp_path / "start.extxyz", read(folder.parent / "start.extxyz", ":"))
     rng = np.random.default_rng(0)
     run, kills = tmp_path / "run", 0
-    root = Path(__file__).parent.parent
     while True:
-        with subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path], cwd=root) as process:
+        with subprocess.Popen([sys.executable, "-c", SCRIPT, tmp_path], cwd=ROOT) as process:
             if kills < KILLS:
                 _wait_for_something_new(run, process, float(rng.uniform(0.0, 0.6)))
                 process.kill()

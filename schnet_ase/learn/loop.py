@@ -26,13 +26,17 @@ from schnet_ase.learn.config import CALIBRATION_EVERY, LearnConfig
 from schnet_ase.learn.explore import Excursion, State, begin, explore, load_excursion, save_excursion
 from schnet_ase.learn.generation import Progress, Trained, train_generation
 from schnet_ase.learn.labels import LabelStore, group_name, split_labels
-from schnet_ase.learn.reference import ReferenceFailed, find_reference, label
+from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
 from schnet_ase.learn.selection import farthest_first
 from schnet_ase.learn.start import given_label, moved, read_start
 from schnet_ase.plots import learning
 
 BARREN_FLAGS = 5
 """So many flags in a row without a label end the run."""
+ATTEMPT = "attempt.json"
+"""Which frame the reference is asked about now, and for which time."""
+ATTEMPTS = 2
+"""A frame during whose calculation the process ended so often has failed."""
 
 
 class LearnResult(NamedTuple):
@@ -187,7 +191,8 @@ class _Run:
                 raise LearnError(f"{self.folder} is there and holds no learning; choose another folder")
             atomic_write(file, identity)
         elif other and not (self.folder / "labels.extxyz").exists():
-            (self.folder / "audit.jsonl").unlink(missing_ok=True)  # of failures alone: the reference was set up wrongly
+            for name in ("audit.jsonl", ATTEMPT):  # of failures alone: the reference was set up wrongly
+                (self.folder / name).unlink(missing_ok=True)
             atomic_write(file, identity)
         elif other:
             raise LearnError(
@@ -200,8 +205,8 @@ class _Run:
         events = self.audit.recorded
         kept = 1 + max((k for k, event in enumerate(events) if isinstance(event, Labelled | Generation)), default=-1)
         last = events[kept:]
-        if not any(isinstance(event, Failed) for event in last):
-            return
+        if not any(isinstance(event, Failed) for event in last) or (self.folder / ATTEMPT).exists():
+            return  # or it did not end, but was killed
         flags = [event.number for event in last if isinstance(event, Flagged)]
         n_labels = sum(isinstance(event, Labelled) for event in events)
         too_few = not any(isinstance(event, Generation) for event in events) and self._too_few(n_labels) is not None
@@ -246,7 +251,7 @@ class _Run:
         served, name = "given" if given else "reference", group_name(number, self.config.folds, self.config.seed)
         if number == len(self.labels):
             try:
-                found = given or label(frame, self.make_calculator)
+                found = given or self._ask(frame, flag, index)
             except ReferenceFailed as error:
                 reason = str(error)
                 self.audit.record(Failed, lambda: Failed(flag, index, reason))
@@ -263,6 +268,21 @@ class _Run:
         self.audit.record(Labelled, event)
         self.n_labels += 1
         return True
+
+    def _ask(self, frame: Atoms, flag: int | None, index: int) -> Label:
+        """The reference's label; on disk stands that it is asked, as some end the process without a word."""
+        file, times = self.folder / ATTEMPT, 1
+        if file.exists():
+            before = json.loads(file.read_text())
+            times += before["times"] if (before["flag"], before["frame"]) == (flag, index) else 0
+        if times <= ATTEMPTS:
+            atomic_write(file, json.dumps({"flag": flag, "frame": index, "times": times}))
+        try:
+            if times > ATTEMPTS:
+                raise ReferenceFailed(f"ended the process {ATTEMPTS} times")
+            return label(frame, self.make_calculator)
+        finally:  # not reached where the process ends
+            file.unlink(missing_ok=True)
 
     def _label_excursion(self, flag: int, atoms: Atoms, excursion: Excursion, generation: Trained) -> list[int]:
         """Label frames of an excursion, the strangest first; numbers of the labels."""
