@@ -23,6 +23,8 @@ from tests.frames import TOML, write_run
 with_ray = pytest.mark.skipif(
     not importlib.util.find_spec("ray"), reason="Ray is not installed: pip install 'schnet_ase[ray]'"
 )
+# Else a token is made, and one that lies at home decides what the clusters of the tests ask for.
+ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
 SMALL = TOML.replace("folds = 4", "folds = 2").replace("calibration = 10", "calibration = 0")
 
 
@@ -31,6 +33,7 @@ def python(script, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)],
         cwd=Path(__file__).parents[1],
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
     )
@@ -56,7 +59,7 @@ def cluster():
     command = ["start", "--head", "--block", "--num-cpus", "2", "--port", str(port := free_port())]
     with subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", *command, "--include-dashboard=false"],
-        env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+        env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -161,7 +164,7 @@ SEARCH = (
     SMALL
     + """
 [tune]
-trials = 4
+trials = 3
 training.learning_rate = { low = 1e-4, high = 1e-2, log = true }
 """
 )
@@ -192,14 +195,14 @@ print(json.dumps([ended, validations]))
 
 
 @with_ray
-def test_a_search_killed_on_one_cluster_goes_on_on_another(cluster, tmp_path):
+def test_a_search_killed_on_one_cluster_goes_on_on_another(cluster, tmp_path, no_learning_curves):
     """No trial is lost or repeated, and those that follow from the seed alone are the ones that are trained here."""
     config = load_config(write_run(tmp_path, SEARCH))
     status, (before, _) = python(TUNE, tmp_path, "killed")
     assert status == -signal.SIGKILL
     status, (after, validations) = python(TUNE, tmp_path, cluster)
     assert status == 0
-    assert sorted(before + after) == [0, 1, 2, 3]
+    assert sorted(before + after) == [0, 1, 2]
     assert before
     assert {trial for trial, _ in validations} == {*after}
     assert min(step for trial, step in validations if trial == 2) >= 20

@@ -318,17 +318,17 @@ class Inline:
         return [function(*pickle.loads(arguments), report)]
 
 
-def test_trials_side_by_side_are_those_one_after_the_other(tmp_path, monkeypatch):
+def test_trials_side_by_side_are_those_one_after_the_other(tmp_path, monkeypatch, no_learning_curves):
     """As far as they follow from the seed alone; and of the same settings there is one training at a time."""
     inline = Inline()
     monkeypatch.setattr(sys.modules["schnet_ase.training.tune"], "check_ray", lambda: None)
     monkeypatch.setattr("schnet_ase.training.ray_trials.ray_tasks", lambda *a: contextlib.nullcontext(inline))
-    config = configured(tmp_path, f"{RATE} = {{ choices = [1e-9, 1e-3, 1e-2] }}", trials=5)
+    config = configured(tmp_path, f"{RATE} = {{ choices = [1e-9, 1e-2] }}", trials=4)
     ended = []
     together = tune(config, tmp_path / "together", executor="ray", ray_address="auto", finished=ended.append)
     assert without_time(together.trials) == without_time(tune(config, tmp_path / "one by one").trials)
     assert [t.number for t in ended] != sorted(t.number for t in ended)
-    assert len({t.folder for t in ended}) < 5
+    assert len({t.folder for t in ended}) == 2
     assert inline.most > 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -56,7 +57,7 @@ class RayTasks:
         waiting = {"num_returns": len(self._under_way), "timeout": SECONDS_BETWEEN_REPORTS}
         done, self._under_way = self._ray.wait(self._under_way, **waiting)
         for _ in range(self._queue.qsize()):
-            report(self._queue.get())
+            report(pickle.loads(self._queue.get()))
         return [_result(self._ray, finished) for finished in done]
 
 
@@ -119,7 +120,8 @@ def from_shared(read: Callable[[Path], T], folder: Path) -> T:
 def _run(function: Callable[..., Any], folder: Path, arguments: tuple[Any, ...], threads: int, queue: Any) -> Any:
     torch.set_num_threads(threads)
     _wait_until_free(folder)
-    return function(*arguments, queue.put)
+    # As bytes: the queue, a process of its own, would import PyTorch to hold what is reported.
+    return function(*arguments, lambda progress: queue.put(pickle.dumps(progress)))
 
 
 def _wait_until_free(folder: Path) -> None:
