@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig
+from schnet_ase.engine import tables
 from schnet_ase.engine.tables import TOLERANCES, TableError, tabulate
 from schnet_ase.registry import get_card
 
@@ -99,6 +100,40 @@ def test_presets_can_be_tabulated(preset):
     model = SchNet(preset())
     table = tabulate(model, TOLERANCES["float32"])
     assert table.error <= TOLERANCES["float32"]
+
+
+def test_tables_are_kept_for_the_same_weights_and_made_again_for_changed_ones(make_model, monkeypatch):
+    monkeypatch.setattr(tables, "_kept", {})
+    model = make_model(0)
+    table = tabulate(model, 1e-7)
+    assert tabulate(make_model(0).double(), 1e-7) is table
+    assert not table.coefficients.flags.writeable
+    others = [
+        tabulate(model, 1e-8),
+        tabulate(model, 1e-7, at_least=500),
+        tabulate(make_model(0, radial="exponential"), 1e-7),
+    ]
+    with torch.no_grad():
+        model.interactions[1].filter_network.dense2.bias[3] += 0.5  # in place, as training does
+    others.append(tabulate(model, 1e-7))
+    assert all(other is not table for other in others)
+    r = np.array([1.234])
+    np.testing.assert_allclose(evaluate(others[-1], r)[0], network(model.double(), r)[0], atol=1e-6)
+    assert np.abs(evaluate(others[-1], r)[0] - evaluate(table, r)[0]).max() > 0.1
+
+
+def test_few_tables_are_kept(make_model, monkeypatch):
+    monkeypatch.setattr(tables, "_kept", {})
+    models = [make_model(seed) for seed in range(3)]
+    first, second, _ = (tabulate(model, 1e-7, at_least=500) for model in models)
+    assert tabulate(models[0], 1e-7, at_least=500) is first
+    monkeypatch.setattr(tables, "_MOST_KEPT", 2 * first.coefficients.nbytes)
+    tabulate(make_model(3), 1e-7, at_least=500)
+    assert len(tables._kept) == 2
+    assert tabulate(models[0], 1e-7, at_least=500) is not first
+    monkeypatch.setattr(tables, "_MOST_KEPT", 1)
+    assert tabulate(models[1], 1e-7, at_least=500) is not second
+    assert not tables._kept
 
 
 def test_a_bound_that_cannot_be_met_is_an_error(make_model):

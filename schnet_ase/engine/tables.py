@@ -15,6 +15,7 @@ DeePMD-kit's compressed models tabulate their embedding nets likewise (Lu et al.
 from __future__ import annotations
 
 import copy
+import hashlib
 import math
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ _STENCIL = 9
 _MOST_INTERVALS = 1 << 16
 _AT_ONCE = 512
 """Points at which a network is evaluated together: what it makes of them stays in the processor's caches."""
+_MOST_KEPT = 64 << 20
+"""Bytes of tables that are kept for the next calculator of the same weights."""
+_kept: dict[bytes, FilterTable] = {}
 
 
 class TableError(ValueError):
@@ -56,6 +60,8 @@ class FilterTable(NamedTuple):
 def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
     """Tabulate the filters of `model`, with intervals narrowed until values and slopes meet `tolerance`.
 
+    A model whose interactions have the same numbers as another's had gets that one's table, if it is still kept.
+
     Parameters
     ----------
     model
@@ -68,6 +74,7 @@ def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
     Returns
     -------
     FilterTable
+        Read-only.
 
     Raises
     ------
@@ -75,8 +82,35 @@ def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
         The bound cannot be met.
     """
     double = copy.deepcopy(model).cpu().double()
+    key = _key(double, tolerance, at_least)
+    table = _kept.get(key)
+    if table is None:
+        table = _narrowed(double, tolerance, at_least)
+        table.coefficients.flags.writeable = False
+        _keep(key, table)
+    return table
+
+
+def _key(model: SchNet, tolerance: float, at_least: int) -> bytes:
+    """Of all that a table is made of, by value: weights may change in place."""
+    digest = hashlib.sha256(repr((model.config, tolerance, at_least, _MOST_INTERVALS)).encode())
+    for tensor in (*model.basis.buffers(), *model.interactions.parameters()):
+        digest.update(tensor.detach().numpy().tobytes())
+    return digest.digest()
+
+
+def _keep(key: bytes, table: FilterTable) -> None:
+    """In place of the oldest, where there is no room."""
+    _kept[key] = table
+    for oldest in list(_kept):
+        if sum(other.coefficients.nbytes for other in list(_kept.values())) <= _MOST_KEPT:
+            break
+        _kept.pop(oldest, None)
+
+
+def _narrowed(double: SchNet, tolerance: float, at_least: int) -> FilterTable:
     # Without an envelope the filters end, as constants, where the last radial function does.
-    reach = model.config.pair_cutoff or double.basis.reach
+    reach = double.config.pair_cutoff or double.basis.reach
     # The width that met the bound for filters of the width of the Gaussians; a factor of the fifth root from there.
     intervals = max(at_least, math.ceil(reach / (3.0 * tolerance**0.2 * double.basis.finest)))
     while intervals <= _MOST_INTERVALS:
