@@ -120,6 +120,24 @@ def test_root_mean_square_errors_are_below_the_targets(name, force):
     assert 1000.0 * get_card(name).metrics.test.force_rmse < force
 
 
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_no_member_takes_twice_the_time_of_three_interactions_of_128_features(name):
+    """In turns, as the card has them."""
+    dynamics = get_card(name).dynamics
+    assert max(dynamics.milliseconds) < 2.0 * dynamics.yardstick
+
+
+def test_acetylacetone_at_a_temperature_it_was_not_trained_at():
+    """Force RMSE at 600 K: the target, and the figure in the documents; meV/Å."""
+    file = DATASETS / "acac" / "test_MD_600K.xyz"
+    if not file.is_file():
+        pytest.skip("the frames of acetylacetone are not here")
+    models = [load_model(f"acac/fold-{k}") for k in range(1, 6)]
+    error = 1000.0 * evaluate_dataset(models, read_dataset(file)).mean().errors().force_rmse
+    assert error < 80.0
+    assert f"force RMSE of {error:.1f} meV/Å on frames at 600 K" in (ROOT / "README.md").read_text()
+
+
 def frames_tested(card):
     """Those of the card's test file, or of the files that it is a pattern of; None if they are not here."""
     for folder in DATASETS.glob("*"):
