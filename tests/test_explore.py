@@ -162,6 +162,20 @@ def test_a_flag_goes_back_and_gives_candidates(ensemble, tmp_path):
     assert outcome.deviations[0] == pytest.approx(outcome.flag.largest)
 
 
+def test_what_it_begins_with_is_looked_at_at_any_step(ensemble, tmp_path):
+    """After training a frame under the threshold before may be above it."""
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = ensemble
+    for step in (0, 100):
+        start = begin(atoms, DYNAMICS.temperature, seed=0, step=step)
+        moving = atoms.copy()
+        moving.calc = ensemble
+        outcome = run(moving, tmp_path / str(step), 200, (1e-6, 1e3), start=start)
+        assert (outcome.flag.step, outcome.safe.step) == (step, step)
+        assert outcome.flag.time_fs == pytest.approx(step * DYNAMICS.timestep)
+        np.testing.assert_array_equal(outcome.candidates[0], start.positions)
+
+
 def test_what_has_failed_is_no_candidate(ensemble, tmp_path):
     atoms = molecule("CH3CH2OH")
     atoms.calc = ensemble

@@ -112,6 +112,9 @@ def explore(
     langevin.attach(monitor)
     langevin.attach(remember)
     try:
+        if state is start and state.step > 0:  # ASE looks at what step 0 begins with
+            calculator.reset()
+            langevin.call_observers()
         while langevin.nsteps < until:
             # A run that starts here again has no list from before either, so that its sums are the same to the bit.
             calculator.reset()

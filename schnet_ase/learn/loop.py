@@ -88,8 +88,9 @@ def learn(
     Raises
     ------
     LearnError
-        The folder holds another run, another process learns in it, the reference cannot be imported, the first frames
-        are too few, or five flags in a row gave no label.
+        The folder holds another run, another process learns in it, the reference cannot be imported or its arguments
+        not be written down, the first frames are too few or more than `max_labels`, or five flags in a row gave no
+        label.
     DataError
         The first frames cannot be read, or their labels not be trusted.
     TrainingError
