@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from schnet_ase.files import atomic_write
 from schnet_ase.neighbors import Floats
@@ -265,6 +266,8 @@ def _spread_and_error(axes: Axes, quantity: Quantity, color: str) -> None:
         width = 1000.0 * quantity.predictor.half_width(along / 1000.0, 0.9)
         axes.plot(along, width, color="black", lw=1.0, label="half-width at 90 %")
         axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):  # short ones, which do not lie on one another
+            axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         axes.legend(frameon=False, fontsize=8)
 
 

@@ -174,7 +174,9 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     if (folder / CARD_FILE).is_file():
         card = read_card(folder)
         return [_load_member(card, m.file) for m in card.members]
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*/best.safetensors"))
+    # A run's own folder has, beside its model, the state that its training goes on from.
+    models = (file for file in folder.glob("*.safetensors") if file.name != "state.safetensors")
+    files = sorted(models) or sorted(folder.glob("*/best.safetensors"))
     if not files:
         raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
     return [Loaded(load_checkpoint(file), file) for file in files]

@@ -252,6 +252,36 @@ def test_relax_says_when_not_to_trust_what_it_found(here, run):
     assert float(out.splitlines()[-2].split()[-1]) > SchNetEnsembleCalculator("ethanol-emt").calibration.threshold()
 
 
+def test_md_says_when_not_to_trust_what_it_did(here, run, monkeypatch):
+    write("apart.xyz", Atoms("OH2", [(0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (0.0, 30.0, 0.0)]))
+    status, _, said = run("md", "ethanol-emt", "apart.xyz", "--steps", 2)
+    assert status == 0
+    assert "do not trust this run: 3 of its atoms end with no other within the cutoff" in said
+    command = ("md", "ethanol-emt", "--steps", 2, "--timestep", 0.1, "--overwrite")
+    status, _, said = run(*command)
+    assert status == 0
+    assert "do not trust" not in said
+    with open("ethanol-emt-md.csv") as file:
+        largest = max(float(row["max_forces_deviation_eV_per_A"]) for row in csv.DictReader(file))
+    threshold = SchNetEnsembleCalculator("ethanol-emt").calibration.threshold()
+    monkeypatch.setattr("schnet_ase.monitor.FAILED_ABOVE", 0.9 * largest / threshold)
+    status, _, said = run(*command)
+    assert status == 0
+    assert f"do not trust this run: its forces_deviation reached {largest:.3f} eV/Å" in said
+
+
+def test_numbers_that_are_none(mistake):
+    for options in (("--timestep", "nan"), ("--temperature", "inf"), ("--thermostat", "--friction", "nan")):
+        assert "is no finite number" in mistake("md", "ethanol-emt", *options)
+    assert "is no finite number" in mistake("relax", "ethanol-emt", "--fmax", "inf")
+    assert "--friction belongs to a thermostat; add --thermostat" in mistake("md", "ethanol-emt", "--friction", 1)
+
+
+def test_a_model_of_energies_alone_moves_nothing(mistake):
+    for command in (("md", "qm9-u0"), ("relax", "qm9-u0/fold-1")):
+        assert "qm9-u0 was taught no forces, so that nothing can move by it; give another model" in mistake(*command)
+
+
 def test_relax_that_does_not_converge(here, mistake):
     write("far.xyz", molecule("CH3OCH3"))
     assert "not relaxed after 1 steps" in mistake("relax", "ethanol-emt", "far.xyz", "--steps", 1, "--fmax", 1e-4)

@@ -371,3 +371,10 @@ def test_folder_as_a_model_is_its_best_member_or_refused(entry: Card, tmp_path: 
     for name in ("", " "):
         with pytest.raises(RegistryError, match="no model"):
             load_model(name)
+
+
+def test_folder_of_a_training(tmp_path: Path) -> None:
+    """Beside its model lies the state that it goes on from, which is none."""
+    save_member(tmp_path / "best.safetensors", 1.0)
+    (tmp_path / "state.safetensors").write_bytes(b"of a training")
+    assert [loaded.path for loaded in locate_members(tmp_path)] == [tmp_path / "best.safetensors"]

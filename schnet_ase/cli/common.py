@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,16 @@ import click
 if TYPE_CHECKING:
     from schnet_ase.card import Card
     from schnet_ase.metrics import Errors
+
+
+class FiniteRange(click.FloatRange):
+    """A range whose ends may be open, but not a number that is none, or infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number", param, ctx)
+        return number
 
 
 def calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from schnet_ase.cli.common import calculator_options, free, output_options, stem
+from schnet_ase.cli.common import FiniteRange, calculator_options, free, output_options, stem
 from schnet_ase.errors import StructureError
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.argument("structure", required=False, type=click.Path(path_type=Path))
 @click.option("--steps", default=2000, show_default=True, type=click.IntRange(1))
-@click.option("--timestep", default=0.5, show_default=True, type=click.FloatRange(0, min_open=True), help="fs.")
-@click.option("--temperature", default=300.0, show_default=True, type=click.FloatRange(0), help="K.")
+@click.option("--timestep", default=0.5, show_default=True, type=FiniteRange(0, min_open=True), help="fs.")
+@click.option("--temperature", default=300.0, show_default=True, type=FiniteRange(0), help="K.")
 @click.option("--thermostat", is_flag=True, help="Langevin dynamics (NVT); default: velocity Verlet (NVE).")
-@click.option("--friction", default=10.0, show_default=True, type=click.FloatRange(0), help="Thermostat's, 1/ps.")
+@click.option("--friction", type=FiniteRange(0), help="Of the thermostat, 1/ps.  [default: 10]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of velocities and thermostat.")
 @click.option("--interval", default=10, show_default=True, type=click.IntRange(1), help="Steps between rows.")
 @click.option("--monitor", is_flag=True, help="Flag uncertain frames, and keep them.")
@@ -46,7 +46,7 @@ def md(
     timestep: float,
     temperature: float,
     thermostat: bool,
-    friction: float,
+    friction: float | None,
     seed: int,
     interval: int,
     monitor: bool,
@@ -69,6 +69,8 @@ def md(
 
     if not monitor and (stop or threshold is not None):
         raise MonitorError("--threshold and --stop belong to a monitor; add --monitor")
+    if not thermostat and friction is not None:
+        raise click.UsageError("--friction belongs to a thermostat; add --thermostat")
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
     prefix = free(output or Path(f"{stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float32")
@@ -110,7 +112,7 @@ def md(
                 timestep_fs=timestep,
                 temperature=temperature,
                 thermostat=thermostat,
-                friction_per_ps=friction,
+                friction_per_ps=10.0 if friction is None else friction,
                 seed=seed,
                 interval=interval,
                 monitor=watch,
@@ -124,12 +126,14 @@ def md(
     if watch is not None:
         print(f"{_flagged(watch, prefix)}; every step's deviation is in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
+    for doubt in _doubts_of_run(atoms, [row.max_forces_deviation_eV_per_A for row in rows]):
+        print(f"do not trust this run: {doubt}", file=sys.stderr)
 
 
 @click.command()
 @click.argument("model")
 @click.argument("structure", required=False, type=click.Path(path_type=Path))
-@click.option("--fmax", default=0.01, show_default=True, type=click.FloatRange(0, min_open=True), help="eV/Å.")
+@click.option("--fmax", default=0.01, show_default=True, type=FiniteRange(0, min_open=True), help="eV/Å.")
 @click.option("--steps", default=1000, show_default=True, type=click.IntRange(1))
 @calculator_options
 @output_options
@@ -199,6 +203,32 @@ def _doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
         )
 
 
+def _doubts_of_run(atoms: Atoms, deviations: Sequence[float]) -> Iterator[str]:
+    """What speaks against a run; single frames above the threshold are a monitor's to tell."""
+    from schnet_ase.monitor import FAILED_ABOVE
+
+    lone = atoms.calc.out_of_reach(atoms)
+    if len(lone):
+        yield f"{len(lone)} of its atoms end with no other within the cutoff; take shorter steps, or a relaxed start"
+    calibration = getattr(atoms.calc, "calibration", None)
+    largest = max(deviations, default=0.0)
+    if calibration is not None and largest > FAILED_ABOVE * calibration.threshold():
+        yield (
+            f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times the "
+            f"{calibration.threshold():.3f} that 1 in 1,000 frames like those of the calibration exceeds; add --monitor"
+        )
+
+
+def _check_forces(model: str) -> None:
+    """Refuse an entry that learned from energies alone: its forces were never compared with anything."""
+    from schnet_ase.registry import entry_folders, find_card, get_card
+
+    entry = model.partition("/")[0]
+    card = find_card(model) or (get_card(entry) if entry in entry_folders() else None)
+    if card is not None and card.best.validation.force_mae is None:
+        raise StructureError(f"{card.name} was taught no forces, so that nothing can move by it; give another model")
+
+
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:
     """The structure, or the entry's own, with the calculator of the model: an ensemble where there are members."""
     import ase.io
@@ -208,6 +238,7 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     from schnet_ase.registry import find_card, get_card, locate_members
 
     members = locate_members(model)
+    _check_forces(model)
     atoms: Atoms
     if structure is not None:
         try:
