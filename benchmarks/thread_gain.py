@@ -48,7 +48,7 @@ def main(sides: tuple[int, ...], threads: int, rounds: int, steps: int) -> None:
             times = measure(side, members, (1, threads), rounds, steps, progress)
             one, several = np.median(times, axis=0)
             low, middle, high = np.percentile(times[:, 0] / times[:, 1], (25, 50, 75))
-            columns = (f"{one:.4g}", f"{several:.4g}", f"{middle:.2f}", f"{low:.2f} to {high:.2f}")
+            columns = (f"{one:.4g}", f"{several:.4g}", f"{middle:.3g}", f"{low:.2f} to {high:.2f}")
             rows.append((3 * side**3, members, *columns))
     header = ("atoms", "members", "ms/step, 1 thread", f"{threads} threads", "gain", "middle half of the rounds")
     print(table(header, rows))
