@@ -42,6 +42,8 @@ class Job(NamedTuple):
 
     entry: str
     """Its folder."""
+    structure: str
+    """Folder of the entry whose relaxed structure is where it starts."""
     members: tuple[str, ...]
     """SHA-256 of the entry's files."""
     threshold: float
@@ -119,12 +121,12 @@ class _Recorder:
 
 
 def simulate(job: Job, report: Callable[[float], None] = lambda picoseconds: None) -> Run:
-    """Run a job from the entry's relaxed structure; `report` gets the picoseconds made so far.
+    """Run a job from its structure; `report` gets the picoseconds made so far.
 
     See `start_dynamics`; a job that heats has a Langevin thermostat from the first step on instead.
     """
     rng = np.random.default_rng(job.seed)
-    atoms = read_card(Path(job.entry)).structure.atoms()
+    atoms = read_card(Path(job.structure)).structure.atoms()
     atoms.calc = SchNetEnsembleCalculator(job.entry, threads=1)
     dynamics, degrees = start_dynamics(atoms, job.temperature, rng)
     if job.heated_to is not None:
@@ -244,8 +246,9 @@ def read_run(job: Job, folder: Path) -> Run | None:
 
 
 def _identity(job: Job) -> object:
-    """The job as JSON gives it back; where the entry lies makes no difference."""
-    return json.loads(json.dumps(job._replace(entry=Path(job.entry).name)._asdict()))
+    """The job as JSON gives it back; where the entries lie makes no difference."""
+    named = job._replace(entry=Path(job.entry).name, structure=Path(job.structure).name)
+    return json.loads(json.dumps(named._asdict()))
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, progress: Progress) -> Iterator[tuple[Job, Run]]:

@@ -42,13 +42,11 @@ from schnet_ase.registry import find_card, get_card
 @exit_on_error
 def main(entry: str, temperature: float, picoseconds: float, molecule: str | None, runs: Path | None) -> None:
     card, calibration = calibrated(entry)
-    folder = Path("runs") / f"dynamics-{card.name}"
-    if molecule is not None:
-        other = find_card(molecule) or get_card(molecule)
-        card, folder = replace(card, structure=other.structure), folder / other.name
+    other = card if molecule is None else find_card(molecule) or get_card(molecule)
+    folder = runs or Path("runs") / f"dynamics-{card.name}" / (other.name if molecule else "")
     threshold = calibration.threshold()
-    run = run_once(card, threshold, temperature, picoseconds, runs or folder)
-    times = member_times(card)
+    run = run_once(card, other, threshold, temperature, picoseconds, folder)
+    times = member_times(replace(card, structure=other.structure))
     dynamics = Dynamics(
         temperature=temperature,
         picoseconds=picoseconds,
@@ -66,14 +64,16 @@ def main(entry: str, temperature: float, picoseconds: float, molecule: str | Non
         print(f"wrote {card.path / 'card.json'}")
 
 
-def run_once(card: Card, threshold: float, temperature: float, picoseconds: float, folder: Path) -> Run:
-    atoms = card.structure.atoms()
+def run_once(card: Card, other: Card, threshold: float, temperature: float, picoseconds: float, folder: Path) -> Run:
+    """The run of `card` from the structure of `other`."""
+    atoms = other.structure.atoms()
     if atoms.pbc.any():
-        raise SchNetError(f"{card.name}: periodic; expected a molecule, whose bonds tell whether it is whole")
+        raise SchNetError(f"{other.name}: periodic; expected a molecule, whose bonds tell whether it is whole")
     bonds = with_shared_protons(find_bonds(atoms.numbers, atoms.positions[None]), atoms)
     parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
     members = tuple(member.sha256 for member in card.members)
-    job = Job(str(card.path.resolve()), members, threshold, *parts, temperature, None, picoseconds, 0)
+    entry, structure = (str(c.path.resolve()) for c in (card, other))
+    job = Job(entry, structure, members, threshold, *parts, temperature, None, picoseconds, 0)
     if (kept := read_run(job, folder)) is not None:
         return kept
     with Progress(round(picoseconds), "dynamics", "picosecond") as progress:

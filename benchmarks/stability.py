@@ -77,7 +77,8 @@ def main(
     def make(start: float, heated_to: float | None, at_most: float, seed: int) -> Job:
         parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
         members = tuple(member.sha256 for member in card.members)
-        return Job(str(card.path.resolve()), members, threshold, *parts, start, heated_to, at_most, seed)
+        entry = str(card.path.resolve())
+        return Job(entry, entry, members, threshold, *parts, start, heated_to, at_most, seed)
 
     calm = [make(temperature, None, picoseconds, seed) for seed in range(seeds)]
     heated = [make(temperature, hot, hot_picoseconds, seed) for seed in range(hot_seeds)]

@@ -16,7 +16,7 @@ from schnet_ase.training.loss import (
     can_compile,
     compiled_step,
     eager_step,
-    energy_force_loss,
+    energy_force_losses,
     evaluation_loss,
 )
 
@@ -55,7 +55,7 @@ def loss_by_hand(model, frames, rho, weight, unit=1.0, power=2, frame_weights=(1
 @pytest.mark.parametrize(("kind", "power"), [("squared", 2), ("absolute", 1)])
 def test_loss_is_the_formula(model, frames, rho, weight, kind, power):
     batch = collate([make_example(f, 4.0) for f in frames])
-    loss = energy_force_loss(predict(model, batch.graph), batch, rho, weight, kind)
+    loss = energy_force_losses(predict(model, batch.graph), batch, rho, weight, kind).mean()
     # What is rounded off at zero is at most that much of every error.
     rounded = 0.0 if kind == "squared" else (rho + weight) * ROUNDED
     by_hand = loss_by_hand(model, frames, rho, weight, power=power)
@@ -67,7 +67,7 @@ def test_loss_is_the_formula(model, frames, rho, weight, kind, power):
 def test_frames_count_by_their_formulas(model, frames, kind):
     examples = weighted([make_example(f, 4.0) for f in frames], {"H2O": 3.0, "C2H6O": 0.5})
     batch = collate(examples)
-    loss = energy_force_loss(predict(model, batch.graph), batch, 0.3, 0.7, kind)
+    loss = energy_force_losses(predict(model, batch.graph), batch, 0.3, 0.7, kind).mean()
     power = 2 if kind == "squared" else 1
     by_hand = loss_by_hand(model, frames, 0.3, 0.7, power=power, frame_weights=(3.0, 0.5, 1.0))
     assert loss.item() == pytest.approx(by_hand, rel=1e-12, abs=0.0 if power == 2 else 3.0 * ROUNDED)
@@ -102,7 +102,7 @@ def test_gradient_of_a_force_loss_by_finite_differences(model, frames):
     for shift in (1e-5, -1e-5):
         with torch.no_grad():
             weight[2, 3] += shift
-        losses.append(energy_force_loss(predict(model, batch.graph), batch, 0.0, 1.0).item())
+        losses.append(energy_force_losses(predict(model, batch.graph), batch, 0.0, 1.0).mean().item())
         with torch.no_grad():
             weight[2, 3] -= shift
     assert abs(expected) > 1e-6

@@ -197,7 +197,7 @@ def small_job(small, **changes):
     bonds = find_bonds(atoms.numbers, atoms.positions[None])
     parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
     members = tuple(member.sha256 for member in card.members)
-    job = Job(str(card.path), members, card.calibration.threshold(), *parts, 300.0, None, 0.1, 0)
+    job = Job(str(card.path), str(card.path), members, card.calibration.threshold(), *parts, 300.0, None, 0.1, 0)
     return job._replace(**changes)
 
 
@@ -334,11 +334,17 @@ def test_dynamics_on_the_card(small, tmp_path, monkeypatch):
     assert found.lines()[0] in result.output
     calculator = SchNetEnsembleCalculator(folder)
     assert found.threshold == calculator.calibration.threshold()
-    arguments = [*arguments, "--molecule", "rmd17-ethanol", "--runs", str(tmp_path / "other")]
+    arguments = [*arguments, "--molecule", "rmd17-malonaldehyde", "--runs", str(tmp_path / "other")]
     other = CliRunner().invoke(card_dynamics.main, arguments)
     assert other.exit_code == 0, other.output
     assert "0.2 ps at 600 K" in other.output
     assert read_card(folder) == new
+    (file,) = (tmp_path / "other").glob("*.json")
+    job = json.loads(file.read_text())["job"]
+    assert (job["entry"], job["structure"]) == ("copy", "rmd17-malonaldehyde")
+    assert len(job["mean"]) == 8, (
+        "bonds of malonaldehyde, which has a ring of six with its hydrogen bond's proton aside"
+    )
 
 
 def test_times_alone_are_written_to_the_card(small, tmp_path):

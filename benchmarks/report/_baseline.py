@@ -18,7 +18,7 @@ from schnet_ase.model import Pairs
 from schnet_ase.training.batches import Batch, collate
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.evaluate import Evaluation
-from schnet_ase.training.loss import energy_force_loss, evaluation_loss
+from schnet_ase.training.loss import energy_force_losses, evaluation_loss
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.order import BatchOrder
 
@@ -116,7 +116,7 @@ def train_baseline(
             group["lr"] = learning_rate(step, training)
         optimizer.zero_grad()
         prediction = predict_from_origin(model, batch.graph, gradients=training.force_weight > 0, create_graph=True)
-        energy_force_loss(prediction, batch, *loss_terms).backward()
+        energy_force_losses(prediction, batch, *loss_terms).mean().backward()
         nn.utils.clip_grad_norm_(parameters, training.clip or math.inf)
         optimizer.step()
         report()

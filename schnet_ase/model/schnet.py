@@ -107,6 +107,7 @@ class SchNet(nn.Module):
     """
 
     member_shape: tuple[int, ...] = ()
+    n_networks = 1
     scale: Tensor
     reference: Tensor
 

@@ -37,6 +37,7 @@ from schnet_ase.training.ray_cluster import check_ray
 from schnet_ase.training.ray_folds import train_on_ray
 from schnet_ase.training.run import check_extra, content, load_frames, load_test, split_for_crossval
 from schnet_ase.training.state import TrainingResult, extra_hashes
+from schnet_ase.training.together import train_together
 
 Executor = Literal["processes", "ray"]
 
@@ -77,7 +78,8 @@ def crossval(
         ``"cpu"`` or ``"cuda"``.
     workers
         Folds trained at the same time. One: in this process; more: each in a process of its own, and a script that
-        calls this needs ``if __name__ == "__main__":``. None: one a core (cpu), one (cuda).
+        calls this needs ``if __name__ == "__main__":``. None: one a core (cpu), all in this process (cuda; with dropout
+        one after the other), see `train_together`.
     executor
         ``"processes"``: of this machine. ``"ray"``: tasks of a Ray cluster, see `train_on_ray`.
     ray_address
@@ -151,13 +153,15 @@ def train_folds(
 
     That no fold starts from `initial` weights that have seen its validation frames is the caller's to see to.
     """
-    cores = available_cores()
-    workers = min(len(folds), workers or (cores if device == "cpu" else 1))
-    threads = max(1, cores // workers)
     tasks = [
         FoldTask(config, k, split, folder, None if initial is None else initial[k], device)
         for k, split in enumerate(folds)
     ]
+    if executor == "processes" and device != "cpu" and workers is None and not config.model.dropout:
+        return train_together(tasks, report)
+    cores = available_cores()
+    workers = min(len(folds), workers or (cores if device == "cpu" else 1))
+    threads = max(1, cores // workers)
     if executor == "ray":
         return train_on_ray(tasks, workers, threads, ray_address, report)
     if workers == 1:

@@ -39,6 +39,7 @@ class InterpolatedSchNet(nn.Module):
     """
 
     member_shape: tuple[int, ...] = ()
+    n_networks = 1
     nodes: Tensor
     transform: Tensor
     orders: Tensor

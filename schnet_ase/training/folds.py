@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from schnet_ase.data import TrainingSplit
+from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.errors import TrainingError
 from schnet_ase.registry import locate_members
 from schnet_ase.training.config import RunConfig
@@ -16,7 +17,7 @@ from schnet_ase.training.entry import fold_name, fold_seed
 from schnet_ase.training.history import Row
 from schnet_ase.training.run import load_extra, load_frames
 from schnet_ase.training.state import BEST, TrainingResult
-from schnet_ase.training.trainer import Report, train
+from schnet_ase.training.trainer import Report, Trainer, prepared
 
 SECONDS_BETWEEN_REPORTS = 0.5
 
@@ -77,8 +78,13 @@ def checkpoints(start: str | Path, folds: int) -> list[Path]:
 
 def train_fold(task: FoldTask, report: Report) -> TrainingResult:
     """Train a fold, or go on with it."""
-    dataset = load_frames(task.config.data.file, task.config)
-    return train(
+    with prepared_fold(task, load_frames(task.config.data.file, task.config)) as trainer:
+        return trainer.run(report)
+
+
+def prepared_fold(task: FoldTask, dataset: Dataset) -> AbstractContextManager[Trainer]:
+    """The training of a fold on the frames of its configuration's `file`; see `prepared`."""
+    return prepared(
         task.config,
         dataset,
         task.split,
@@ -87,7 +93,6 @@ def train_fold(task: FoldTask, report: Report) -> TrainingResult:
         seed=fold_seed(task.config, task.k),
         initial=task.initial,
         device=task.device,
-        report=report,
     )
 
 

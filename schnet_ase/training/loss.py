@@ -19,17 +19,19 @@ from schnet_ase.training.batches import Batch
 from schnet_ase.training.config import LossKind
 from schnet_ase.training.evaluate import Evaluation
 from schnet_ase.training.filters import InterpolatedSchNet
+from schnet_ase.training.side_by_side import SideBySide
 
+Trainable = SchNet | InterpolatedSchNet | SideBySide
 GradientStep = Callable[[Batch], Tensor]
-"""A batch to its loss; the gradient is left in the parameters' ``.grad``."""
+"""A batch to the loss of each network on its share of it, (K,); the gradient is left in the parameters' ``.grad``."""
 ROUNDED = 1e-4
 """eV or eV/Å below which an absolute error is rounded off to a parabola, whose slope has no jump at zero."""
 
 
-def energy_force_loss(
+def energy_force_losses(
     prediction: Prediction, batch: Batch, energy_weight: float, force_weight: float, kind: LossKind = "squared"
 ) -> Tensor:
-    r"""Loss of a batch, the mean over its B systems, each times its weight, of
+    r"""Losses of the B systems of a batch, whose mean is the batch's: each one's weight times
 
     .. math:: \rho |E - \hat E|^p + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^p
 
@@ -48,7 +50,7 @@ def energy_force_loss(
     Returns
     -------
     Tensor
-        Scalar, (eV/Å)ᵖ.
+        (B,) (eV/Å)ᵖ.
 
     References
     ----------
@@ -65,13 +67,13 @@ def energy_force_loss(
         assert prediction.forces is not None
         forces = prediction.forces - batch.forces
     frames = _Frames(batch.n_atoms, batch.graph.system, batch.weight)
-    return _loss(energies, forces, frames, energy_weight, force_weight, kind)
+    return _losses(energies, forces, frames, energy_weight, force_weight, kind)
 
 
 def evaluation_loss(
     evaluation: Evaluation, energy_weight: float, force_weight: float, kind: LossKind = "squared"
 ) -> float:
-    """`energy_force_loss` of predictions for many frames."""
+    """The mean of `energy_force_losses` over many frames."""
     e = evaluation
     energies = None
     if energy_weight:
@@ -83,7 +85,7 @@ def evaluation_loss(
         forces = torch.from_numpy(e.forces - e.reference_forces)
     system = torch.from_numpy(np.repeat(np.arange(len(e.n_atoms)), e.n_atoms))
     frames = _Frames(torch.from_numpy(e.n_atoms.astype(float)), system, torch.from_numpy(e.weight))
-    return _loss(energies, forces, frames, energy_weight, force_weight, kind).item()
+    return _losses(energies, forces, frames, energy_weight, force_weight, kind).mean().item()
 
 
 class _Frames(NamedTuple):
@@ -92,7 +94,7 @@ class _Frames(NamedTuple):
     weight: Tensor
 
 
-def _loss(
+def _losses(
     energies: Tensor | None,
     forces: Tensor | None,
     frames: _Frames,
@@ -108,7 +110,7 @@ def _loss(
         sizes = _size((forces**2).sum(dim=1), kind)
         sums = torch.zeros_like(frames.n_atoms).index_add(0, frames.system, sizes)
         loss = loss + force_weight * sums / frames.n_atoms
-    return (frames.weight * loss).mean()
+    return frames.weight * loss
 
 
 def _size(squared: Tensor, kind: LossKind) -> Tensor:
@@ -116,9 +118,7 @@ def _size(squared: Tensor, kind: LossKind) -> Tensor:
     return squared if kind == "squared" else torch.sqrt(squared + ROUNDED**2) - ROUNDED
 
 
-def eager_step(
-    model: SchNet | InterpolatedSchNet, energy_weight: float, force_weight: float, kind: LossKind = "squared"
-) -> GradientStep:
+def eager_step(model: Trainable, energy_weight: float, force_weight: float, kind: LossKind = "squared") -> GradientStep:
     """One step as PyTorch runs it."""
 
     parameters = list(model.parameters())
@@ -127,15 +127,14 @@ def eager_step(
         for parameter in parameters:
             parameter.grad = None
         prediction = predict(model, batch.graph, gradients=force_weight > 0, create_graph=True)
-        loss = energy_force_loss(prediction, batch, energy_weight, force_weight, kind)
-        loss.backward()
-        return loss.detach()
+        losses = energy_force_losses(prediction, batch, energy_weight, force_weight, kind)
+        return _backward(losses, model.n_networks)
 
     return step
 
 
 def compiled_step(
-    model: SchNet | InterpolatedSchNet,
+    model: Trainable,
     energy_weight: float,
     force_weight: float,
     kind: LossKind = "squared",
@@ -149,7 +148,7 @@ def compiled_step(
     Parameters
     ----------
     model, energy_weight, force_weight, kind
-        As of `energy_force_loss`.
+        As of `energy_force_losses`.
     one_shape
         Whether every batch has the shape of the first. Otherwise sizes stay variables: that takes three times as long
         to compile, and a tenth longer to run.
@@ -158,10 +157,10 @@ def compiled_step(
     def loss_and_gradient(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, list[Tensor]]:
         leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
         prediction = predict(_WithParameters(model, leaves), batch.graph, gradients=force_weight > 0, create_graph=True)
-        loss = energy_force_loss(prediction, batch, energy_weight, force_weight, kind)
-        loss.backward()
+        losses = energy_force_losses(prediction, batch, energy_weight, force_weight, kind)
+        loss = _backward(losses, model.n_networks)
         # A parameter that the loss does not reach (the last bias, without an energy term) has no gradient.
-        return loss.detach(), [torch.zeros_like(p) if p.grad is None else p.grad for p in leaves.values()]
+        return loss, [torch.zeros_like(p) if p.grad is None else p.grad for p in leaves.values()]
 
     names, parameters = zip(*model.named_parameters(), strict=True)
     compiled: dict[tuple[object, ...], Callable[[dict[str, Tensor], Batch], tuple[Tensor, list[Tensor]]]] = {}
@@ -195,7 +194,7 @@ def _form(batch: Batch) -> tuple[object, ...]:
 
 
 def compiled_or_eager_step(
-    model: SchNet | InterpolatedSchNet,
+    model: Trainable,
     energy_weight: float,
     force_weight: float,
     kind: LossKind = "squared",
@@ -220,6 +219,13 @@ def compiled_or_eager_step(
             first = False
 
     return step
+
+
+def _backward(losses: Tensor, n_networks: int) -> Tensor:
+    """The loss of each network, whose gradients, none of which depends on another's, are those of the sum."""
+    loss = losses.view(n_networks, -1).mean(dim=1)
+    loss.sum().backward()
+    return loss.detach()
 
 
 class _WithParameters:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 from schnet_ase.errors import TrainingError
 from schnet_ase.model import SchNet
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, terms_for
-from schnet_ase.training.loss import GradientStep, can_compile, compiled_or_eager_step, compiled_step, eager_step
+from schnet_ase.training.loss import (
+    GradientStep,
+    Trainable,
+    can_compile,
+    compiled_or_eager_step,
+    compiled_step,
+    eager_step,
+)
 
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two, a step saves about twenty milliseconds
 
@@ -32,26 +39,31 @@ class Steps:
     """
 
     def __init__(self, model: SchNet, training: TrainingConfig, same_shape: bool) -> None:
-        if training.compile and model.config.dropout:
-            raise TrainingError("training.compile = true needs dropout = 0; leave one of them out")
-        make = eager_step
-        if training.compile:
-            make = partial(compiled_step, one_shape=same_shape)
-        elif training.compile is None and not model.config.dropout and _worth_compiling(training):
-            make = partial(compiled_or_eager_step, one_shape=same_shape)
-        loss = training.energy_weight, training.force_weight, training.loss
+        make = step_maker(training, model.config.dropout, same_shape)
         self._model = model
         self._terms = terms_for(model)
-        self._exact: GradientStep = make(model, *loss)
+        self._exact: GradientStep = make(model)
         self._interpolated = self._exact
         if self._terms is not None:
-            self._interpolated = make(InterpolatedSchNet(model, self._terms), *loss)
+            self._interpolated = make(InterpolatedSchNet(model, self._terms))
 
     def current(self) -> GradientStep:
         """The fastest that is exact to rounding for the weights as they are now; training may sharpen filters."""
         if self._terms is not None and interpolation_error(self._model, self._terms) > TOLERANCE:
             return self._exact
         return self._interpolated
+
+
+def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Callable[[Trainable], GradientStep]:
+    """What makes the step of a network, compiled or eager; see `Steps`."""
+    loss = training.energy_weight, training.force_weight, training.loss
+    if training.compile and dropout:
+        raise TrainingError("training.compile = true needs dropout = 0; leave one of them out")
+    if training.compile:
+        return lambda model: compiled_step(model, *loss, one_shape=same_shape)
+    if training.compile is None and not dropout and _worth_compiling(training):
+        return lambda model: compiled_or_eager_step(model, *loss, one_shape=same_shape)
+    return lambda model: eager_step(model, *loss)
 
 
 def _worth_compiling(training: TrainingConfig) -> bool:

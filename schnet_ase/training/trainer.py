@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.model import SchNet
 from schnet_ase.model.widen import fits, inherit
+from schnet_ase.neighbors import Integers
 from schnet_ase.training.batches import (
+    Batch,
     batch_to,
     collate,
     make_examples,
@@ -35,7 +37,7 @@ from schnet_ase.training.batches import (
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate, join
 from schnet_ase.training.history import Row, draw_history, write_metrics
-from schnet_ase.training.loss import GradientStep, evaluation_loss
+from schnet_ase.training.loss import evaluation_loss
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.order import BatchOrder
@@ -114,19 +116,49 @@ def train(
         The folder holds another training, or another process trains in it; or a process failed or is gone, or they
         were given different things.
     """
+    with prepared(
+        config,
+        dataset,
+        split,
+        folder,
+        seed=seed,
+        extra=extra,
+        initial=initial,
+        device=device,
+        processes=processes,
+    ) as trainer:
+        return trainer.run(report)
+
+
+@contextmanager
+def prepared(
+    config: RunConfig,
+    dataset: Dataset,
+    split: TrainingSplit,
+    folder: Path,
+    *,
+    seed: int | None = None,
+    extra: Dataset | None = None,
+    initial: Path | None = None,
+    device: str = "cpu",
+    processes: Processes = ALONE,
+) -> Iterator[Trainer]:
+    """A training as `train` has it, before its first step or where it was interrupted; its folder is locked."""
     with ExitStack() as stack, own_random_numbers(resolve_device(device)):
 
-        def start() -> _Trainer:
+        def start() -> Trainer:
             if processes.rank == 0:
                 stack.enter_context(only_here(folder))
-            return _Trainer(
+            return Trainer(
                 config, dataset, split, folder, config.seed if seed is None else seed, extra, initial, device, processes
             )
 
-        return processes.agree(start).run(report)
+        yield processes.agree(start)
 
 
-class _Trainer:
+class Trainer:
+    """A training that is under way; see `train`."""
+
     def __init__(
         self,
         config: RunConfig,
@@ -184,7 +216,9 @@ class _Trainer:
         self.update_average = get_ema_multi_avg_fn(self.training.ema)
         self.optimizer = make_optimizer(self.training, self.parameters)
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
-        self.drawn = time.monotonic()
+        self.losses: list[float] = []
+        """Since the last validation."""
+        self.started = self.drawn = time.monotonic()
         together = np.zeros(len(self.examples), dtype=np.int64)
         if config.data.by_molecule:
             own = (dataset.frames[i] for i in training_frames)
@@ -196,49 +230,76 @@ class _Trainer:
             self._resume()
 
     def run(self, report: Report) -> TrainingResult:
+        """Train until `finished`, by the training's own processes."""
         self._synchronize()
-        if self.step:
-            report(self.step, self.history[-1])
+        self.begin(report)
         steps = Steps(self.model, self.training, same_shape(self.examples))
         gradient_step = steps.current()
-        losses: list[float] = []
-        started = time.monotonic() - self.seconds
-        while self.step < self.training.steps and not self._out_of_patience():
-            losses.append(self._take(gradient_step))
-            self.step += 1
-            row = None
-            if self.step % self.training.validate_every == 0 or self.step == self.training.steps:
-                self.seconds = time.monotonic() - started
-                row = self._validate(sum(losses) / len(losses))
-                losses.clear()
-                self._keep(row)
-                gradient_step = steps.current()
-            report(self.step, row)
-        return self.processes.of_first(self._result)
+        while not self.finished:
+            indices = self.order.batch(self.step)
+            own = indices[self.processes.share(indices)]
 
-    def _take(self, gradient_step: GradientStep) -> float:
-        indices = self.order.batch(self.step)
-        own = indices[self.processes.share(indices)]
+            def step() -> torch.Tensor:
+                return gradient_step(batch_to(self._collate(own), self.device))  # noqa: B023 - called at once
+
+            loss = self.processes.mean_gradient(step, len(own) / len(indices), self.parameters)
+            if self.advance(loss, report):
+                gradient_step = steps.current()
+        return self.processes.of_first(self.result)
+
+    def begin(self, report: Report) -> None:
+        """Report where an earlier start ended, and let the clock run."""
+        if self.step:
+            report(self.step, self.history[-1])
+        self.started = time.monotonic() - self.seconds
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has made its steps, or is out of patience."""
+        return self.step >= self.training.steps or self._out_of_patience()
+
+    def batch(self) -> Batch:
+        """The next step's, on the CPU."""
+        return self._collate(self.order.batch(self.step))
+
+    def advance(self, loss: float, report: Report) -> bool:
+        """Go a step by the gradient that the parameters hold; whether that was followed by a validation."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.training)
-        self.model.train()
-
-        def step() -> torch.Tensor:
-            return gradient_step(batch_to(collate([self.examples[i] for i in own]), self.device))
-
-        loss = self.processes.mean_gradient(step, len(own) / len(indices), self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip or math.inf).item()
         if not math.isfinite(loss) or not math.isfinite(norm):
-            known = self.identity["training_frames"]
-            frames = (str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra" for i in indices.tolist())
             raise self._divergence(
                 f"loss is {loss} and its gradient's norm {norm} at step {self.step + 1}, "
-                f"batch of frames [{', '.join(frames)}]",
+                f"batch of frames [{', '.join(self._batch_frames())}]",
                 ", and look at these frames",
             )
         self.optimizer.step()
         self.update_average(self.averaged, self.parameters, self.step)
-        return loss
+        self.losses.append(loss)
+        self.step += 1
+        row = None
+        if self.step % self.training.validate_every == 0 or self.step == self.training.steps:
+            self.seconds = time.monotonic() - self.started
+            row = self._validate(sum(self.losses) / len(self.losses))
+            self.losses.clear()
+            self._keep(row)
+        report(self.step, row)
+        return row is not None
+
+    def result(self) -> TrainingResult:
+        """What is in the folder."""
+        draw_history(self.history, self.folder)
+        return read_result(self.folder)
+
+    def _collate(self, indices: Integers) -> Batch:
+        self.model.train()
+        return collate([self.examples[i] for i in indices])
+
+    def _batch_frames(self) -> Iterator[str]:
+        """Names of the frames of the next step's batch."""
+        known = self.identity["training_frames"]
+        for i in self.order.batch(self.step).tolist():
+            yield str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra"
 
     def _validate(self, training_loss: float) -> Row:
         result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
@@ -286,10 +347,6 @@ class _Trainer:
         if now - self.drawn >= SECONDS_BETWEEN_PICTURES:
             self.drawn = now
             draw_history(self.history, self.folder)
-
-    def _result(self) -> TrainingResult:
-        draw_history(self.history, self.folder)
-        return read_result(self.folder)
 
     def _state(self) -> Tensors:
         header = {"identity": self.identity, "step": self.step, "history": [r.to_json() for r in self.history]}
