@@ -82,6 +82,11 @@ VARIATIONS = (
     Variation("SiLU, rate 3e-3", {"activation": "silu"}, {"learning_rate": 3e-3}),
     Variation("20 Gaussians, 6 Å, rate 3e-3", WIDE, {"learning_rate": 3e-3}),
     Variation("20 Gaussians, 6 Å, SiLU, rate 3e-3", {**WIDE, "activation": "silu"}, {"learning_rate": 3e-3}),
+    Variation(
+        "20 Gaussians, 6 Å, SiLU, rate 3e-3, no clipping",
+        {**WIDE, "activation": "silu"},
+        {"learning_rate": 3e-3, "clip": None},
+    ),
     Variation("GELU", {"activation": "gelu"}),
     Variation("tanh", {"activation": "tanh"}),
     Variation("RMS normalization", {"norm": "rms"}),

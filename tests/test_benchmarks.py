@@ -12,6 +12,7 @@ import start_time
 import step_parts
 import thread_gain
 import train_speed
+import train_together
 from _sides import MARK, Side, alternate, schnetpack_python, together
 from _systems import ASPIRIN, labelled_frames, make_system
 from _worker import CUTOFF, N_INTERACTIONS, N_RBF, Dynamics, Job
@@ -219,3 +220,14 @@ def test_start_of_a_new_process():
     assert min(times) > 0.0
     with pytest.raises(SchNetError, match="no model 'rmd17-ethanl'"):
         start_time.start("rmd17-ethanl", "SchNetCalculator")
+
+
+def test_gain_of_folds_side_by_side_is_the_ratio_of_the_times():
+    options = ["--way", "eager", "--folds", "2", "--batch", "2", "--rounds", "1", "--steps", "1"]
+    result = CliRunner().invoke(train_together.main, options)
+    assert result.exit_code == 0, result.output
+    rows = [line.strip("| ").split(" | ") for line in result.output.splitlines() if " | eager | " in line]
+    assert [row[0] for row in rows] == ["ethanol", "aspirin"]
+    for _, _, one, other, gain, difference in rows:
+        assert float(gain) == pytest.approx(float(one) / float(other), rel=0.02)
+        assert 0.0 < float(difference) < 1e-5
