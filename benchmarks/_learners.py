@@ -17,7 +17,7 @@ from schnet_ase import SchNetCalculator
 from schnet_ase.data import Dataset, Frame, TrainingSplit
 from schnet_ase.neighbors import Floats
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
-from schnet_ase.training.trainer import train
+from schnet_ase.training.single import train
 
 SIGMAS = (5, 10, 20, 40)
 """Widths that sGDML's kernel is tried with, in units of its descriptor's coordinates."""

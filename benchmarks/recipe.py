@@ -36,8 +36,8 @@ from schnet_ase.model import SchNetConfig
 from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
 from schnet_ase.training.config import PRESETS, DataConfig, RunConfig
+from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.trainer import train
 
 FOLDS, CALIBRATION, SEED = 5, 50, 0
 """As `crossval` splits for the shipped ensembles."""

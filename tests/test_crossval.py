@@ -22,7 +22,7 @@ from schnet_ase.training import crossval, load_config, unseen_frames
 from schnet_ase.training.batches import collate
 from schnet_ase.training.entry import relax
 from schnet_ase.training.run import load_frames, load_test, split_for_crossval
-from schnet_ase.training.trainer import train
+from schnet_ase.training.single import train
 from tests.frames import TOML, labelled_ethanol, write_run
 
 

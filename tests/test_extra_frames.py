@@ -22,7 +22,7 @@ from schnet_ase.training import crossval, load_config, train_from_config, tune
 from schnet_ase.training.batches import make_training_examples, same_shape
 from schnet_ase.training.calibrate import unseen_frames
 from schnet_ase.training.run import content, load_extra, load_frames
-from schnet_ase.training.trainer import train
+from schnet_ase.training.single import train
 from tests.frames import TOML, labelled_ethanol, write_ethanol, write_run
 
 TWO_FOLDS = TOML.replace("folds = 4", "folds = 2").replace("calibration = 10", "calibration = 0").replace("60", "20")

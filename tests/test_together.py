@@ -1,5 +1,6 @@
 """Folds trained together: each has the loss and the gradient of its own network on its own batch, and its own run."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -216,6 +217,7 @@ def test_a_gpu_trains_the_folds_together(tmp_path, monkeypatch, dropout, workers
     config = load_config(write_run(tmp_path))
     config = replace(config, model=replace(config.model, dropout=dropout))
     split = split_for_crossval(config, load_frames(config.data.file, config))
-    monkeypatch.setattr("schnet_ase.training.crossval.train_together", lambda tasks, report: ["together"])
-    monkeypatch.setattr("schnet_ase.training.crossval.train_fold", lambda task, report: "alone")
+    module = sys.modules[train_folds.__module__]  # the package's name for it is that of a function
+    monkeypatch.setattr(module, "train_together", lambda tasks, report: ["together"])
+    monkeypatch.setattr(module, "train_fold", lambda task, report: "alone")
     assert train_folds(config, split.folds, tmp_path / "run", device="cuda", workers=workers)[0] == expected

@@ -25,8 +25,8 @@ from schnet_ase.progress import Progress
 from schnet_ase.training.batches import make_examples
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate
+from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.trainer import train
 
 FOLDS, SEED = 5, 0
 """As `crossval` splits for the shipped ensembles; the first fold is trained."""

@@ -29,7 +29,7 @@ from schnet_ase.progress import Progress
 from schnet_ase.registry import find_card
 from schnet_ase.training.config import load_config
 from schnet_ase.training.run import load_frames, load_test, split_for_crossval
-from schnet_ase.training.trainer import train
+from schnet_ase.training.single import train
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 REPORT = PUBLISHED[:2]

@@ -66,7 +66,9 @@ def train(config: Path, output: Path | None, models_folder: Path | None, data_ro
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--initial", help="Run (a folder) or entry whose folds' weights to start from.")
-@click.option("--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core; on a GPU all, as one]")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core; on a GPU all, as one]"
+)
 @click.option(
     "--executor", default="processes", show_default=True, type=click.Choice(["processes", "ray"]), help="Of the folds."
 )

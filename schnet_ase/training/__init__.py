@@ -5,8 +5,8 @@ from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig, lo
 from schnet_ase.training.crossval import crossval
 from schnet_ase.training.folds import FoldProgress
 from schnet_ase.training.run import train_from_config
+from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.trainer import train
 from schnet_ase.training.trial_task import TrialProgress
 from schnet_ase.training.tune import TuneResult, tune
 from schnet_ase.training.tune_config import SearchRange, TuneConfig

@@ -16,8 +16,9 @@ from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed
 from schnet_ase.training.history import Row
 from schnet_ase.training.run import load_extra, load_frames
+from schnet_ase.training.single import prepared
 from schnet_ase.training.state import BEST, TrainingResult
-from schnet_ase.training.trainer import Report, Trainer, prepared
+from schnet_ase.training.trainer import Report, Trainer
 
 SECONDS_BETWEEN_REPORTS = 0.5
 

@@ -28,8 +28,9 @@ from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import free_entry, write_entry
 from schnet_ase.training.evaluate import evaluate_dataset
 from schnet_ase.training.processes import ALONE, Processes
+from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.trainer import Report, train
+from schnet_ase.training.trainer import Report
 
 STREAM_ABOVE = 50e6
 """Bytes of a file whose frames are not held in memory unless the configuration says so."""

@@ -1,4 +1,4 @@
-"""One model's training, by one process or several: it can be killed at any moment and goes on with the same numbers."""
+"""A training that is under way, step by step: it can be killed at any moment and goes on with the same numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from schnet_ase.training.loss import evaluation_loss
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.order import BatchOrder
-from schnet_ase.training.processes import ALONE, Processes
+from schnet_ase.training.processes import Processes
 from schnet_ase.training.state import (
     BEST,
     STATE,
@@ -49,8 +48,6 @@ from schnet_ase.training.state import (
     all_hashes,
     differences,
     library_versions,
-    only_here,
-    own_random_numbers,
     pack,
     read_result,
     unpack,
@@ -62,102 +59,8 @@ Report = Callable[[int, Row | None], None]
 """Told the steps done and, after a validation, its row."""
 
 
-def train(
-    config: RunConfig,
-    dataset: Dataset,
-    split: TrainingSplit,
-    folder: Path,
-    *,
-    seed: int | None = None,
-    extra: Dataset | None = None,
-    initial: Path | None = None,
-    device: str = "cpu",
-    processes: Processes = ALONE,
-    report: Report = lambda step, row: None,
-) -> TrainingResult:
-    """Train one model, or go on with a training that was interrupted.
-
-    Parameters
-    ----------
-    config
-        Model and training hyperparameters.
-    dataset
-        Checked frames in eV and Å.
-    split
-        Which of them are for training and for validation.
-    folder
-        Where ``best.safetensors``, ``state.safetensors`` (to resume from), ``metrics.csv`` and
-        ``learning_curve.png`` are written. A folder with a state of the same training is gone on with.
-    seed
-        Of the initial weights and the order of batches; None: that of `config`.
-    extra
-        More frames to train on, of the elements of `dataset`.
-    initial
-        Checkpoint whose weights to start from, of the same network or of one with fewer features; None: random ones.
-        That it has not seen a validation frame is the caller's to see to.
-    device
-        ``"cpu"`` or ``"cuda"``.
-    processes
-        That train together, each calling this with the same arguments; the folder matters to the first alone. How many
-        they are changes the numbers by rounding, and may change when a training is gone on with.
-    report
-        Called after every step, for progress.
-
-    Returns
-    -------
-    TrainingResult
-        In every process the same.
-
-    Raises
-    ------
-    DivergenceError
-        The loss became NaN or infinite. The last good checkpoint is kept.
-    TrainingError
-        The folder holds another training, or another process trains in it; or a process failed or is gone, or they
-        were given different things.
-    """
-    with prepared(
-        config,
-        dataset,
-        split,
-        folder,
-        seed=seed,
-        extra=extra,
-        initial=initial,
-        device=device,
-        processes=processes,
-    ) as trainer:
-        return trainer.run(report)
-
-
-@contextmanager
-def prepared(
-    config: RunConfig,
-    dataset: Dataset,
-    split: TrainingSplit,
-    folder: Path,
-    *,
-    seed: int | None = None,
-    extra: Dataset | None = None,
-    initial: Path | None = None,
-    device: str = "cpu",
-    processes: Processes = ALONE,
-) -> Iterator[Trainer]:
-    """A training as `train` has it, before its first step or where it was interrupted; its folder is locked."""
-    with ExitStack() as stack, own_random_numbers(resolve_device(device)):
-
-        def start() -> Trainer:
-            if processes.rank == 0:
-                stack.enter_context(only_here(folder))
-            return Trainer(
-                config, dataset, split, folder, config.seed if seed is None else seed, extra, initial, device, processes
-            )
-
-        yield processes.agree(start)
-
-
 class Trainer:
-    """A training that is under way; see `train`."""
+    """A training before its next step; `train` has what its arguments are."""
 
     def __init__(
         self,
