@@ -128,6 +128,7 @@ def simulate(job: Job, report: Callable[[float], None] = lambda picoseconds: Non
     rng = np.random.default_rng(job.seed)
     atoms = read_card(Path(job.structure)).structure.atoms()
     atoms.calc = SchNetEnsembleCalculator(job.entry, threads=1)
+    atoms.get_forces()  # a structure that is refused has not collapsed
     dynamics, degrees = start_dynamics(atoms, job.temperature, rng)
     if job.heated_to is not None:
         friction, degrees = 1.0 / (HEATING_FS * units.fs), 3 * len(atoms)
@@ -160,7 +161,7 @@ def simulate(job: Job, report: Callable[[float], None] = lambda picoseconds: Non
         onset(above, BLOCK),
         [flag.step for flag in flags],
         [flag.largest for flag in flags],
-        1000.0 * seconds / dynamics.nsteps,
+        1000.0 * seconds / max(1, dynamics.nsteps),
         counts.tolist(),
         _of_blocks(off),
         _of_blocks(deviation),
@@ -242,6 +243,7 @@ def read_run(job: Job, folder: Path) -> Run | None:
     if not file.is_file():
         return None
     kept = json.loads(file.read_text())
+    kept["job"].setdefault("structure", kept["job"]["entry"])  # runs of before it was asked for
     return Run(**kept["run"]) if kept["job"] == _identity(job) else None
 
 

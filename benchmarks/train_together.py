@@ -1,7 +1,8 @@
 """Loss and gradient of the folds of a cross-validation side by side against one after the other, taking turns.
 
-The network is that of _start.py, each fold's batch is of jiggled molecules. The largest difference between the
-gradients, relative to the largest gradient of each parameter, is printed too.
+The network is that of _start.py, each fold's batch is of jiggled molecules. One after the other they have filters
+interpolated where a training would have them so, side by side a network for every pair. The largest difference between
+the gradients, relative to the largest gradient of each parameter, is printed too.
 
     python benchmarks/train_together.py --device cuda
 """
@@ -23,12 +24,14 @@ from schnet_ase.data import Frame
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import SchNetError
 from schnet_ase.graph import geometry
+from schnet_ase.training import TrainingConfig
 from schnet_ase.training.batches import Batch, batch_to, collate, make_training_examples
-from schnet_ase.training.loss import GradientStep, can_compile, compiled_step, eager_step
+from schnet_ase.training.loss import GradientStep, can_compile
 from schnet_ase.training.padding import side_by_side
 from schnet_ase.training.side_by_side import SideBySide
+from schnet_ase.training.steps import Steps, step_maker
 
-WAYS = {"eager": eager_step, "compiled": compiled_step}
+WAYS = ("eager", "compiled")
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,10 +40,10 @@ WAYS = {"eager": eager_step, "compiled": compiled_step}
 @click.option("--batch", default=10, show_default=True, type=click.IntRange(1))
 @click.option("--rounds", default=9, show_default=True, type=click.IntRange(1))
 @click.option("--steps", default=20, show_default=True, type=click.IntRange(1), help="Of each, in a round.")
-@click.option("--way", "ways", type=click.Choice(list(WAYS)), multiple=True, help="[default: both]")
+@click.option("--way", "ways", type=click.Choice(WAYS), multiple=True, help="[default: both]")
 @exit_on_error
 def main(device: str, folds: int, batch: int, rounds: int, steps: int, ways: tuple[str, ...]) -> None:
-    ways = ways or tuple(WAYS)
+    ways = ways or WAYS
     if "compiled" in ways and not can_compile():
         raise SchNetError("no C++ compiler; expected one for the compiled step: install g++ or clang++")
     torch.set_num_threads(1)
@@ -50,14 +53,14 @@ def main(device: str, folds: int, batch: int, rounds: int, steps: int, ways: tup
         frames = labelled_frames(name, folds * batch)
         batches = [make_batch(frames[k::folds]) for k in range(folds)]
         for way in ways:
-            make_step = WAYS[way]
+            training = TrainingConfig(compile=way == "compiled")
             models = [make_model(k).to(place) for k in range(folds)]
             own = [batch_to(b, place) for b in batches]
-            alone = [make_step(model, 0.01, 1.0) for model in models]
+            alone = [Steps(model, training, same_shape=True).current() for model in models]
             expected = [gradient(step, model, b) for step, model, b in zip(alone, models, own, strict=True)]
             joint = SideBySide(models)
             whole = batch_to(side_by_side(batches), place)
-            together = make_step(joint, 0.01, 1.0)
+            together = step_maker(training, 0.0, same_shape=True)(joint)
             together(whole)
             joint.hand_out_gradients()
             difference = max(map(largest_difference, models, expected))

@@ -1,4 +1,4 @@
-"""Ethanol heated until the ensemble no longer knows it: uncertain frames are flagged, kept, and drawn.
+"""Ethanol heated until the ensemble no longer knows it: uncertain frames are flagged, kept unless beyond use, drawn.
 
 Writes `03-flag-during-md.png`, `03-uncertainty.csv` and the flagged frames, `03-flagged.extxyz`, here.
 """
@@ -35,8 +35,9 @@ for temperature in np.linspace(300, 2000, 20):
     dynamics.run(steps // 20)
 
 for flag in monitor.flags:
-    print(f"{flag.time_fs:7.1f} fs, {flag.temperature:5.0f} K: atom {flag.atom} is off by {flag.largest:.3f} eV/Å")
-print(f"{len(monitor.flags)} frames above {monitor.threshold:.3f} eV/Å")
+    when = f"{flag.time_fs:7.1f} fs, {flag.temperature:5.0f} K"
+    print(f"{when}: members differ by {flag.largest:.3f} eV/Å on atom {flag.atom}")
+print(f"{len(monitor.flags)} frames flagged, above {monitor.threshold:.3f} eV/Å")
 
 log = np.genfromtxt("03-uncertainty.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
 figure, axes = plt.subplots(layout="constrained")

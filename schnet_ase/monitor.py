@@ -57,9 +57,9 @@ class Flag(NamedTuple):
 class UncertaintyMonitor:
     """An observer that flags uncertain frames of a dynamics or an optimization: ``dyn.attach(monitor)``.
 
-    The largest ``forces_deviation`` of the watched atoms is compared with a threshold at every step. A frame above it
-    is written to `file` at once, whole, with the frames that led there; then `cooldown` looks pass before another is.
-    Every step gets a row in `log`.
+    Every `interval` steps the largest ``forces_deviation`` of the watched atoms is compared with a threshold. A frame
+    above it is written to `file` at once, whole, with the frames that led there; then `cooldown` looks pass before
+    another is. Every look gets a row in `log`.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ class UncertaintyMonitor:
         extxyz, appended to. Frames carry ``step``, ``time_fs``, ``temperature_K``, ``schnet_status`` (``"context"`` or
         ``"candidate"``), ``schnet_energy_std`` and per atom ``schnet_forces_deviation``. Energy, forces and stress are
         the ensemble's, not labels to train on. Of the atoms' own ``info`` and arrays, initial charges and magnetic
-        moments are kept. Two monitors that are at work at the same time need files of their own: of two of a process
-        with one log, the earlier is at its end.
+        moments are kept. Two monitors that are at work at the same time need files of their own: where a process makes
+        two with one log, the earlier one is closed.
     log
         CSV, appended to, a row a look, with the operating system when the look is over: a killed run loses none.
     indices

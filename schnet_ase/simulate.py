@@ -179,6 +179,7 @@ def run_relax(
     """
     atoms.get_potential_energy()  # as in `run_md`
     rows: list[RelaxRow] = []
+    Path(f"{output}.xyz").unlink(missing_ok=True)  # an earlier run's, which this one may end without
     output.parent.mkdir(parents=True, exist_ok=True)
     with (
         Trajectory(f"{output}.traj", "w", atoms) as trajectory,

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from ase.io import read, write
 
 import schnet_ase
 from schnet_ase import SchNet, SchNetConfig, SchNetEnsembleCalculator, save_model
+from schnet_ase.registry import locate_members
 from tests.entries import errors, make_entry
 from tests.frames import labelled_ethanol, write_ethanol, write_run
 
@@ -278,7 +280,8 @@ def test_numbers_that_are_none(mistake):
 
 
 def test_a_model_of_energies_alone_moves_nothing(mistake):
-    for command in (("md", "qm9-u0"), ("relax", "qm9-u0/fold-1")):
+    file = locate_members("qm9-u0")[0].path
+    for command in (("md", "qm9-u0"), ("relax", "qm9-u0/fold-1"), ("md", file)):
         assert "qm9-u0 was taught no forces, so that nothing can move by it; give another model" in mistake(*command)
 
 
@@ -287,6 +290,17 @@ def test_relax_that_does_not_converge(here, mistake):
     assert "not relaxed after 1 steps" in mistake("relax", "ethanol-emt", "far.xyz", "--steps", 1, "--fmax", 1e-4)
     assert (here / "ethanol-emt-relax.traj").exists()
     assert not (here / "ethanol-emt-relax.xyz").exists()
+    (here / "ethanol-emt-relax.xyz").write_text("of an earlier run")
+    assert "not relaxed" in mistake("relax", "ethanol-emt", "far.xyz", "--steps", 1, "--fmax", 1e-4, "--overwrite")
+    assert not (here / "ethanol-emt-relax.xyz").exists()
+
+
+def test_an_encoding_without_angstroms():
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "schnet_ase", "models", "show", "rmd17-ethanol"]
+    shown = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, b"")
+    assert b"meV/?" in shown.stdout
 
 
 def test_evaluate(here, run):

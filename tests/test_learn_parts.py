@@ -162,6 +162,11 @@ def test_references_that_cannot_be_made(reference, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_reference_that_does_not_say_what_it_takes():
+    """As those of C may not; Python's `dict` is one."""
+    assert find_reference(ReferenceConfig("builtins.dict", {"xc": "PBE"}))(Atoms()) == {"xc": "PBE"}
+
+
 class Returns(Calculator):
     implemented_properties = ("energy", "forces")
 

@@ -283,6 +283,12 @@ def test_npz_that_says_its_unit(tmp_path: Path, arrays: dict[str, np.ndarray], u
     assert_read(read_dataset(tmp_path / "a.npz", energy_unit="eV"), arrays, 1.0)
 
 
+def test_npz_with_objects(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Which are code, and not read."""
+    said = {"e_unit": np.array(None)}
+    assert "Object arrays" in read_refused(save_md17(tmp_path / "a.npz", arrays, **said))
+
+
 @pytest.mark.parametrize("said", [{"e_unit": np.array("Ry")}, {"r_unit": np.array("bohr")}])
 def test_npz_in_units_that_are_not_read(
     tmp_path: Path, arrays: dict[str, np.ndarray], said: dict[str, np.ndarray]
@@ -297,7 +303,8 @@ def test_suffix_in_capitals(tmp_path: Path, arrays: dict[str, np.ndarray]) -> No
 
 
 def test_pattern_that_no_file_fits(tmp_path: Path) -> None:
-    assert "no file fits this pattern" in read_refused(tmp_path / "*.npz")
+    for pattern in ("*.npz", "**.npz"):
+        assert "no file fits this pattern" in read_refused(tmp_path / pattern)
 
 
 def test_file_whose_name_looks_like_a_pattern(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:

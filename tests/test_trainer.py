@@ -244,6 +244,29 @@ def test_nan_loss_after_a_validation_leaves_its_checkpoint(tmp_path, monkeypatch
     assert resumed.history[-1].step == 60
 
 
+@pytest.mark.parametrize("wanted", [True, None])
+def test_a_machine_that_cannot_compile(tmp_path, monkeypatch, wanted):
+    """Is an error where compiling is asked for, else a warning, and the step is eager."""
+    from schnet_ase.training import steps
+
+    def broken(*arguments, **named):
+        def step(batch):
+            raise RuntimeError("no such compiler\nand more of it")
+
+        return step
+
+    monkeypatch.setattr(steps, "compiled_step", broken)
+    monkeypatch.setattr(steps, "can_compile", lambda: True)
+    monkeypatch.setattr(steps, "STEPS_WORTH_COMPILING", 1)
+    config = configured(tmp_path, compile=wanted)
+    if wanted:
+        with pytest.raises(TrainingError, match=r"be compiled \(no such compiler\); install a C\+\+ compiler"):
+            train_from_config(config, tmp_path / "run")
+    else:
+        with pytest.warns(UserWarning, match=r"could not be compiled \(no such compiler\); it runs slower"):
+            assert train_from_config(config, tmp_path / "run").history[-1].step == 60
+
+
 def test_other_configuration_in_the_folder_is_refused(tmp_path):
     train_from_config(configured(tmp_path), tmp_path / "run")
     with pytest.raises(TrainingError, match=r"other training\.learning_rate"):

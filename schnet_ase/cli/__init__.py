@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn
 
@@ -28,6 +29,9 @@ for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, 
 
 def main() -> NoReturn:
     """Entry point: exit status 0, or 2 with one line for a user's mistake."""
+    for stream in (sys.stdout, sys.stderr):  # which may be written to a file in an encoding without an Å
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

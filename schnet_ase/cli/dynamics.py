@@ -221,10 +221,9 @@ def _doubts_of_run(atoms: Atoms, deviations: Sequence[float]) -> Iterator[str]:
 
 def _check_forces(model: str) -> None:
     """Refuse an entry that learned from energies alone: its forces were never compared with anything."""
-    from schnet_ase.registry import entry_folders, find_card, get_card
+    from schnet_ase.registry import owning_card
 
-    entry = model.partition("/")[0]
-    card = find_card(model) or (get_card(entry) if entry in entry_folders() else None)
+    card = owning_card(model)
     if card is not None and card.best.validation.force_mae is None:
         raise StructureError(f"{card.name} was taught no forces, so that nothing can move by it; give another model")
 

@@ -71,12 +71,13 @@ def stated_unit(file: Path) -> str | None:
 def _opened(file: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
     with ExitStack() as stack:
         try:
-            archive = np.load(stack.enter_context(open(file, "rb")))  # by itself it leaves a damaged file open
+            yield np.load(stack.enter_context(open(file, "rb")))  # by itself it leaves a damaged file open
+        except DataError:
+            raise
         except OSError as error:
             raise DataError(f"{file}: cannot be read ({error})") from error
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise DataError(f"{file}: truncated or not an .npz file ({error})") from error
-        yield archive
 
 
 def _first(archive: Mapping[str, object], file: Path, *names: str) -> str:

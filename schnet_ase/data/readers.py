@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from glob import glob
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -138,7 +139,7 @@ def files_of(path: str | os.PathLike[str]) -> list[Path]:
     if file.is_dir():
         return qm9.raw_files(file)
     if _is_pattern(path):
-        if found := sorted(file.parent.glob(file.name)):
+        if found := sorted(file.parent / name for name in glob(file.name, root_dir=file.parent)):
             return found
         raise DataError(f"{file}: no file fits this pattern; correct it")
     if not file.is_file():

@@ -45,13 +45,19 @@ def find_reference(reference: ReferenceConfig) -> Callable[[Atoms], Calculator]:
             f"reference.calculator is {reference.calculator!r}, which cannot be imported ({_in_a_line(error)}); "
             "expected the path of an ASE calculator, like tblite.ase.TBLite, and that its package is installed"
         ) from error
-    given = () if inspect.isclass(maker) else (Atoms(),)
+    is_class = inspect.isclass(maker)
     try:
-        inspect.signature(maker).bind(*given, **reference.arguments)
+        _signature(maker).bind(*(() if is_class else (Atoms(),)), **reference.arguments)
     except TypeError as error:
         raise LearnError(f"reference.arguments do not fit {reference.calculator}: {error}") from error
-    is_class = inspect.isclass(maker)
     return lambda atoms: maker(*(() if is_class else (atoms,)), **reference.arguments)
+
+
+def _signature(maker: Callable[..., Calculator]) -> inspect.Signature:
+    try:
+        return inspect.signature(maker)
+    except ValueError:  # of C, and does not say what it takes
+        return inspect.signature(lambda *arguments, **named: None)
 
 
 def label(atoms: Atoms, make_calculator: Callable[[Atoms], Calculator]) -> Label:

@@ -22,7 +22,7 @@ class SchNetConfig:
     n_interactions
         Number of interaction blocks.
     n_rbf
-        Number of Gaussian radial basis functions, evenly spaced from 0 to `cutoff`.
+        Number of radial functions, with `radial` ``"gaussian"`` evenly spaced from 0 to `cutoff`.
     cutoff
         Å. With an envelope no pair beyond it interacts; without one it only places the basis functions.
     gamma

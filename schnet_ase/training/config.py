@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from dataclasses import asdict, replace
+from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -305,6 +306,6 @@ def existing(root: Path, name: str, config: Path, key: str) -> str:
     if name == QM9_PACKAGE:
         return name
     path = root / name
-    if not path.exists() and not any(path.parent.glob(path.name)):
+    if not path.exists() and not glob(path.name, root_dir=path.parent):
         raise ConfigError(f"{config}: {key} is {name!r}, but there is no file {path}; correct it or give --data-root")
     return str(path)

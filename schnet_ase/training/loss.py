@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -193,16 +192,9 @@ def _form(batch: Batch) -> tuple[object, ...]:
     return batch.graph.shifts is None, *(min(size, 2) for size in sizes)
 
 
-def compiled_or_eager_step(
-    model: Trainable,
-    energy_weight: float,
-    force_weight: float,
-    kind: LossKind = "squared",
-    one_shape: bool = True,
-) -> GradientStep:
-    """`compiled_step`; where this machine cannot compile it after all, `eager_step` with a warning."""
-    current = compiled_step(model, energy_weight, force_weight, kind, one_shape)
-    first = True
+def with_fallback(compiled: GradientStep, fallback: Callable[[str], GradientStep]) -> GradientStep:
+    """A step; where its first call fails, since this machine cannot compile it after all, `fallback` of the reason."""
+    current, first = compiled, True
 
     def step(batch: Batch) -> Tensor:
         nonlocal current, first
@@ -211,9 +203,7 @@ def compiled_or_eager_step(
         except Exception as error:  # compilers fail in ways of their own
             if not first:
                 raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            warnings.warn(f"the training step could not be compiled ({reason}); it runs slower without", stacklevel=2)
-            current = eager_step(model, energy_weight, force_weight, kind)
+            current = fallback((str(error).strip() or type(error).__name__).splitlines()[0])
             return current(batch)
         finally:
             first = False

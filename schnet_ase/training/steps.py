@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 from schnet_ase.errors import TrainingError
@@ -12,9 +13,9 @@ from schnet_ase.training.loss import (
     GradientStep,
     Trainable,
     can_compile,
-    compiled_or_eager_step,
     compiled_step,
     eager_step,
+    with_fallback,
 )
 
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two, a step saves about twenty milliseconds
@@ -59,12 +60,20 @@ def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Ca
     loss = training.energy_weight, training.force_weight, training.loss
     if training.compile and dropout:
         raise TrainingError("training.compile = true needs dropout = 0; leave one of them out")
-    if training.compile:
-        return lambda model: compiled_step(model, *loss, one_shape=same_shape)
-    if training.compile is None and not dropout and _worth_compiling(training):
-        return lambda model: compiled_or_eager_step(model, *loss, one_shape=same_shape)
-    return lambda model: eager_step(model, *loss)
+    worth = can_compile() and training.steps >= STEPS_WORTH_COMPILING and not dropout
+    if training.compile is False or not (training.compile or worth):
+        return lambda model: eager_step(model, *loss)
 
+    def make(model: Trainable) -> GradientStep:
+        def fallback(reason: str) -> GradientStep:
+            if training.compile:
+                raise TrainingError(
+                    f"training.compile = true, but the step could not be compiled ({reason}); "
+                    "install a C++ compiler, or leave it out"
+                )
+            warnings.warn(f"the training step could not be compiled ({reason}); it runs slower without", stacklevel=3)
+            return eager_step(model, *loss)
 
-def _worth_compiling(training: TrainingConfig) -> bool:
-    return can_compile() and training.steps >= STEPS_WORTH_COMPILING
+        return with_fallback(compiled_step(model, *loss, one_shape=same_shape), fallback)
+
+    return make

@@ -195,7 +195,6 @@ class Trainer:
         return read_result(self.folder)
 
     def _collate(self, indices: Integers) -> Batch:
-        self.model.train()
         return collate([self.examples[i] for i in indices])
 
     def _batch_frames(self) -> Iterator[str]:
@@ -220,8 +219,10 @@ class Trainer:
         )
 
     def _divergence(self, what: str, more_advice: str = "") -> DivergenceError:
-        kept = f"; the last good checkpoint is in {self.folder}" if self.history else ""
-        return DivergenceError(f"{what}; lower training.learning_rate or set training.clip{more_advice}{kept}")
+        kept = "; the last good checkpoint is there" if self.history else ""
+        return DivergenceError(
+            f"{self.folder}: {what}; lower training.learning_rate or set training.clip{more_advice}{kept}"
+        )
 
     def _evaluate_share(self) -> Evaluation | None:
         own = self.validation[self.processes.share(self.validation)]
