@@ -3,17 +3,18 @@
 Langevin dynamics of ENTRY from its relaxed structure, watched by its monitor. Shown is the radial distribution function
 g(r) of one element beside that of the labelled frames of DATA, and how far forces and stress of the start are from
 central differences of the energy. The card gets whether any bond was ever more than 0.5 Å off its length at the start,
-the first flag, and the time per step of dynamics with each member and a network of 3 × 128, all taking turns, on one
-thread. The trajectory, its log and a picture are kept in --runs.
+which ends the run, the first flag, and the time per step of dynamics with each member and a network of 3 × 128, all
+taking turns, on one thread. The trajectory, its log and a picture are kept in --runs.
 
     python benchmarks/liquid.py models/water water_192_pbe0ts.extxyz.gz --output docs
 """
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +56,18 @@ class Structure(NamedTuple):
     run: Floats
     frames: Floats
     """Of the labelled ones."""
+
+
+class Liquid(NamedTuple):
+    """Of a run after its equilibration."""
+
+    structure: Structure
+    temperature: float
+    """K, its mean."""
+
+
+class _Broken(Exception):
+    """A bond is; what comes after is no liquid."""
 
 
 class Errors(NamedTuple):
@@ -105,8 +118,12 @@ def main(
     with Trajectory(folder / "md.traj") as trajectory:
         images = list(trajectory)
     spacing = SPACING * TIMESTEP_FS / 1000.0
-    structure = radial_distribution(images[round(equilibration / spacing) :], labelled, element)
     whole = until_broken(images)
+    liquid = None  # of a run that broke there is none
+    if whole is None:
+        structure = radial_distribution(images[round(equilibration / spacing) :], labelled, element)
+        kept = [row.temperature_K for row in rows if row.time_ps >= equilibration]
+        liquid = Liquid(structure, float(np.mean(kept)))
     times = member_times(card)
     result = Dynamics(
         temperature=temperature,
@@ -120,11 +137,11 @@ def main(
         command=shlex.join(["python", *sys.argv]),
     )
     write_card(replace(read_card(card.path), dynamics=result), card.path)
-    kept = [row for row in rows if row.time_ps >= equilibration]
-    page = markdown(card, data, element, result, errors, structure, float(np.mean([r.temperature_K for r in kept])))
+    page = markdown(card, data, element, result, errors, liquid)
     if output is not None:
         atomic_write(output / "liquid.md", page)
-        draw(structure, element, data.name, output / "liquid.png")
+        if liquid is not None:
+            draw(liquid.structure, element, data.name, output / "liquid.png")
     print(page)
 
 
@@ -151,8 +168,18 @@ def dynamics(
         file.unlink(missing_ok=True)
     monitor = UncertaintyMonitor(atoms, threshold=threshold, file=flagged, log=log)
     steps = round(1000.0 * picoseconds / TIMESTEP_FS)
-    with Progress(steps, "dynamics") as progress:
-        rows = run_md(
+    whole = are_whole(atoms)
+    rows: list[MDRow] = []
+    with Progress(steps, "dynamics") as progress, contextlib.suppress(_Broken):
+
+        def report(step: int, row: MDRow | None) -> None:
+            progress.update(step - progress.done)
+            if row is not None:
+                rows.append(row)
+                if not whole(atoms):
+                    raise _Broken
+
+        run_md(
             atoms,
             folder / "md",
             steps=steps,
@@ -161,7 +188,7 @@ def dynamics(
             thermostat=True,
             interval=SPACING,
             monitor=monitor,
-            report=lambda step, row: progress.update(step - progress.done),
+            report=report,
         )
     return monitor, rows
 
@@ -181,8 +208,14 @@ def radial_distribution(run: Sequence[Atoms], labelled: Sequence[Atoms], element
 
 
 def until_broken(images: Sequence[Atoms]) -> int | None:
-    """The first image in which a bond of the first is more than 0.5 Å off its length there; None if there is none."""
-    first, second = neighbor_list("ij", images[0], natural_cutoffs(images[0], mult=1.25))
+    """The first image whose bonds are not whole by `are_whole` of the first; None if there is none."""
+    whole = are_whole(images[0])
+    return next((k for k, atoms in enumerate(images) if not whole(atoms)), None)
+
+
+def are_whole(start: Atoms) -> Callable[[Atoms], bool]:
+    """Whether no bond of `start` is more than 0.5 Å off its length there."""
+    first, second = neighbor_list("ij", start, natural_cutoffs(start, mult=1.25))
     once = first < second
     first, second = first[once], second[once]
 
@@ -192,11 +225,8 @@ def until_broken(images: Sequence[Atoms]) -> int | None:
         scaled = cell.scaled_positions(vectors)
         return np.linalg.norm(cell.cartesian_positions(scaled - np.round(scaled)), axis=1)
 
-    start = lengths(images[0])
-    for k, atoms in enumerate(images):
-        if not np.all(np.abs(lengths(atoms) - start) <= BROKEN):  # nor where it is not a number
-            return k
-    return None
+    at_start = lengths(start)
+    return lambda atoms: bool(np.all(np.abs(lengths(atoms) - at_start) <= BROKEN))  # nor where it is not a number
 
 
 def markdown(
@@ -205,11 +235,25 @@ def markdown(
     element: str,
     dynamics: Dynamics,
     errors: Errors,
-    structure: Structure,
-    temperature: float,
+    liquid: Liquid | None,
 ) -> str:
+    parts = (
+        f"# {card.name}: {card.structure.atoms().get_chemical_formula()} as a liquid",
+        "\n".join(f"- {line}" for line in dynamics.lines()),
+        f"In a frame beside the relaxed one forces are {errors.forces:.1e} eV/Å off central differences of\n"
+        f"the energy, the stress {errors.stress:.1e} eV/Å³. The cell is held: the labelled frames have no\n"
+        "stress, so that nothing is said of the density.",
+        *([] if liquid is None else structure_parts(data, element, liquid)),
+        conditions(),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def structure_parts(data: Path, element: str, liquid: Liquid) -> tuple[str, str]:
+    """A table and a picture."""
+    structure = liquid.structure
     rows = [
-        ("mean temperature (K)", f"{temperature:.1f}", ""),
+        ("mean temperature (K)", f"{liquid.temperature:.1f}", ""),
         *(
             (name, f"{value(structure.run):.2f}", f"{value(structure.frames):.2f}")
             for name, value in (
@@ -219,21 +263,7 @@ def markdown(
         ),
         ("mean of the difference of g(r)", f"{np.abs(structure.run - structure.frames).mean():.3f}", ""),
     ]
-    return (
-        "\n\n".join(
-            (
-                f"# {card.name}: {card.structure.atoms().get_chemical_formula()} as a liquid",
-                "\n".join(f"- {line}" for line in dynamics.lines()),
-                f"In a frame beside the relaxed one forces are {errors.forces:.1e} eV/Å off central differences of\n"
-                f"the energy, the stress {errors.stress:.1e} eV/Å³. The cell is held: the labelled frames have no\n"
-                "stress, so that nothing is said of the density.",
-                table(("", "dynamics", data.name), rows),
-                f"![g(r) of {element}](liquid.png)",
-                conditions(),
-            )
-        )
-        + "\n"
-    )
+    return table(("", "dynamics", data.name), rows), f"![g(r) of {element}](liquid.png)"
 
 
 def draw(structure: Structure, element: str, frames: str, path: Path) -> None:

@@ -75,6 +75,7 @@ def entry(tmp_path):
     for k, member in enumerate(card.members):
         model = SchNet(CONFIG)
         model.elements = (1, 8)
+        model.scale.fill_(1e-3)  # atoms fly nearly straight
         save_model(model, card.path / member.file, seed=k)
         members.append(replace(member, sha256=sha256(card.path / member.file)))
     structure = Structure.from_atoms(box())
@@ -88,7 +89,7 @@ def test_the_command_writes_the_card_and_a_picture(entry, tmp_path, monkeypatch)
     structure.arrays["forces"] = np.full((len(structure), 3), 0.1)
     structure.write(frames)
     monkeypatch.setattr(sys, "argv", ["liquid.py", "liquid"])
-    arguments = [str(entry.path), str(frames), "--picoseconds", "0.1", "--equilibration", "0.05"]
+    arguments = [str(entry.path), str(frames), "--picoseconds", "0.1", "--equilibration", "0.05", "--temperature", "10"]
     result = CliRunner().invoke(
         liquid.main, [*arguments, "--runs", str(tmp_path / "run"), "--output", str(tmp_path / "docs")]
     )
@@ -98,6 +99,22 @@ def test_the_command_writes_the_card_and_a_picture(entry, tmp_path, monkeypatch)
     assert new.dynamics.lines()[0] in (tmp_path / "docs" / "liquid.md").read_text()
     assert (tmp_path / "docs" / "liquid.png").exists()
     assert len(new.dynamics.milliseconds) == 5
+
+
+def test_a_run_ends_where_a_bond_breaks(entry, tmp_path):
+    """And has no g(r)."""
+    frames = tmp_path / "frames.extxyz"
+    structure = box()
+    structure.info["energy"] = 0.0
+    structure.arrays["forces"] = np.full((len(structure), 3), 0.1)
+    structure.write(frames)
+    options = ["--picoseconds", "50", "--temperature", "50000", "--runs", str(tmp_path / "run")]
+    result = CliRunner().invoke(liquid.main, [str(entry.path), str(frames), *options])
+    assert result.exit_code == 0, result.output
+    dynamics = read_card(entry.path).dynamics
+    assert 0.0 < dynamics.stable < 1.0 < dynamics.picoseconds
+    assert "a bond broke after" in result.output
+    assert "g(r)" not in result.output.partition("# liquid")[2]
 
 
 def test_its_forces_and_stress_are_derivatives(entry):
