@@ -210,9 +210,16 @@ def test_a_fold_out_of_patience_leaves_the_others(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "workers", "expected"), [(0.0, None, "together"), (0.1, None, "alone"), (0.0, 1, "alone")]
+    ("device", "dropout", "workers", "expected"),
+    [
+        ("cuda", 0.0, None, "together"),
+        ("cuda:1", 0.0, None, "together"),
+        ("cuda", 0.1, None, "alone"),
+        ("cuda", 0.0, 1, "alone"),
+        ("cpu:0", 0.0, 1, "alone"),
+    ],
 )
-def test_a_gpu_trains_the_folds_together(tmp_path, monkeypatch, dropout, workers, expected):
+def test_a_gpu_trains_the_folds_together(tmp_path, monkeypatch, device, dropout, workers, expected):
     """Unless told how many at a time, or where dropout would make each fold's random numbers depend on the others."""
     config = load_config(write_run(tmp_path))
     config = replace(config, model=replace(config.model, dropout=dropout))
@@ -220,4 +227,4 @@ def test_a_gpu_trains_the_folds_together(tmp_path, monkeypatch, dropout, workers
     module = sys.modules[train_folds.__module__]  # the package's name for it is that of a function
     monkeypatch.setattr(module, "train_together", lambda tasks, report: ["together"])
     monkeypatch.setattr(module, "train_fold", lambda task, report: "alone")
-    assert train_folds(config, split.folds, tmp_path / "run", device="cuda", workers=workers)[0] == expected
+    assert train_folds(config, split.folds, tmp_path / "run", device=device, workers=workers)[0] == expected

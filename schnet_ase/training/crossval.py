@@ -157,10 +157,11 @@ def train_folds(
         FoldTask(config, k, split, folder, None if initial is None else initial[k], device)
         for k, split in enumerate(folds)
     ]
-    if executor == "processes" and device != "cpu" and workers is None and not config.model.dropout:
+    on_cpu = device.partition(":")[0] == "cpu"
+    if executor == "processes" and not on_cpu and workers is None and not config.model.dropout:
         return train_together(tasks, report)
     cores = available_cores()
-    workers = min(len(folds), workers or (cores if device == "cpu" else 1))
+    workers = min(len(folds), workers or (cores if on_cpu else 1))
     threads = max(1, cores // workers)
     if executor == "ray":
         return train_on_ray(tasks, workers, threads, ray_address, report)
