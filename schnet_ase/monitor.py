@@ -21,6 +21,7 @@ from ase.optimize.optimize import BaseDynamics
 from numpy.typing import NDArray
 
 from schnet_ase.errors import MonitorError, StructureError, UncertaintyExceeded
+from schnet_ase.look import look
 from schnet_ase.monitor_files import Frame, append_frames, check_frames_file, open_log
 from schnet_ase.neighbors import Floats
 
@@ -155,7 +156,7 @@ class UncertaintyMonitor:
             raise MonitorError(f"file and log are both {file}; give two names")
         self._context: deque[Frame] = deque(maxlen=int(context))
         self.cooldown = cooldown
-        self._inverse_masses = np.repeat(1.0 / atoms.get_masses(), 3).reshape(-1, 3)
+        self._inverse_masses = 1.0 / atoms.get_masses()
         self._kelvin = 1.0 / (_degrees_of_freedom(atoms) * units.kB)
         self._calls = 0
         self._looks = 0
@@ -197,19 +198,16 @@ class UncertaintyMonitor:
             )
         momenta = atoms.arrays.get("momenta")
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
-        if momenta.shape != self._inverse_masses.shape:
+        if len(momenta) != len(self._inverse_masses):
             raise MonitorError(
                 f"there are {len(atoms)} atoms now, but were {len(self._inverse_masses)} when the monitor was made; "
                 "make a monitor after adding or removing atoms"
             )
-        temperature = self._kelvin * float(np.vdot(momenta, momenta * self._inverse_masses))
         deviation = results["forces_deviation"] if results else np.full(len(atoms), math.nan)
-        watched = deviation.take(self.watched)
-        atom = self.watched[watched.argmax()]
-        largest = float(deviation[atom])
+        kinetic, atom, largest, smallest = look(deviation, self.watched, momenta, self._inverse_masses)
+        temperature = self._kelvin * kinetic
         # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
-        spread = watched[watched.argmin()] > 0.0
-        accurate = largest <= self.threshold and spread and temperature < math.inf
+        accurate = largest <= self.threshold and smallest > 0.0 and temperature < math.inf
         frame = Frame(step, time_fs, temperature, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
         status, lone = ("accurate", ()) if accurate else self._class(largest, frame)
         row = b"%d,%.10g,%.6g,%.6g,%d,%s\n" % (step, time_fs, temperature, largest, atom, status.encode())
@@ -221,7 +219,7 @@ class UncertaintyMonitor:
             ) from error
         if status != "accurate" and self._looks > self._quiet_until[status]:
             self._quiet_until[status] = self._looks + self.cooldown
-            flag = Flag(step, time_fs, temperature, deviation, int(atom), self.threshold, status, lone)
+            flag = Flag(step, time_fs, temperature, deviation, atom, self.threshold, status, lone)
             self._raise_flag(flag, frame)
         elif status == "failed":
             self._context.clear()
