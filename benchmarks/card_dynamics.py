@@ -7,8 +7,8 @@ taking turns, one thread. The run is kept when it is done, and not made again.
 
     python benchmarks/card_dynamics.py models/rmd17-ethanol
 
-With --molecule the run starts from the structure of another entry, of a molecule that this one knows too, and what
-came of it is only printed.
+With --molecule the run starts from the structure of another entry, of a molecule that this one knows too. It is added
+to the card, to the one from the entry's own structure, and the times are left as they are.
 
     python benchmarks/card_dynamics.py models/rmd17-all --molecule rmd17-aspirin
 """
@@ -27,7 +27,7 @@ from _molecule import find_bonds, with_shared_protons
 from _report import exit_on_error, processor
 from _runs import TIMESTEP_FS, Job, Run, read_run, run_jobs
 
-from schnet_ase.card import Card, Dynamics, read_card, write_card
+from schnet_ase.card import Card, Dynamics, OtherRun, read_card, write_card
 from schnet_ase.errors import SchNetError
 from schnet_ase.progress import Progress
 from schnet_ase.registry import find_card, get_card
@@ -44,24 +44,35 @@ def main(entry: str, temperature: float, picoseconds: float, molecule: str | Non
     card, calibration = calibrated(entry)
     other = card if molecule is None else find_card(molecule) or get_card(molecule)
     folder = runs or Path("runs") / f"dynamics-{card.name}" / (other.name if molecule else "")
+    before = card.dynamics
+    if before is not None and (before.temperature, before.picoseconds) != (temperature, picoseconds):
+        before = None
+    if molecule is not None and before is None:
+        raise SchNetError(f"{card.name}: no run of {picoseconds:g} ps at {temperature:g} K; first without --molecule")
     threshold = calibration.threshold()
     run = run_once(card, other, threshold, temperature, picoseconds, folder)
-    times = member_times(replace(card, structure=other.structure))
-    dynamics = Dynamics(
-        temperature=temperature,
-        picoseconds=picoseconds,
-        stable=run.picoseconds,
-        threshold=threshold,
-        flagged=None if not run.flag_steps else run.flag_steps[0] * TIMESTEP_FS / 1000.0,
-        milliseconds=times.members,
-        yardstick=times.yardstick,
-        processor=processor(),
-        command=shlex.join(["python", *sys.argv]),
-    )
+    flagged = None if not run.flag_steps else run.flag_steps[0] * TIMESTEP_FS / 1000.0
+    if molecule is not None and before is not None:
+        new = OtherRun(other.name, run.picoseconds, flagged)
+        kept = (o for o in before.others if o.structure != new.structure)
+        dynamics = replace(before, others=tuple(sorted((*kept, new), key=lambda o: o.structure)))
+    else:
+        times = member_times(card)
+        dynamics = Dynamics(
+            temperature=temperature,
+            picoseconds=picoseconds,
+            stable=run.picoseconds,
+            threshold=threshold,
+            flagged=flagged,
+            milliseconds=times.members,
+            yardstick=times.yardstick,
+            processor=processor(),
+            command=shlex.join(["python", *sys.argv]),
+            others=() if before is None else before.others,
+        )
     print("\n".join(dynamics.lines()))
-    if molecule is None:
-        write_card(replace(read_card(card.path), dynamics=dynamics), card.path)
-        print(f"wrote {card.path / 'card.json'}")
+    write_card(replace(read_card(card.path), dynamics=dynamics), card.path)
+    print(f"wrote {card.path / 'card.json'}")
 
 
 def run_once(card: Card, other: Card, threshold: float, temperature: float, picoseconds: float, folder: Path) -> Run:

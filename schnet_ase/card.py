@@ -93,6 +93,17 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class OtherRun:
+    """A run from the structure of another entry, of a molecule that this one knows too."""
+
+    structure: str
+    """The other's name."""
+    stable: float
+    flagged: float | None
+    """ps, both, as of `Dynamics`."""
+
+
+@dataclass(frozen=True)
 class Dynamics:
     """A run of dynamics at a temperature with the ensemble and its monitor, and the speed of its members."""
 
@@ -113,18 +124,24 @@ class Dynamics:
     """That made the run; times may be newer."""
     yardstick: float | None = None
     """ms a step of an untrained network of three interactions of 128 features to 5 Å, in turns with the members."""
+    others: tuple[OtherRun, ...] = ()
+    """As long, as hot and with the same threshold."""
 
     def lines(self) -> list[str]:
         """For people to read."""
         run = f"{self.picoseconds:g} ps at {self.temperature:g} K"
-        end = "stable" if self.stable >= self.picoseconds else f"a bond broke after {self.stable:.3f} ps"
-        flag = "none flagged" if self.flagged is None else f"first flag after {self.flagged:.3f} ps"
         times = ", ".join(f"{t:.2f}" for t in self.milliseconds)
         beside = "" if self.yardstick is None else f", {self.yardstick:.2f} of a network of 3 × 128"
         return [
-            f"{run}: {end}; {flag}, at {self.threshold:.4f} eV/Å",
+            f"{run}: {self.outcome(self.stable, self.flagged)}, at {self.threshold:.4f} eV/Å",
+            *(f"the same of {other.structure}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
             f"{times} ms a step of each member{beside} ({self.processor})",
         ]
+
+    def outcome(self, stable: float, flagged: float | None) -> str:
+        """What came of a run like this one."""
+        end = "stable" if stable >= self.picoseconds else f"a bond broke after {stable:.3f} ps"
+        return f"{end}; {'none flagged' if flagged is None else f'first flag after {flagged:.3f} ps'}"
 
 
 @dataclass(frozen=True)

@@ -337,8 +337,13 @@ def test_dynamics_on_the_card(small, tmp_path, monkeypatch):
     arguments = [*arguments, "--molecule", "rmd17-malonaldehyde", "--runs", str(tmp_path / "other")]
     other = CliRunner().invoke(card_dynamics.main, arguments)
     assert other.exit_code == 0, other.output
-    assert "0.2 ps at 600 K" in other.output
-    assert read_card(folder) == new
+    (run,) = read_card(folder).dynamics.others
+    assert run.structure == "rmd17-malonaldehyde"
+    assert f"the same of rmd17-malonaldehyde: {found.outcome(run.stable, run.flagged)}" in other.output
+    assert replace(read_card(folder).dynamics, others=()) == found
+    longer = CliRunner().invoke(card_dynamics.main, [*arguments, "--picoseconds", "0.3"])
+    assert longer.exit_code == 2
+    assert "copy: no run of 0.3 ps at 600 K; first without --molecule" in longer.output
     (file,) = (tmp_path / "other").glob("*.json")
     job = json.loads(file.read_text())["job"]
     assert (job["entry"], job["structure"]) == ("copy", "rmd17-malonaldehyde")
