@@ -9,7 +9,7 @@ import os
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -52,16 +52,25 @@ def check_frames_file(path: Path, append: bool = True) -> None:
                 raise MonitorError(
                     f"{path}: no number of atoms at byte {at}, between frames; mend it or give another file"
                 )
-            for _ in range(int(number) if number.isdigit() else 0):
-                if not line.endswith(b"\n"):
-                    break
-                line = file.readline()
-            if not line.endswith(b"\n"):
+            if not _read_frame(file, int(number) if number.isdigit() else 0, line):
                 break
             whole = file.tell()
         file.truncate(whole)
     if new or not append:
         path.unlink()  # a run without a flag leaves no file
+
+
+def _read_frame(file: BinaryIO, n_atoms: int, comment: bytes) -> bool:
+    """Whether the atoms' rows are all there; a last one whose end of line an editor took away gets it back."""
+    row = comment
+    for k in range(n_atoms):
+        if not row.endswith(b"\n"):
+            return False
+        before, row = row, file.readline()
+        if k == n_atoms - 1 > 0 and len(row) + 1 == len(before):  # rows of a frame are as long as each other
+            row += b"\n"
+            file.write(b"\n")
+    return row.endswith(b"\n")
 
 
 def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]]) -> None:

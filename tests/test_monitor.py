@@ -374,13 +374,18 @@ def test_by_way_of_a_function_the_steps_are_still_those_of_the_dynamics(atoms):
 def test_what_a_killed_run_wrote_in_part_is_taken_away(atoms):
     run(atoms, 3, threshold=1e-6, cooldown=0)
     whole_log, whole_frames = Path("uncertainty.csv").read_bytes(), Path("flagged.extxyz").read_bytes()
-    for cut in (1, 20):
+    for cut in (2, 20):
         Path("uncertainty.csv").write_bytes(whole_log[:-cut])
         Path("flagged.extxyz").write_bytes(whole_frames[:-cut])
         UncertaintyMonitor(atoms, threshold=1e6)
         assert whole_log.startswith(Path("uncertainty.csv").read_bytes())
         assert len(rows()) == 3
         assert len(read("flagged.extxyz", ":")) == 3
+    Path("uncertainty.csv").write_bytes(whole_log[:-1])
+    Path("flagged.extxyz").write_bytes(whole_frames[:-1])  # as an editor may do
+    UncertaintyMonitor(atoms, threshold=1e6)
+    assert len(rows()) == 3
+    assert Path("flagged.extxyz").read_bytes() == whole_frames
 
 
 def test_frames_after_a_line_that_is_none_of_a_frame_are_not_taken_away(atoms):
