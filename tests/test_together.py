@@ -15,7 +15,7 @@ from schnet_ase.checkpoint import read_tensors
 from schnet_ase.data import Frame
 from schnet_ase.graph import geometry
 from schnet_ase.training import load_config
-from schnet_ase.training.batches import collate, make_example
+from schnet_ase.training.batches import batch_to, collate, make_example
 from schnet_ase.training.crossval import train_folds
 from schnet_ase.training.folds import FoldTask, train_fold
 from schnet_ase.training.loss import compiled_step, eager_step
@@ -127,6 +127,20 @@ def test_energies_alone():
     losses = eager_step(together, 0.3, 0.0)(side_by_side(batches))
     for model, batch, loss in zip(models, batches, losses, strict=True):
         assert loss.item() == pytest.approx(eager_step(model, 0.3, 0.0)(batch).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("shares", SHARES)
+def test_nothing_is_left_on_another_device(shares):
+    """As a GPU would complain of; `meta` computes nothing and complains of the same."""
+    with pytest.raises(RuntimeError, match="device"):
+        torch.ones(3, device="meta") + torch.ones(3)
+    batches = [collate(examples(names, seed)) for seed, names in enumerate(SHARES[shares])]
+    models = [model.to("meta") for model in networks(3, torch.float32, norm="layer")]
+    together = SideBySide(models)
+    losses = eager_step(together, 0.3, 1.0)(batch_to(side_by_side(batches), torch.device("meta")))
+    together.hand_out_gradients()
+    assert losses.device.type == "meta"
+    assert {p.grad.device.type for model in models for p in model.parameters()} == {"meta"}
 
 
 def test_a_change_of_the_models_is_one_of_all_side_by_side():
