@@ -233,10 +233,16 @@ def test_every_step_above_the_threshold_counts_and_the_first_is_flagged(small):
 def test_a_result_of_other_weights_or_reference_is_not_read(small, tmp_path):
     job = small_job(small)
     run = Run(10, True, 300.0, 1, 5, [5], [0.1], 1.0, [0] * BINS, [0.1], [0.1], [0.1], [0.1])
-    kept = {"job": job._replace(entry=Path(job.entry).name)._asdict(), "run": run._asdict()}
+    name = Path(job.entry).name
+    kept = {"job": job._replace(entry=name, structure=name)._asdict(), "run": run._asdict()}
     (tmp_path / job.file).write_text(json.dumps(kept))
     assert read_run(job, tmp_path) == run
-    assert read_run(job._replace(entry=f"/elsewhere/{Path(job.entry).name}"), tmp_path) == run
+    assert read_run(job._replace(entry=f"/elsewhere/{name}", structure=f"/other/{name}"), tmp_path) == run
+    assert read_run(job._replace(structure="other"), tmp_path) is None
+    del kept["job"]["structure"]  # as runs were kept that began at the entry's own
+    (tmp_path / job.file).write_text(json.dumps(kept))
+    assert read_run(job, tmp_path) == run
+    assert read_run(job._replace(structure="other"), tmp_path) is None
     assert read_run(job._replace(members=("other",)), tmp_path) is None
     assert read_run(job._replace(mean=(1.0,) * 8), tmp_path) is None
     assert read_run(job._replace(seed=1), tmp_path) is None
