@@ -3,8 +3,9 @@
 Langevin dynamics of ENTRY from its relaxed structure, watched by its monitor. Shown is the radial distribution function
 g(r) of one element beside that of the labelled frames of DATA, and how far forces and stress of the start are from
 central differences of the energy. The card gets whether any bond was ever more than 0.5 Å off its length at the start,
-which ends the run, the first flag, and the time per step of dynamics with each member and a network of 3 × 128, all
-taking turns, on one thread. The trajectory, its log and a picture are kept in --runs.
+which ends the run (a proton of a hydrogen bond may change sides), the first flag, and the time per step of dynamics
+with each member and a network of 3 × 128, all taking turns, on one thread. The trajectory, its log and a picture are
+kept in --runs.
 
     python benchmarks/liquid.py models/water water_192_pbe0ts.extxyz.gz --output docs
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +38,7 @@ from schnet_ase.card import Card, Dynamics, read_card, write_card
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
 from schnet_ase.files import atomic_write
-from schnet_ase.neighbors import Floats
+from schnet_ase.neighbors import Floats, Integers
 from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress
 from schnet_ase.simulate import MDRow, run_md
@@ -45,6 +46,7 @@ from schnet_ase.simulate import MDRow, run_md
 TIMESTEP_FS = 0.5
 SPACING = 20  # steps between frames of the trajectory
 BINS = 120  # of g(r)
+TAKERS = (7, 8, 9)  # N, O, F: a proton on one may go to another
 SHIFT = 1e-3  # Å, and relative strain, of the central differences
 
 
@@ -64,6 +66,8 @@ class Liquid(NamedTuple):
     structure: Structure
     temperature: float
     """K, its mean."""
+    moved: int
+    """Protons that are on another atom at its end than they were at its start."""
 
 
 class _Broken(Exception):
@@ -123,7 +127,7 @@ def main(
     if whole is None:
         structure = radial_distribution(images[round(equilibration / spacing) :], labelled, element)
         kept = [row.temperature_K for row in rows if row.time_ps >= equilibration]
-        liquid = Liquid(structure, float(np.mean(kept)))
+        liquid = Liquid(structure, float(np.mean(kept)), Bonds(images[0]).moved(images[-1]))
     times = member_times(card)
     result = Dynamics(
         temperature=temperature,
@@ -168,7 +172,7 @@ def dynamics(
         file.unlink(missing_ok=True)
     monitor = UncertaintyMonitor(atoms, threshold=threshold, file=flagged, log=log)
     steps = round(1000.0 * picoseconds / TIMESTEP_FS)
-    whole = are_whole(atoms)
+    bonds = Bonds(atoms)
     rows: list[MDRow] = []
     with Progress(steps, "dynamics") as progress, contextlib.suppress(_Broken):
 
@@ -176,7 +180,7 @@ def dynamics(
             progress.update(step - progress.done)
             if row is not None:
                 rows.append(row)
-                if not whole(atoms):
+                if not bonds.whole(atoms):
                     raise _Broken
 
         run_md(
@@ -208,25 +212,46 @@ def radial_distribution(run: Sequence[Atoms], labelled: Sequence[Atoms], element
 
 
 def until_broken(images: Sequence[Atoms]) -> int | None:
-    """The first image whose bonds are not whole by `are_whole` of the first; None if there is none."""
-    whole = are_whole(images[0])
-    return next((k for k, atoms in enumerate(images) if not whole(atoms)), None)
+    """The first image in which a bond of the first is broken; None if there is none."""
+    bonds = Bonds(images[0])
+    return next((k for k, atoms in enumerate(images) if not bonds.whole(atoms)), None)
 
 
-def are_whole(start: Atoms) -> Callable[[Atoms], bool]:
-    """Whether no bond of `start` is more than 0.5 Å off its length there."""
-    first, second = neighbor_list("ij", start, natural_cutoffs(start, mult=1.25))
-    once = first < second
-    first, second = first[once], second[once]
+class Bonds:
+    """Those of a structure at the start; a proton on N, O or F may change sides, its bond is that to the nearest."""
 
-    def lengths(atoms: Atoms) -> Floats:
-        cell = atoms.cell
-        vectors = atoms.positions[second] - atoms.positions[first]
-        scaled = cell.scaled_positions(vectors)
-        return np.linalg.norm(cell.cartesian_positions(scaled - np.round(scaled)), axis=1)
+    def __init__(self, start: Atoms) -> None:
+        first, second = neighbor_list("ij", start, natural_cutoffs(start, mult=1.25))
+        self._takers = np.flatnonzero(np.isin(start.numbers, TAKERS))
+        proton = (start.numbers[first] == 1) & np.isin(second, self._takers)
+        self._protons = np.unique(first[proton])
+        kept = (first < second) & ~np.isin(first, self._protons) & ~np.isin(second, self._protons)
+        self._first, self._second = first[kept], second[kept]
+        self._start = self._lengths(start)
+        self._owners = self._to_takers(start).argmin(axis=1)
 
-    at_start = lengths(start)
-    return lambda atoms: bool(np.all(np.abs(lengths(atoms) - at_start) <= BROKEN))  # nor where it is not a number
+    def whole(self, atoms: Atoms) -> bool:
+        """Whether no bond is more than 0.5 Å off its length at the start."""
+        return bool(np.all(np.abs(self._lengths(atoms) - self._start) <= BROKEN))  # nor where it is not a number
+
+    def moved(self, atoms: Atoms) -> int:
+        """How many protons are on another atom than at the start."""
+        return int(np.sum(self._to_takers(atoms).argmin(axis=1) != self._owners))
+
+    def _lengths(self, atoms: Atoms) -> Floats:
+        return np.concatenate([_distances(atoms, self._first, self._second), self._to_takers(atoms).min(axis=1)])
+
+    def _to_takers(self, atoms: Atoms) -> Floats:
+        """(protons, takers) Å."""
+        return _distances(atoms, self._protons[:, None], self._takers[None])
+
+
+def _distances(atoms: Atoms, first: Integers, second: Integers) -> Floats:
+    """Å, to the nearest image, by rounding: right for short ones."""
+    vectors = atoms.positions[second] - atoms.positions[first]
+    scaled = vectors @ np.linalg.inv(atoms.cell.array)
+    found: Floats = np.linalg.norm((scaled - np.round(scaled)) @ atoms.cell.array, axis=-1)
+    return found
 
 
 def markdown(
@@ -254,6 +279,7 @@ def structure_parts(data: Path, element: str, liquid: Liquid) -> tuple[str, str]
     structure = liquid.structure
     rows = [
         ("mean temperature (K)", f"{liquid.temperature:.1f}", ""),
+        ("protons on another atom at its end", liquid.moved, ""),
         *(
             (name, f"{value(structure.run):.2f}", f"{value(structure.frames):.2f}")
             for name, value in (

@@ -59,6 +59,20 @@ def test_molecules_across_the_boundary_are_whole_until_they_break():
     assert liquid.until_broken([atoms, lost]) == 1
 
 
+def test_a_proton_may_change_sides_but_not_be_lost():
+    atoms = box()
+    oxygens = np.flatnonzero(atoms.numbers == 8)
+    vector = atoms.get_distance(oxygens[0], oxygens[1], mic=True, vector=True)
+    shared, over, lost = atoms.copy(), atoms.copy(), atoms.copy()
+    for moved, fraction in ((shared, 0.5), (over, 0.7)):
+        moved.positions[1] = atoms.positions[oxygens[0]] + fraction * vector
+    lost.positions[1] = atoms.positions[oxygens[0]] + [1.6, 1.6, 1.6]  # the middle of eight of them
+    bonds = liquid.Bonds(atoms)
+    # Halfway between oxygens of 3.2 Å it is 0.6 Å off.
+    assert [bonds.whole(a) for a in (atoms, over, shared, lost)] == [True, True, False, False]
+    assert [bonds.moved(a) for a in (atoms, over)] == [0, 1]
+
+
 def make_calibrated(card):
     """Write a card again, with a calibration of its members."""
     members = tuple(member.sha256 for member in card.members)
