@@ -222,9 +222,9 @@ class Bonds:
 
     def __init__(self, start: Atoms) -> None:
         first, second = neighbor_list("ij", start, natural_cutoffs(start, mult=1.25))
-        self._takers = np.flatnonzero(np.isin(start.numbers, TAKERS))
-        proton = (start.numbers[first] == 1) & np.isin(second, self._takers)
-        self._protons = np.unique(first[proton])
+        takers = np.flatnonzero(np.isin(start.numbers, TAKERS))
+        self._protons = np.unique(first[(start.numbers[first] == 1) & np.isin(second, takers)])
+        self._takers = takers if len(takers) else np.zeros(1, dtype=np.int64)  # of no proton
         kept = (first < second) & ~np.isin(first, self._protons) & ~np.isin(second, self._protons)
         self._first, self._second = first[kept], second[kept]
         self._start = self._lengths(start)

@@ -112,7 +112,7 @@ class Dynamics:
     picoseconds: float
     """Asked for."""
     stable: float
-    """ps until a bond was more than 0.5 Å off its relaxed length; all of them if none ever was."""
+    """ps until a bond was more than 0.5 Å off its relaxed length, protons of hydrogen bonds aside; else all of them."""
     threshold: float
     """eV/Å, of the monitor."""
     flagged: float | None

@@ -73,6 +73,12 @@ def test_a_proton_may_change_sides_but_not_be_lost():
     assert [bonds.moved(a) for a in (atoms, over)] == [0, 1]
 
 
+def test_a_liquid_without_protons():
+    bonds = liquid.Bonds(bulk("Ar", "fcc", a=5.3, cubic=True))
+    assert bonds.whole(bulk("Ar", "fcc", a=5.5, cubic=True))
+    assert bonds.moved(bulk("Ar", "fcc", a=5.5, cubic=True)) == 0
+
+
 def make_calibrated(card):
     """Write a card again, with a calibration of its members."""
     members = tuple(member.sha256 for member in card.members)
