@@ -21,6 +21,12 @@ class Frame(NamedTuple):
     """eV."""
     forces: Floats | None
     """(N, 3) eV/Å."""
+    stress: Floats | None = None
+    """(6,) eV/Å³, in ASE's order (xx, yy, zz, yz, xz, xy) and with its sign: positive where the cell wants to shrink."""
+    weight: float = 1.0
+    """How much the frame counts in the loss, as its file says."""
+    config_type: str = ""
+    """The kind of configuration that its file names, such as ``"IsolatedAtom"``; empty where it names none."""
 
     def atoms(self) -> Atoms:
         """The geometry as ASE atoms, without labels."""
