@@ -22,7 +22,7 @@ class Frame(NamedTuple):
     forces: Floats | None
     """(N, 3) eV/Å."""
     stress: Floats | None = None
-    """(6,) eV/Å³, in ASE's order (xx, yy, zz, yz, xz, xy) and with its sign: positive where the cell wants to shrink."""
+    """(6,) eV/Å³ in ASE's order (xx, yy, zz, yz, xz, xy) and sign: positive where the cell wants to shrink."""
     weight: float = 1.0
     """How much the frame counts in the loss, as its file says."""
     config_type: str = ""
