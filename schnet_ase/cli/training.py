@@ -191,20 +191,21 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
     """Learn on the fly from CONFIG: dynamics, flags, labels, retraining; the same command resumes."""
     from schnet_ase.learn import learn as run_learn
     from schnet_ase.learn import load_learn_config
-    from schnet_ase.learn.audit import describe
+    from schnet_ase.learn.audit import Event, Labelled, describe
     from schnet_ase.progress import Stages
 
     run = load_learn_config(config, data_root)
     folder = output or Path("runs") / run.name
     sys.path.insert(0, str(config.parent.resolve()))  # a reference of one's own lies there, as modules beside a script
     with Stages() as stages:
-        result = run_learn(
-            run,
-            folder,
-            workers=workers,
-            report=lambda event: stages.print(describe(event)),
-            progress=stages.update,
-        )
+
+        def report(event: Event) -> None:
+            if not (isinstance(event, Labelled) and event.flag is None):  # the first frames have one line together
+                stages.print(describe(event))
+
+        result = run_learn(run, folder, workers=workers, report=report, progress=stages.update)
     print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
-    print(f"wrote {result.labels}, {result.audit}, {result.audit.with_name('learning.png')}")
-    print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")
+    written = [result.labels, result.audit, result.audit.with_name("learning.png")]
+    print(f"wrote {', '.join(str(path) for path in written if path.exists())}")
+    use = "the ensemble so far, not yet fit for dynamics, is" if result.doubts else "use it as"
+    print(f"{use} SchNetEnsembleCalculator({str(result.ensemble)!r})")
