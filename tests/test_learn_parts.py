@@ -380,8 +380,8 @@ def test_an_ensemble_is_doubted_by_its_errors_and_its_threshold():
     assert doubts(generation(0.1, 0.86), frames) == ()
     (error,) = doubts(generation(0.468, 0.86), frames)
     assert error.startswith("the held-out force MAE is 468 meV/Å, 47 % of a usual force component, 1000 meV/Å")
-    (threshold,) = doubts(generation(0.1, 1.732), frames)
-    assert threshold.startswith("a frame is flagged only above 1.73 eV/Å, 100 % of a usual force on an atom, 1.73 eV/Å")
+    (threshold,) = doubts(generation(0.1, 2.0), frames)
+    assert threshold.startswith("a frame is flagged only above 2.00 eV/Å, 115 % of a usual force on an atom, 1.73 eV/Å")
     assert len(doubts(generation(float("nan"), 2.0), frames)) == 2
 
 

@@ -11,6 +11,7 @@ from ase.build import molecule
 from ase.calculators.calculator import Calculator, FileIOCalculator, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from ase.calculators.mixing import SumCalculator
 from ase.io import read, write
 
 from schnet_ase.errors import LearnError
@@ -167,6 +168,22 @@ def test_with_smearing_the_label_has_the_free_energy(entropy, energy, other):
     write(text, atoms, format="extxyz")
     text.seek(0)
     assert given_label(read(text, format="extxyz")).energy == energy
+
+
+class Dispersion(Calculator):
+    """Of a correction, which declares no free energy."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": -0.5, "forces": np.ones((len(atoms), 3))}
+
+
+def test_a_sum_of_calculators_keeps_the_free_energy_of_one():
+    found = label(molecule("H2O"), lambda atoms: SumCalculator([Smeared(), Dispersion()]))
+    assert (found.energy, found.other_energy) == (-2.75, -2.5)
+    np.testing.assert_array_equal(found.forces, 2.0)
 
 
 @pytest.mark.parametrize("n", [3, 6, 7, 30])

@@ -12,7 +12,7 @@ from schnet_ase.learn.config import LearnConfig
 
 FORCE_ERROR = 0.1
 """The largest held-out MAE of force components, over their usual size, of an ensemble that is fit for dynamics."""
-THRESHOLD = 0.5
+THRESHOLD = 1.0
 """The largest threshold, over the usual force on an atom."""
 
 

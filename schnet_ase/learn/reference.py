@@ -6,11 +6,12 @@ import importlib
 import inspect
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.calculators.mixing import LinearCombinationCalculator
 
 from schnet_ase.errors import LearnError
 from schnet_ase.learn.arguments import ignored_arguments
@@ -137,10 +138,24 @@ def labelled_by(atoms: Atoms) -> Label:
     """
     forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
     energy = float(atoms.get_potential_energy())
-    free = getattr(atoms.calc, "results", {}).get("free_energy")
-    if free is None or not np.isfinite(free) or abs(free - energy) < SAME_ENERGY:
+    free = _free_energy(atoms.calc)
+    if not np.isfinite(free) or abs(free - energy) < SAME_ENERGY:
         return Label(energy, forces)
-    return Label(float(free), forces, energy)
+    return Label(free, forces, energy)
+
+
+def _free_energy(calculator: Any) -> float:
+    """What a calculator has found, eV; its energy where it tells the two not apart, NaN where it has neither.
+
+    ASE's sums of calculators, such as one of density-functional theory and dispersion, lose the free energy of one part
+    where another does not declare its own.
+    """
+    if isinstance(calculator, LinearCombinationCalculator):
+        parts = zip(calculator.mixer.weights, calculator.mixer.calcs, strict=True)
+        return float(sum(weight * _free_energy(part) for weight, part in parts))
+    results = getattr(calculator, "results", {})
+    free = results.get("free_energy")
+    return float(results.get("energy", np.nan) if free is None else free)
 
 
 def _in_a_line(error: BaseException) -> str:
