@@ -22,6 +22,7 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.files import atomic_write
 
 from .plan import Task, tasks
+from .pool import write_family
 from .shards import Made, file_of, make
 
 LOGGER = logging.getLogger("schnet_ase")
@@ -36,7 +37,7 @@ def main() -> None:
 
 @main.command("make")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
-@click.option("--rounds", default=500, show_default=True, type=click.IntRange(1))
+@click.option("--rounds", default=400, show_default=True, type=click.IntRange(1))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Shards at once.")
 def make_command(output: Path, rounds: int, workers: int) -> None:
     """Make the shards that are missing, in the order of the plan; the same command resumes after a kill."""
@@ -90,7 +91,10 @@ def _finished(pool: ProcessPoolExecutor, missing: list[Task], output: Path, work
     left = iter(missing)
     try:
         while True:
-            waiting |= {pool.submit(make, t, output, os.getpid()) for t in islice(left, workers + 1 - len(waiting))}
+            for task in islice(left, workers + 1 - len(waiting)):
+                for part in task.stream.parts:
+                    write_family(output, part.family)
+                waiting.add(pool.submit(make, task, output, os.getpid()))
             if not waiting:
                 return
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,8 +10,12 @@ import numpy as np
 from ase import units
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
-MASS = 12.0  # u, of all atoms: which geometries dynamics visit does not depend on masses, light ones only need more steps
+MASS = (
+    12.0  # u, of all atoms: which geometries dynamics visit does not depend on masses, light ones only need more steps
+)
 TIMESTEP = 2.0 * units.fs
 FRICTION = 0.02 / units.fs
 _EV = units.kcal / units.mol
@@ -32,6 +37,8 @@ class Start(NamedTuple):
     """(N, 3) Å."""
     bonds: np.ndarray
     """(M, 2) atoms."""
+    parts: np.ndarray
+    """(N,) which molecule an atom is of."""
     field: Forces
 
 
@@ -45,15 +52,40 @@ class Moving(NamedTuple):
 
 
 def with_hydrogens(smiles: str) -> Chem.Mol:
-    """The molecule of a SMILES with all its hydrogens, without geometry."""
-    mol = Chem.MolFromSmiles(smiles)
-    if mol is None:
+    """The molecules of a SMILES with all their hydrogens, one after the other, without geometry."""
+    mols = [Chem.MolFromSmiles(part) for part in smiles.split(".")]
+    if None in mols:
         raise NoGeometry(f"{smiles}: not a SMILES")
-    return Chem.AddHs(mol)
+    return functools.reduce(Chem.CombineMols, map(Chem.AddHs, mols))
 
 
-def embed(mol: Chem.Mol, rng: np.random.Generator) -> Chem.Mol:
-    """A copy with a conformer as RDKit guesses it (ETKDGv3; Wang et al., JCIM 60, 2044, 2020)."""
+def embed(mol: Chem.Mol, rng: np.random.Generator, contact: float = 2.2) -> Chem.Mol:
+    """A copy with a conformer; molecules are put together one by one, anyhow.
+
+    Parameters
+    ----------
+    mol
+        As `with_hydrogens` makes it.
+    rng
+        Of conformers and directions.
+    contact
+        Å between the nearest atoms of a molecule and of those before it.
+    """
+    done: Chem.Mol | None = None
+    for part in Chem.GetMolFrags(mol, asMols=True):
+        part = _embed(part, rng)
+        if done is not None:
+            part.GetConformer().SetPositions(
+                _placed(part.GetConformer().GetPositions(), done.GetConformer().GetPositions(), contact, rng)
+            )
+            part = Chem.CombineMols(done, part)
+        done = part
+    Chem.SanitizeMol(done)
+    return done
+
+
+def _embed(mol: Chem.Mol, rng: np.random.Generator) -> Chem.Mol:
+    """A conformer as RDKit guesses it (ETKDGv3; Wang et al., JCIM 60, 2044, 2020)."""
     mol = Chem.Mol(mol)
     seed = int(rng.integers(1, 2**31 - 1))
     random = {"randomSeed": seed, "useRandomCoords": True}
@@ -69,6 +101,18 @@ def embed(mol: Chem.Mol, rng: np.random.Generator) -> Chem.Mol:
         if rdDistGeom.EmbedMolecule(mol, options) >= 0:
             return mol
     raise NoGeometry(f"{Chem.MolToSmiles(mol)}: no conformer")
+
+
+def _placed(positions: np.ndarray, others: np.ndarray, contact: float, rng: np.random.Generator) -> np.ndarray:
+    """A molecule turned at random and moved in a random direction until it no longer comes nearer than `contact`."""
+    positions = (positions - positions.mean(0)) @ Rotation.random(rng=rng).as_matrix().T
+    direction = rng.standard_normal(3)
+    direction /= np.linalg.norm(direction)
+    for distance in np.arange(0.0, 60.0, 0.1):
+        moved = others.mean(0) + positions + distance * direction
+        if cdist(moved, others).min() >= contact:
+            return moved
+    raise NoGeometry("molecules cannot be put beside each other")
 
 
 def start(mol: Chem.Mol, relaxed: bool = True) -> Start:
@@ -93,7 +137,10 @@ def start(mol: Chem.Mol, relaxed: bool = True) -> Start:
         field.Initialize()  # else RDKit 2026.9.1 takes the distances of the positions that it was asked for before
         return -_EV * np.array(field.CalcGrad(at.ravel().tolist())).reshape(-1, 3)
 
-    return Start(numbers, positions, bonds, forces)
+    parts = np.zeros(len(numbers), dtype=int)
+    for number, atoms in enumerate(Chem.GetMolFrags(mol)):
+        parts[list(atoms)] = number
+    return Start(numbers, positions, bonds, parts, forces)
 
 
 def _field(mol: Chem.Mol):  # type: ignore[no-untyped-def]
@@ -116,7 +163,14 @@ def at_rest(positions: np.ndarray) -> Moving:
     return Moving(positions, np.zeros_like(positions))
 
 
-def langevin(state: Moving, forces: Forces, temperature: float, steps: int, rng: np.random.Generator) -> Moving:
+def langevin(
+    state: Moving,
+    forces: Forces,
+    temperature: float,
+    steps: int,
+    rng: np.random.Generator,
+    friction: float = FRICTION,
+) -> Moving:
     """Langevin dynamics by the splitting BAOAB (Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34).
 
     Parameters
@@ -131,9 +185,11 @@ def langevin(state: Moving, forces: Forces, temperature: float, steps: int, rng:
         How many, of 2 fs.
     rng
         Of the thermostat.
+    friction
+        Of the thermostat; 0: none.
     """
     positions, velocities = state
-    decay = np.exp(-FRICTION * TIMESTEP)
+    decay = np.exp(-friction * TIMESTEP)
     kick = np.sqrt((1.0 - decay**2) * units.kB * temperature / MASS)
     force = forces(positions)
     for _ in range(steps):

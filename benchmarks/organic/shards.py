@@ -19,17 +19,14 @@ from rdkit import Chem, RDLogger
 from schnet_ase.files import atomic_write
 
 from .geometry import NoGeometry, with_hydrogens
-from .plan import Task
-from .pool import SCAFFOLDS, Entry
+from .molecules import fit
+from .plan import Drawn, Task
 from .sampling import Sampled
 from .splits import group_of, split_of
 from .xtb import Label, Unconverged, Xtb
 
 STRONGEST = 30.0
 """eV/Å; frames with stronger forces are dropped."""
-ELEMENTS = (1, 6, 7, 8, 9, 16, 17)
-ATOMS = 60
-"""At most."""
 COUNTS = ("kept", "unconverged", "too strong", "no geometry", "unfit")
 """What becomes of frames (the first three) and of molecules."""
 
@@ -71,10 +68,10 @@ def make(task: Task, output: Path, parent: int | None = None) -> Made:
     RDLogger.DisableLog("rdApp.*")
     counts: Counter[str] = Counter()
     frames = []
-    for position, entry in enumerate(task.molecules()):
+    for drawn in task.drawn(output):
         if parent is not None and os.getppid() != parent:
             raise Orphaned
-        frames += list(_frames(task, entry, task.rng(position), counts))
+        frames += list(_frames(drawn, counts))
     text = io.StringIO()
     if frames:
         ase.io.write(text, frames, format="extxyz")
@@ -85,7 +82,8 @@ def make(task: Task, output: Path, parent: int | None = None) -> Made:
     return Made(task.name, numbers)
 
 
-def _frames(task: Task, entry: Entry, rng: np.random.Generator, counts: Counter[str]) -> Iterator[Atoms]:
+def _frames(drawn: Drawn, counts: Counter[str]) -> Iterator[Atoms]:
+    entry = drawn.entry
     try:
         mol = with_hydrogens(entry.smiles)
     except NoGeometry:
@@ -94,11 +92,13 @@ def _frames(task: Task, entry: Entry, rng: np.random.Generator, counts: Counter[
     if not fit(mol):
         counts["unfit"] += 1
         return
-    group = group_of(mol, task.stream.family in SCAFFOLDS)
+    group = group_of(
+        Chem.MolFromSmiles(entry.smiles.partition(".")[0]), entry.by_scaffold
+    )  # of a cluster's first molecule
     about = {"molecule": entry.name, "smiles": entry.smiles, "group": group, "split": split_of(group)}
     xtb = Xtb(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))
     try:
-        for sampled in task.stream.sampler(mol, rng, xtb):
+        for sampled in drawn.sampler(mol, drawn.rng, xtb):
             atoms = _labelled(sampled, xtb, counts)
             if atoms is not None:
                 atoms.info.update(about)
@@ -109,16 +109,6 @@ def _frames(task: Task, entry: Entry, rng: np.random.Generator, counts: Counter[
         counts["unconverged"] += 1
     finally:
         counts["labels"] += xtb.labels
-
-
-def fit(mol: Chem.Mol) -> bool:
-    """Whether a molecule with its hydrogens is neutral, has no unpaired electron, and elements and size that belong here."""
-    atoms = list(mol.GetAtoms())
-    return (
-        2 <= len(atoms) <= ATOMS
-        and all(a.GetAtomicNum() in ELEMENTS and not a.GetNumRadicalElectrons() for a in atoms)
-        and Chem.GetFormalCharge(mol) == 0
-    )
 
 
 def _labelled(sampled: Sampled, xtb: Xtb, counts: Counter[str]) -> Atoms | None:
