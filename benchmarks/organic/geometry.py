@@ -13,9 +13,8 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-MASS = (
-    12.0  # u, of all atoms: which geometries dynamics visit does not depend on masses, light ones only need more steps
-)
+# u, of all atoms: which geometries dynamics visit does not depend on masses, but light atoms need shorter steps.
+MASS = 12.0
 TIMESTEP = 2.0 * units.fs
 FRICTION = 0.02 / units.fs
 _EV = units.kcal / units.mol

@@ -17,7 +17,7 @@ _ANCHOR = re.compile(r"\[\d+\*\]")
 
 
 def fit(mol: Chem.Mol) -> bool:
-    """Whether a molecule with its hydrogens is neutral, without unpaired electrons, and of the elements and sizes here."""
+    """Whether a molecule with its hydrogens is neutral, closed-shell, and of the elements and sizes here."""
     atoms = list(mol.GetAtoms())
     return (
         2 <= len(atoms) <= ATOMS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,10 +30,6 @@ COUNTS = ("kept", "unconverged", "too strong", "no geometry", "unfit")
 """What becomes of frames (the first three) and of molecules."""
 
 
-class Orphaned(Exception):
-    """The command that this worker belongs to is gone."""
-
-
 class Made(NamedTuple):
     """What a shard cost and brought."""
 
@@ -48,7 +43,7 @@ def file_of(output: Path, task: Task) -> Path:
     return output / "shards" / f"{task.name}.extxyz"
 
 
-def make(task: Task, output: Path, parent: int | None = None) -> Made:
+def make(task: Task, output: Path) -> Made:
     """Sample, label and write a shard.
 
     Parameters
@@ -57,20 +52,11 @@ def make(task: Task, output: Path, parent: int | None = None) -> Made:
         Which one.
     output
         Folder of the whole data set.
-    parent
-        Process to give up without; None: never.
-
-    Raises
-    ------
-    Orphaned
-        The parent is gone.
     """
     RDLogger.DisableLog("rdApp.*")
     counts: Counter[str] = Counter()
     frames = []
     for drawn in task.drawn(output):
-        if parent is not None and os.getppid() != parent:
-            raise Orphaned
         frames += list(_frames(drawn, counts))
     text = io.StringIO()
     if frames:
@@ -92,9 +78,8 @@ def _frames(drawn: Drawn, counts: Counter[str]) -> Iterator[Atoms]:
     if not fit(mol):
         counts["unfit"] += 1
         return
-    group = group_of(
-        Chem.MolFromSmiles(entry.smiles.partition(".")[0]), entry.by_scaffold
-    )  # of a cluster's first molecule
+    first = Chem.MolFromSmiles(entry.smiles.partition(".")[0])  # decides for a cluster
+    group = group_of(first, entry.by_scaffold)
     about = {"molecule": entry.name, "smiles": entry.smiles, "group": group, "split": split_of(group)}
     xtb = Xtb(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))
     try:
