@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
 import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 
 import click
@@ -24,12 +16,9 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.files import atomic_write
 
 from .check import check
-from .plan import Task, tasks
-from .pool import write_family
 from .report import collect, report
-from .shards import Made, file_of, make
+from .run import make_all
 
-LOGGER = logging.getLogger("schnet_ase")
 PACKAGES = ("rdkit", "tblite", "qm9pack", "datamol")
 
 
@@ -49,10 +38,8 @@ def make_command(output: Path, rounds: int, workers: int) -> None:
     output.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(output / ".lock").acquire(timeout=0):
-            for unfinished in output.glob("*/.*.tmp"):  # of a command that was killed
-                unfinished.unlink()
             _same_packages(output / "packages.json")
-            _make(output, rounds, workers)
+            make_all(output, rounds, workers)
     except Timeout:
         raise click.ClickException(f"{output}: another process works here; wait for it or stop it") from None
     except SchNetError as error:
@@ -69,67 +56,6 @@ def _same_packages(file: Path) -> None:
     changed = [f"{name} {earlier.get(name)}" for name in PACKAGES if earlier.get(name) != now[name]]
     if changed:
         raise SchNetError(f"{file.parent}: was made with {', '.join(changed)}; install these, or give another folder")
-
-
-def _make(output: Path, rounds: int, workers: int) -> None:
-    missing = [task for task in tasks(rounds) if not file_of(output, task).exists()]
-    LOGGER.info("%d shards to make", len(missing))
-    begun, total = time.monotonic(), Counter[str]()
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-        for done, made in enumerate(_finished(pool, missing, output, workers), start=1):
-            total.update(made.counts)
-            rate = total["labels"] / (time.monotonic() - begun)
-            LOGGER.info(
-                "%s: %d frames; %d of %d shards, %d frames, %.1f labels/s; dropped: %s",
-                made.name,
-                made.counts["kept"],
-                done,
-                len(missing),
-                total["kept"],
-                rate,
-                ", ".join(f"{n} {key}" for key, n in total.items() if key not in ("kept", "labels")),
-            )
-
-
-def _end_with(parent: int) -> None:
-    """End this worker soon after the command that it belongs to, which may have been killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _finished(pool: ProcessPoolExecutor, missing: list[Task], output: Path, workers: int) -> Iterator[Made]:
-    """Results in the order in which they come, with few shards waiting, so that any moment's are a prefix."""
-    waiting: dict[Future[Made], Task] = {}
-    failed = []
-    left = iter(missing)
-    try:
-        while True:
-            for task in islice(left, workers + 1 - len(waiting)):
-                for part in task.stream.parts:
-                    write_family(output, part.family)
-                waiting[pool.submit(make, task, output)] = task
-            if not waiting:
-                break
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                task = waiting.pop(future)
-                if (error := future.exception()) is None:
-                    yield future.result()
-                elif isinstance(error, BrokenProcessPool):
-                    raise SchNetError(f"{task.name}: its worker ended; the same command begins with it again")
-                else:
-                    failed.append(task.name)
-                    LOGGER.warning("%s: left out, %s: %s", task.name, type(error).__name__, error)
-    finally:
-        for future in waiting:
-            future.cancel()
-    if failed:
-        raise SchNetError(f"{output}: {', '.join(failed)} failed; the same command tries them again")
 
 
 @main.command("check")
