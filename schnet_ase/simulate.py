@@ -20,7 +20,7 @@ from schnet_ase.errors import RunawayError, SchNetError, StructureError
 from schnet_ase.files import atomic_write
 from schnet_ase.guard import Guard
 from schnet_ase.monitor import UncertaintyMonitor
-from schnet_ase.motion import Thermometer, draw_velocities, equilibrate
+from schnet_ase.motion import Thermometer, draw_velocities, equilibrate, equilibration_steps
 from schnet_ase.plots import molecular_dynamics, optimization
 
 
@@ -129,6 +129,7 @@ def run_md(
 
         try:
             if fresh and not thermostat and np.any(atoms.get_momenta()):
+                guard.good = guard.good._replace(step=-equilibration_steps(timestep_fs) - 1)
                 with _runaway(guard):
                     equilibrate(atoms, temperature, timestep_fs, rng, lambda left: look(-left - 1))
             dynamics = _dynamics(atoms, timestep_fs, temperature, friction_per_ps if thermostat else None, rng)
@@ -144,10 +145,8 @@ def run_md(
             atoms.get_potential_energy()
             if not rows or rows[-1].time_ps < guard.good.step * timestep_fs / 1000.0:
                 record(guard.good.step)
-            when = f"step {error.step}"
-            if error.step < 0:
-                when = f"{-error.step} steps before the end of the equilibration"
-            raise RunawayError(f"stopped at {when}: {error}; {_kept(guard, output)}", error.step) from error
+            when, good = (_in_words(step, timestep_fs) for step in (error.step, guard.good.step))
+            raise RunawayError(f"stopped at {when}: {error}; {_kept(output, good)}", error.step) from error
         finally:
             if rows:
                 _md_picture(rows, monitor, Path(f"{output}.png"))
@@ -185,8 +184,13 @@ def _runaway(guard: Guard) -> Iterator[None]:
         raise RunawayError(str(error), guard.good.step + 1) from error
 
 
-def _kept(guard: Guard, output: Path) -> str:
-    return f"the last frame of {output}.traj is the last good one, that of step {guard.good.step}"
+def _in_words(step: int, timestep_fs: float) -> str:
+    total = equilibration_steps(timestep_fs)
+    return f"step {step}" if step >= 0 else f"step {total + 1 + step} of {total} of the equilibration"
+
+
+def _kept(output: Path, step: str) -> str:
+    return f"the last frame of {output}.traj is the last good one, {step}"
 
 
 def _md_picture(rows: list[MDRow], monitor: UncertaintyMonitor | None, path: Path) -> None:
@@ -260,7 +264,8 @@ def run_relax(
                 converged = optimizer.run(fmax=fmax, steps=steps)
         except RunawayError as error:
             guard.restore()
-            raise RunawayError(f"stopped at step {error.step}: {error}; {_kept(guard, output)}", error.step) from error
+            kept = _kept(output, f"step {guard.good.step}")
+            raise RunawayError(f"stopped at step {error.step}: {error}; {kept}", error.step) from error
         finally:
             if rows:
                 _relax_picture(rows, fmax, Path(f"{output}.png"))

@@ -160,7 +160,7 @@ def test_a_run_that_goes_on_is_not_equilibrated_again(tmp_path, ethanol):
 
 
 def test_the_steps_of_an_equilibration_count_up_to_zero(tmp_path, ethanol):
-    ethanol.calc = Springs(molecule("CH3CH2OH"))
+    ethanol.calc = Springs(ethanol.copy())
     steps = []
     run_md(ethanol, tmp_path / "run", steps=1, timestep_fs=2.0, report=lambda step, row: steps.append(step))
     assert steps == list(range(-equilibration_steps(2.0), 2))
