@@ -68,6 +68,8 @@ class TrainingData:
     """The frames behind the weights that training started from; None where they were random."""
     extra: str | None = None
     """More frames that were trained on, not counted in the others; None where there were none."""
+    formulas: tuple[str, ...] | None = None
+    """Chemical formulas of the frames in Hill's order, sorted; None on cards of before they were written down."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from schnet_ase.files import atomic_write
+from schnet_ase.files import FORMATS, atomic_write
 from schnet_ase.neighbors import Floats
 
 if TYPE_CHECKING:
@@ -286,8 +286,9 @@ def _scatter(axes: Axes, x: Floats, y: Floats, color: str) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """As PNG, atomically."""
+    """In the format of the path's suffix, one of `FORMATS`, else as PNG; atomically."""
     FigureCanvasAgg(figure)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
+    suffix = path.suffix.lower()
+    figure.savefig(content, format=suffix[1:] if suffix in FORMATS else "png", dpi=150)
     atomic_write(path, content.getvalue())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from schnet_ase.cli.common import label_options, print_calibration, print_errors, stem
+from schnet_ase.cli.common import label_options, picture, print_calibration, print_errors, stem
 
 if TYPE_CHECKING:
     from schnet_ase.calibration import EnsembleErrors
@@ -40,7 +40,8 @@ def data_get(name: str, folder: Path) -> None:
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @label_options
-@click.option("--output", type=click.Path(path_type=Path), help="Picture.  [default: MODEL-DATA.png]")
+@click.option("--output", help="Picture (.png, .pdf, .svg), or a folder for it.  [default: MODEL-DATA.png]")
+@click.option("--overwrite", is_flag=True, help="Replace a picture that is there.")
 @click.option("--device", default="cpu", show_default=True)
 def evaluate(
     model: str,
@@ -49,7 +50,8 @@ def evaluate(
     energy_key: str | None,
     forces_key: str | None,
     exclude: Path | None,
-    output: Path | None,
+    output: str | None,
+    overwrite: bool,
     device: str,
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
@@ -63,6 +65,7 @@ def evaluate(
 
     dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    drawn = picture(output, f"{stem(model)}-{dataset.source.split('.')[0]}.png", overwrite)
     members = locate_members(model)
     seen = set[int]().union(*(frames_seen(m.path, dataset) or () for m in members))
     if seen:
@@ -75,7 +78,6 @@ def evaluate(
     if len(names) > 1:
         print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
     mean = result.mean()
-    picture = output or Path(f"{stem(model)}-{dataset.source.split('.')[0]}.png")
     title = f"{model} on {dataset.source}"
     labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
     if len(names) > 1:
@@ -88,10 +90,10 @@ def evaluate(
         print("\n".join(measured.lines()))
         if calibration is not None:
             _print_flags(calibration, errors)
-        parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
+        parity_and_uncertainty(*labels_and_predictions, measured, title, drawn)
     else:
-        parity(*labels_and_predictions, title, picture)
-    print(f"wrote {picture}")
+        parity(*labels_and_predictions, title, drawn)
+    print(f"wrote {drawn}")
 
 
 @click.command()

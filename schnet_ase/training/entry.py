@@ -17,6 +17,7 @@ from schnet_ase.calibration import calibrate
 from schnet_ase.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
 from schnet_ase.checkpoint import read_provenance, save_model
 from schnet_ase.data import CrossValidationSplit, Dataset
+from schnet_ase.data.frames import formula
 from schnet_ase.errors import TrainingError
 from schnet_ase.files import sha256
 from schnet_ase.forces import predict
@@ -189,6 +190,7 @@ def _describe(
         split=f"{_in_words(split)}, seed {config.seed}",
         initial=initial,
         extra=None if config.data.extra is None else Path(config.data.extra).name,
+        formulas=tuple(sorted({formula(frame.geometry.numbers) for frame in dataset.frames})),
     )
 
 
