@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from schnet_ase.data.keys import Held
 from schnet_ase.data.options import LabelOptions
-from schnet_ase.data.units import ANGSTROM, ENERGY, FORCE, LENGTH, STRESS, Kind, Unit, is_unit, parse_unit
+from schnet_ase.data.units import ENERGY, FORCE, LENGTH, STRESS, Kind, Unit, is_unit, parse_unit
 from schnet_ase.errors import DataError
 
 GIVEN, STATED = "as given", "as the file says"
@@ -59,7 +59,9 @@ class FileUnits(NamedTuple):
         return f"{units} ({'; '.join([how, *others])})"
 
 
-def resolve_units(options: LabelOptions, stated: Stated, assumed: str, where: str) -> FileUnits:
+def resolve_units(
+    options: LabelOptions, stated: Stated, where: str, *, assumed_energy: str, assumed_length: str
+) -> FileUnits:
     """The units of a file.
 
     Parameters
@@ -68,10 +70,10 @@ def resolve_units(options: LabelOptions, stated: Stated, assumed: str, where: st
         What the user has given.
     stated
         What the file states.
-    assumed
-        The unit of energy of its format.
     where
         The file's name, for messages.
+    assumed_energy, assumed_length
+        The units of its format.
 
     Raises
     ------
@@ -81,7 +83,8 @@ def resolve_units(options: LabelOptions, stated: Stated, assumed: str, where: st
     energy, energy_how = _resolved(options.energy_unit, "energy_unit", stated.energy, ENERGY, where)
     length, length_how = _resolved(options.length_unit, "length_unit", stated.length, LENGTH, where)
     force, force_how = _resolved(options.force_unit, "force_unit", stated.force, FORCE, where)
-    energy, length = energy or parse_unit(assumed, ENERGY, where), length or ANGSTROM
+    energy = energy or parse_unit(assumed_energy, ENERGY, where)
+    length = length or parse_unit(assumed_length, LENGTH, where)
     stress, stress_how, virial = None, "", energy
     if _is_energy(options.stress_unit) or _is_energy(stated.stress and stated.stress.text):
         of_virial, stress_how = _resolved(options.stress_unit, "stress_unit", stated.stress, ENERGY, where)

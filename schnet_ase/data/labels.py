@@ -83,7 +83,7 @@ class Chooser:
             return None
         labels = [
             Label(value, one, form)
-            for one, form in self._candidates(quantity, found)
+            for one, form in candidates(quantity, found, self.options)
             if (value := self._in_ev(one, form, geometry, where)) is not None
         ]
         if not labels:
@@ -100,26 +100,6 @@ class Chooser:
                 raise DataError(f"{where}: {said}; name one by {_option(quantity)}")
         self._remember(quantity, labels[0], where)
         return labels[0]
-
-    def _candidates(self, quantity: Quantity, found: Found) -> list[tuple[Held, Form]]:
-        """What may be the label: by the user's key, by the format's own name, or else by a name that says it."""
-        key = self.key(quantity)
-        if key is not None:
-            named = [(one, meaning_of_key(key, quantity)) for one in found.held if key in (one.name, one.words)]
-            return sorted(named, key=lambda pair: pair[0].own is None)[:1]
-        known, others = list[tuple[Held, Form]](), list[tuple[Held, Form]]()
-        for one in found.held:
-            means = Meaning(one.own, True) if one.own else meaning(one.name)
-            if means is None or QUANTITY_OF.get(means.form) != quantity:
-                continue
-            if one.own or one.per_atom is not (quantity != "forces"):
-                (known if means.known else others).append((one, means.form))
-        return sorted(known, key=lambda pair: pair[0].own is None) or others
-
-    def key(self, quantity: Quantity) -> str | None:
-        """The key that the user has given for a label."""
-        o = self.options
-        return {"energy": o.energy_key, "forces": o.forces_key, "stress": o.stress_key}[quantity]
 
     def _in_ev(self, one: Held, form: Form, geometry: Geometry, where: str) -> Any:
         if form == "energy":
@@ -166,7 +146,7 @@ class Chooser:
             The line lists the keys that the file holds.
         """
         for quantity, used in self.used.items():
-            key = self.key(quantity)
+            key = _key(quantity, self.options)
             if key is not None and not used and not (quantity == "stress" and self._holds(key)):
                 raise DataError(
                     f"{file}: no frame has {_article(quantity)} {key!r}; the file holds "
@@ -204,6 +184,27 @@ class Chooser:
             f"{self.n_smeared} frame{'' if self.n_smeared == 1 else 's'}, by up to {self.smeared:.4g} eV"
         )
         return tuple(note for note in (free if self.n_smeared else "", self.undecided) if note)
+
+
+def candidates(quantity: Quantity, found: Found, options: LabelOptions) -> list[tuple[Held, Form]]:
+    """What may be a label: by the user's key, by the format's own name, or else by a name that says it."""
+    key = _key(quantity, options)
+    if key is not None:
+        named = [(one, meaning_of_key(key, quantity)) for one in found.held if key in (one.name, one.words)]
+        return sorted(named, key=lambda pair: pair[0].own is None)[:1]
+    known, others = list[tuple[Held, Form]](), list[tuple[Held, Form]]()
+    for one in found.held:
+        means = Meaning(one.own, True) if one.own else meaning(one.name)
+        if means is None or QUANTITY_OF.get(means.form) != quantity:
+            continue
+        if one.own or one.per_atom is not (quantity != "forces"):
+            (known if means.known else others).append((one, means.form))
+    return sorted(known, key=lambda pair: pair[0].own is None) or others
+
+
+def _key(quantity: Quantity, options: LabelOptions) -> str | None:
+    """The key that the user has given for a label."""
+    return {"energy": options.energy_key, "forces": options.forces_key, "stress": options.stress_key}[quantity]
 
 
 def scalar(energy: object, where: str) -> float | None:

@@ -80,7 +80,10 @@ def raw_files(path: Path) -> list[Path]:
         return [path]
     numbered = [(int(match[1]), file) for file in path.iterdir() if (match := _RAW_NAME.fullmatch(file.name))]
     if not numbered:
-        raise DataError(f"{path}: a folder without dsgdb9nsd_*.xyz; expected the raw files of QM9 in it, or a file")
+        raise DataError(
+            f"{path}: a folder without dsgdb9nsd_*.xyz or type.raw; expected the raw files of QM9, a system of "
+            "DeePMD-kit, or a file"
+        )
     return [file for _, file in sorted(numbered)]
 
 

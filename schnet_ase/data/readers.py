@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from schnet_ase.data.file_units import FileUnits, resolve_units
-from schnet_ase.data.formats import Format, files_of, format_of, is_pattern, is_qm9, read_errors
+from schnet_ase.data.formats import Format, files_of, format_of, is_pattern, is_qm9, parts_of, read_errors
 from schnet_ase.data.frames import Dataset, Frame
 from schnet_ase.data.labels import Chooser
 from schnet_ase.data.options import UNSAID, LabelOptions
@@ -27,12 +27,13 @@ class OpenedFrames(NamedTuple):
     parts: tuple[str, ...]
     choosers: list[Chooser]
     """One a file; what they know is whole once all frames have been read."""
+    notes: tuple[str, ...] = ()
 
     def dataset(self, frames: Sequence[Frame]) -> Dataset:
         """What is known after all of `frames` have been read."""
         labels = " | ".join(dict.fromkeys(chooser.in_words() for chooser in self.choosers))
         keys = dict.fromkeys(key for chooser in self.choosers for key in chooser.keys)
-        notes = dict.fromkeys(note for chooser in self.choosers for note in chooser.notes())
+        notes = dict.fromkeys([*self.notes, *(note for chooser in self.choosers for note in chooser.notes())])
         return Dataset(frames, self.source, self.sha256, self.units, self.parts, labels, tuple(keys), tuple(notes))
 
 
@@ -53,10 +54,11 @@ def read_dataset(
     Parameters
     ----------
     path
-        A file: ``.npz`` in the MD17 or rMD17 layout, ``.db`` of ASE (ISO17's and SchNetPack's included), or anything
-        else that `ase.io` reads (extxyz, also gzipped), or a pattern of such files, ``"rmd17_*_train_01.npz"``, whose
-        frames follow one another in the order of the names. Or QM9: ``"qm9pack:"`` for the molecules of the installed
-        package `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a folder or a tar archive of them.
+        A file: ``.npz`` in the MD17 or rMD17 layout, ``.db`` of ASE (ISO17's and SchNetPack's included), HDF5 as SPICE,
+        ANI or QM7-X have it, or anything else that `ase.io` reads (extxyz, also gzipped); a folder of DeePMD-kit; or a
+        pattern of such files, ``"rmd17_*_train_01.npz"``, whose frames follow one another in the order of the names. Or
+        QM9: ``"qm9pack:"`` for the molecules of the installed package `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a
+        folder or a tar archive of them.
     energy_unit, force_unit, length_unit, stress_unit
         Units, such as ``"Hartree"``, ``"Hartree/Bohr"``, ``"Bohr"`` and ``"GPa"`` (of a virial a unit of energy). None
         takes what the file states: ``energy_unit`` in the header of an extxyz frame, ``e_unit`` in an ``.npz``,
@@ -94,20 +96,19 @@ def open_frames(
     exclude: str | os.PathLike[str] | None = None,
 ) -> OpenedFrames:
     """Begin to read; parameters and errors of `read_dataset`, some of the errors when a frame is asked for."""
-    file, files = Path(path), files_of(path)
-    parts = files if is_pattern(path) else [Path(path)]
+    file, files, parts = Path(path), files_of(path), parts_of(path)
     if exclude is not None and not all(is_qm9(part) for part in parts):
         raise DataError(f"{file}: exclude is {str(exclude)!r}, but only molecules of QM9 have numbers; leave it out")
     excluded = frozenset[int]() if exclude is None else read_excluded(Path(exclude))
     forms = [format_of(part, files, options, excluded) for part in parts]
     units = [
-        resolve_units(options, form.stated, form.energy_unit, str(part))
+        resolve_units(options, form.stated, str(part), assumed_energy=form.energy_unit, assumed_length=form.length_unit)
         for part, form in zip(parts, forms, strict=True)
     ]
     words = _common_units(file, forms, units)
     try:
         digest = sha256(*files, *(() if exclude is None else (exclude,)))
-        digests = tuple(sha256(file) for file in files) if is_pattern(path) else ()
+        digests = tuple(sha256(*files_of(part)) for part in parts) if is_pattern(path) else ()
         if exclude is not None and not digests:
             digests = (sha256(*files),)  # by which they are known with another list too, or none
     except OSError as error:
@@ -120,6 +121,7 @@ def open_frames(
         words,
         digests,
         choosers,
+        tuple(note for form in forms for note in form.notes),
     )
 
 

@@ -92,9 +92,6 @@ class Unit(NamedTuple):
         return Unit(word, self.factor / length.factor**power)
 
 
-ANGSTROM = Unit("Å", 1.0)
-
-
 def parse_unit(text: str, kind: Kind, where: str) -> Unit:
     """The unit of a kind that a text names, in products, quotients and powers of the units that are known.
 
