@@ -17,7 +17,7 @@ logger = logging.getLogger("schnet_ase")
 
 
 def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool = False) -> None:
-    """Say which labels were found, under which keys and in which units, what looks strange, and how many frames lack one.
+    """Say which labels were found, under which keys and in which units, what looks strange, and what frames lack.
 
     Parameters
     ----------
