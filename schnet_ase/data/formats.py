@@ -65,7 +65,18 @@ def format_of(path: Path, files: list[Path], options: LabelOptions, excluded: fr
         layout = opened.layout
         form = Format(opened.frames, layout.energy_unit, layout.name, length_unit=layout.length_unit)
         return _stated_by_name(path, form, opened.units, opened.units.get(layout.positions), options)
+    _refuse_cp2k(path)
     return _stated_in_frames(path, Format(read_ase(path), "eV", "ASE"), options)
+
+
+def _refuse_cp2k(path: Path) -> None:
+    """Its output would be taken for one of Quantum ESPRESSO by its suffix, and nothing found in it."""
+    with read_errors(path, "ASE"), open(path, "rb") as stream:
+        if b"CP2K|" in stream.read(10_000):
+            raise DataError(
+                f"{path}: output of CP2K, which ase.io does not read; make a folder of DeePMD-kit of it by dpdata "
+                "(LabeledSystem(..., fmt='cp2k/output').to('deepmd/npy', ...)), or extxyz of its trajectories"
+            )
 
 
 def _of_db(path: Path, options: LabelOptions) -> Format:

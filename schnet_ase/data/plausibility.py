@@ -1,7 +1,7 @@
 """Whether the numbers of a data set look as if they were in the units that they were read in: a sample of it is enough.
 
 Lengths: the nearest atoms are about as far from each other as the sum of their covalent radii. Energies of all
-electrons: an atom of number Z has about -Z^2.4 / 2 Hartree (Thomas-Fermi, with an exponent that fits hydrogen to argon).
+electrons: an atom of number Z has about -Z^2.4 / 2 Hartree (Thomas-Fermi, with an exponent that fits H to Ar).
 Forces: over a small step the energy changes by minus the force times the step.
 """
 

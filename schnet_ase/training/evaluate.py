@@ -71,8 +71,11 @@ def evaluate_dataset(
     energies = any(f.energy is not None for f in frames)
     forces = any(f.forces is not None for f in frames)
     if not energies and not forces:
-        raise DataError(f"{dataset.source}: no energies and no forces; expected at least one of them")
-    check_frames(frames, dataset.source, energies=energies, forces=forces)
+        raise DataError(
+            f"{dataset.source}: no energies and no forces; expected at least one of them; the file holds "
+            f"{', '.join(dataset.keys) or 'nothing else'}"
+        )
+    check_frames(frames, dataset.source, energies=energies, forces=forces, keys=dataset.keys)
     ensemble = StackedSchNet(models).to(resolve_device(device), models[0].dtype)
     strange = set(dataset.elements) - set(ensemble.elements or dataset.elements)
     if strange:
