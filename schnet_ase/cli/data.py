@@ -54,7 +54,7 @@ def evaluate(
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.plots import parity, parity_and_uncertainty
+    from schnet_ase.parity import Comparison, parity, parity_and_uncertainty
     from schnet_ase.progress import Progress
     from schnet_ase.registry import find_card, locate_members
     from schnet_ase.reliability import reliability
@@ -77,7 +77,9 @@ def evaluate(
     mean = result.mean()
     picture = output or Path(f"{stem(model)}-{dataset.source.split('.')[0]}.png")
     title = f"{model} on {dataset.source}"
-    labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
+    compared = Comparison(
+        mean.reference_energy, mean.energy, mean.reference_forces, mean.forces, mean.reference_stress, mean.stress
+    )
     if len(names) > 1:
         card = find_card(model)
         calibration = None if card is None else card.calibration
@@ -88,9 +90,9 @@ def evaluate(
         print("\n".join(measured.lines()))
         if calibration is not None:
             _print_flags(calibration, errors)
-        parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
+        parity_and_uncertainty(compared, measured, title, picture)
     else:
-        parity(*labels_and_predictions, title, picture)
+        parity(compared, title, picture)
     print(f"wrote {picture}")
 
 

@@ -20,7 +20,7 @@ from schnet_ase.data import (
     split_training,
     stored_dataset,
 )
-from schnet_ase.data.frames import check_frames, formula, molecules
+from schnet_ase.data.frames import check_frames, molecules
 from schnet_ase.data.readers import files_of
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Integers
@@ -31,6 +31,7 @@ from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import Report
+from schnet_ase.training.weights import check_weights
 
 STREAM_ABOVE = 50e6
 """Bytes of a file whose frames are not held in memory unless the configuration says so."""
@@ -57,13 +58,8 @@ def load_frames(file: str, config: RunConfig) -> Dataset:
     )
     training = config.training
     check_frames(dataset.frames, dataset.source, energies=training.energy_weight > 0, forces=training.force_weight > 0)
-    if file == data.file and training.frame_weights:
-        there = {formula(frame.geometry.numbers) for frame in dataset.frames}
-        if strange := sorted(set(training.frame_weights) - there):
-            raise DataError(
-                f"{dataset.source}: training.frame_weights names {', '.join(strange)}, of which there is no frame; "
-                f"expected formulas in Hill's order, {min(there)} and the like"
-            )
+    if file == data.file:
+        check_weights(dataset.frames, dataset.source, training)
     return dataset
 
 
