@@ -12,7 +12,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from schnet_ase.calibration import EnsembleErrors, ensemble_errors
 from schnet_ase.data import Dataset
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.checks import check_frames
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import DataError, StructureError
 from schnet_ase.forces import EnergyModel, predict
@@ -95,9 +95,10 @@ def evaluate_dataset(
     frames = dataset.frames
     energies = any(f.energy is not None for f in frames)
     forces = any(f.forces is not None for f in frames)
-    if not energies and not forces and not any(f.stress is not None for f in frames):
+    stress = any(f.stress is not None for f in frames)
+    if not energies and not forces and not stress:
         raise DataError(f"{dataset.source}: no energies, forces or stresses; expected at least one of them")
-    check_frames(frames, dataset.source, energies=energies, forces=forces)
+    check_frames(frames, dataset.source, energies=energies, forces=forces, stress=stress, keys=dataset.keys)
     ensemble = StackedSchNet(models).to(resolve_device(device), models[0].dtype)
     strange = set(dataset.elements) - set(ensemble.elements or dataset.elements)
     if strange:
