@@ -5,7 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
 
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Dataset, Frame, TrainingSplit
@@ -22,7 +25,7 @@ from schnet_ase.training.loss import LossTerms, eager_step, evaluation_loss, fra
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.padding import side_by_side
 from tests.ensembles import calibrated, simulate
-from tests.frames import labelled_ethanol
+from tests.frames import labelled_ethanol, write_run
 
 SMALL = SchNetConfig(n_features=8, n_interactions=1, n_rbf=8, cutoff=4.0, gamma=None, envelope="polynomial")
 
@@ -305,3 +308,34 @@ def test_one_atom_in_a_cell_is_a_frame_like_others(model):
     assert len(example.graph.pairs.first) > 0
     assert predict(model, example.graph).forces.abs().max().item() < 1e-10
     assert math.isfinite(eager_step(model, LossTerms(0.3, 0.7))(example).item())
+
+
+# --- a file -------------------------------------------------------------------------------------------------------
+
+
+def write_partly_labelled(path):
+    """Frames 0 and 1 are isolated atoms with an energy, frame 2 has forces alone, frame 3 an energy alone."""
+    frames = [Atoms("C"), Atoms("H"), *labelled_ethanol(22)]
+    for k, atoms in enumerate(frames):
+        if k < 2:
+            atoms.info["config_type"] = "IsolatedAtom"
+            atoms.calc = SinglePointCalculator(atoms, energy=(4.0, 1.5)[k])
+        elif k == 2:
+            atoms.calc = SinglePointCalculator(atoms, forces=atoms.get_forces())
+        elif k == 3:
+            atoms.calc = SinglePointCalculator(atoms, energy=atoms.get_potential_energy())
+    write(path, frames, format="extxyz")
+
+
+def test_the_commands_take_a_partly_labelled_file(tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    config = write_run(tmp_path)
+    write_partly_labelled(tmp_path / "ethanol.extxyz")
+    weights = "[training]\nconfig_type_weights = { IsolatedAtom = 0.5, Default = 1 }\n"
+    config.write_text(config.read_text().replace("[training]\n", weights).replace("steps = 60", "steps = 20"))
+    status, out, err = run("train", str(config), "--output", "run")
+    assert status == 0, err
+    status, out, err = run("evaluate", "run/best.safetensors", "ethanol.extxyz", "--output", "parity.png")
+    assert status == 0, err
+    assert "(24 frames, 23 with energies, 21 with forces)" in out
+    assert (tmp_path / "parity.png").stat().st_size > 0
