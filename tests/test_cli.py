@@ -523,7 +523,7 @@ def test_damaged_checkpoint(here, mistake):
 
 def test_data_without_labels(here, mistake):
     write("plain.xyz", molecule("CH3CH2OH"))
-    assert "no energies and no forces" in mistake("evaluate", "ethanol-emt", "plain.xyz")
+    assert "no energies, forces or stresses" in mistake("evaluate", "ethanol-emt", "plain.xyz")
 
 
 def test_config_mistake(here, mistake):
