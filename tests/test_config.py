@@ -64,7 +64,11 @@ def test_data_root(tmp_path):
         ('name = "ethanol-emt"', 'name = "a/b"', "name is 'a/b'"),
         ('file = "ethanol.extxyz"', "", "data.file is missing"),
         ('"test.extxyz"', '"nowhere.extxyz"', "data.test is 'nowhere.extxyz'"),
-        ("[model]", "energy_unit = 'Rydberg'\n[model]", "data.energy_unit is 'Rydberg'"),
+        (
+            "[model]",
+            "energy_unit = 'Rydbergs/Å'\n[model]",
+            "data.energy_unit is 'Rydbergs/Å'; expected a unit",
+        ),
         ('test = "test.extxyz"', "test = 0", "data.test"),
         ('test = "test.extxyz"', "test = 2.5", "data.test"),
         ("[model]", "training = 0\n[model]", "data.training is 0"),
@@ -95,7 +99,7 @@ def test_folder_of_raw_files(tmp_path):
 
 def test_nothing_to_fit(tmp_path):
     toml = TOML.replace("steps = 60", "steps = 60\nenergy_weight = 0\nforce_weight = 0")
-    assert "table training: energy_weight and force_weight are both 0" in refused(tmp_path, toml)
+    assert "table training: energy_weight, force_weight and stress_weight are all 0" in refused(tmp_path, toml)
 
 
 def test_not_toml(tmp_path):

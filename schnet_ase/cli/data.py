@@ -46,26 +46,25 @@ def data_get(name: str, folder: Path) -> None:
 def evaluate(
     model: str,
     data: Path,
-    energy_unit: Any,
-    energy_key: str | None,
-    forces_key: str | None,
-    exclude: Path | None,
+    labels: dict[str, Any],
     output: str | None,
     overwrite: bool,
     device: str,
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.plots import parity, parity_and_uncertainty
+    from schnet_ase.data.report import log_for_evaluation
+    from schnet_ase.parity import Comparison, parity, parity_and_uncertainty
     from schnet_ase.progress import Progress
     from schnet_ase.registry import find_card, locate_members
     from schnet_ase.reliability import reliability
     from schnet_ase.training.calibrate import frames_seen
     from schnet_ase.training.evaluate import evaluate_dataset
 
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
     drawn = picture(output, f"{stem(model)}-{dataset.source.split('.')[0]}.png", overwrite)
+    log_for_evaluation(dataset)
     members = locate_members(model)
     seen = set[int]().union(*(frames_seen(m.path, dataset) or () for m in members))
     if seen:
@@ -79,7 +78,9 @@ def evaluate(
         print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
     mean = result.mean()
     title = f"{model} on {dataset.source}"
-    labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
+    compared = Comparison(
+        mean.reference_energy, mean.energy, mean.reference_forces, mean.forces, mean.reference_stress, mean.stress
+    )
     if len(names) > 1:
         card = find_card(model)
         calibration = None if card is None else card.calibration
@@ -90,9 +91,9 @@ def evaluate(
         print("\n".join(measured.lines()))
         if calibration is not None:
             _print_flags(calibration, errors)
-        parity_and_uncertainty(*labels_and_predictions, measured, title, drawn)
+        parity_and_uncertainty(compared, measured, title, drawn)
     else:
-        parity(*labels_and_predictions, title, drawn)
+        parity(compared, title, drawn)
     print(f"wrote {drawn}")
 
 
@@ -106,14 +107,12 @@ def calibrate(
     entry: str,
     data: Path,
     coverage: float,
-    energy_unit: Any,
-    energy_key: str | None,
-    forces_key: str | None,
-    exclude: Path | None,
+    labels: dict[str, Any],
     device: str,
 ) -> None:
     """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
     from schnet_ase.data import read_dataset
+    from schnet_ase.data.report import log_for_evaluation
     from schnet_ase.errors import RegistryError
     from schnet_ase.registry import find_card
     from schnet_ase.training import calibrate_entry, unseen_frames
@@ -121,8 +120,9 @@ def calibrate(
     card = find_card(entry)
     if card is None:
         raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    log_for_evaluation(dataset)
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
     old = card.calibration

@@ -10,12 +10,13 @@ from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from schnet_ase.card import NOT_STATED
+from schnet_ase.data.options import LabelOptions
 from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
-from schnet_ase.data.readers import EnergyUnit
+from schnet_ase.data.units import ENERGY, FORCE, LENGTH, STRESS, Kind, is_unit
 from schnet_ase.errors import ConfigError
 from schnet_ase.model import SchNetConfig
 from schnet_ase.training.tune_config import TuneConfig, Value
@@ -27,6 +28,17 @@ PRESETS = {
     "large": SchNetConfig.large,
 }
 LossKind = Literal["squared", "absolute"]
+
+
+def _unit_of(*kinds: Kind) -> AfterValidator:
+    def known(text: str) -> str:
+        if not any(is_unit(text, kind) for kind in kinds):
+            raise ValueError(f"expected a unit of {kinds[0].name}, such as {kinds[0].known}")
+        return text
+
+    return AfterValidator(known)
+
+
 STRICT = ConfigDict(extra="forbid", strict=True)
 T = TypeVar("T")
 
@@ -46,10 +58,22 @@ class DataConfig:
     `tune`: 1), so that each can have its own."""
     exclude: str | None = None
     """Molecules of QM9 to leave out of `file`: a list like its ``uncharacterized.txt``."""
-    energy_unit: EnergyUnit | None = None
-    """Unit of the energies in the files; unset: the format's own (kcal/mol for .npz, Hartree for QM9, eV else)."""
+    energy_unit: Annotated[str, _unit_of(ENERGY)] | None = None
+    """Unit of the energies in the files; unset: what a file states, else the format's own (kcal/mol for .npz, Hartree
+    for QM9, eV else)."""
+    force_unit: Annotated[str, _unit_of(FORCE)] | None = None
+    """Unset: the energy's unit per the length's."""
+    length_unit: Annotated[str, _unit_of(LENGTH)] | None = None
+    """Of positions and cell; unset: what a file states, else Å."""
+    stress_unit: Annotated[str, _unit_of(STRESS, ENERGY)] | None = None
+    """Of a stress, or, as a unit of energy, of a virial; unset: as the energies and lengths have it."""
     energy_key: str | None = None
+    """Name of the energies; unset: the format's own, else a name that says so, such as ``REF_energy``."""
     forces_key: str | None = None
+    stress_key: str | None = None
+    """Of a stress or a virial."""
+    skip_unlabelled: bool = False
+    """Whether frames are left out that lack a label which the loss needs."""
     stream: bool | None = None
     """Whether frames are read from disk when they are needed, for data larger than memory; the numbers are the same.
     Unset: where the file is larger than 50 MB."""
@@ -68,6 +92,32 @@ class DataConfig:
     temperature: str = NOT_STATED
     """Of the sampling, in words: they go into the card."""
     description: str = ""
+
+    @property
+    def labels(self) -> LabelOptions:
+        """What is said of the labels in the files."""
+        return LabelOptions(
+            self.energy_unit,
+            self.force_unit,
+            self.length_unit,
+            self.stress_unit,
+            self.energy_key,
+            self.forces_key,
+            self.stress_key,
+        )
+
+    def in_its_formats_way(self) -> DataConfig:
+        """The same with nothing said of units and keys."""
+        return replace(
+            self,
+            energy_unit=None,
+            force_unit=None,
+            length_unit=None,
+            stress_unit=None,
+            energy_key=None,
+            forces_key=None,
+            stress_key=None,
+        )
 
     def extra_of(self, k: int) -> str | None:
         """`extra` of the fold with index `k`."""
@@ -92,8 +142,15 @@ class TrainingConfig:
     energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """ρ of the loss, Å⁻² (absolute: Å⁻¹): the same number whether energies are in eV or in kcal/mol."""
     force_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    stress_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Of the squared error of the stress times V²/n, for n atoms in a cell of volume V, Å⁻² (absolute: of the error
+    times V/√n, Å⁻¹): at 1 an error of 0.1 GPa counts about as much as one of 0.05 eV/Å in each force component."""
     frame_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """How much the frames of a chemical formula count in the loss, ``{ C6H6 = 2 }``; 1 where it is not named."""
+    config_type_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """The same by what a frame's ``config_type`` says, ``{ IsolatedAtom = 0.1, Default = 1 }``; ``Default`` is for
+    frames without one, and a type that is not named counts 1. Both multiply with the weight that a file gives a
+    frame."""
     ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
     clip: float | None = Field(default=0.5, gt=0)
@@ -109,8 +166,8 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _something_to_fit(self) -> Self:
-        if not self.energy_weight and not self.force_weight:
-            raise ValueError("energy_weight and force_weight are both 0; nothing to fit")
+        if not self.energy_weight and not self.force_weight and not self.stress_weight:
+            raise ValueError("energy_weight, force_weight and stress_weight are all 0; nothing to fit")
         return self
 
     def to_dict(self) -> dict[str, Any]:
