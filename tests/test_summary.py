@@ -103,7 +103,7 @@ def test_two_molecules_of_which_one_is_rare_are_no_outliers() -> None:
     assert len(summarize(dataset(frames)).energy_outliers) == 0
 
 
-def test_planted_outliers(good: list[Frame]) -> None:
+def test_planted_outliers(good: list[Frame], tmp_path: Path) -> None:
     frames = list(good)
     frames[7] = frames[7]._replace(energy=frames[7].energy + 20.0)
     frames[9] = frames[9]._replace(energy=frames[9].energy - 60.0)
@@ -113,6 +113,11 @@ def test_planted_outliers(good: list[Frame]) -> None:
     assert sorted(summary.energy_outliers.tolist()) == [7, 9, 51]
     assert sorted(summary.force_outliers.tolist()) == [50, 51]
     assert "energy in frames 51, 9, 7" in found(summary, "outliers")
+    usual = np.array([f.forces for n, f in enumerate(good) if n not in (50, 51)])
+    assert f"{np.sqrt(np.mean(usual**2)):.4g} eV/Å root mean square of a component without outliers" in "\n".join(
+        page(summary)
+    )
+    draw(summary, tmp_path / "outliers.png")
     assert "look at the outliers" in verdict(summary)
 
 

@@ -57,6 +57,12 @@ class Flat:
         """(F,) whether a frame is one atom alone."""
         return np.asarray((self.n_atoms == 1) & ~self.pbc.any(axis=1))
 
+    @property
+    def force_norms(self) -> Floats:
+        """(A,) eV/Å, also of forces whose squares are too large for a number."""
+        x, y, z = self.forces.T
+        return np.asarray(np.hypot(np.hypot(x, y), z), dtype=np.float64)
+
     def sums(self, values: NDArray[np.float64]) -> Floats:
         """Sums over the atoms of each frame, (F, ...) of (A, ...)."""
         return np.asarray(np.add.reduceat(values, self.start[:-1], axis=0), dtype=np.float64)

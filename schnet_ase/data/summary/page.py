@@ -111,12 +111,14 @@ def _share(found: Found, n_frames: int) -> str:
 def _ranges(summary: Summary) -> Iterator[tuple[str, str]]:
     yield from _energies(summary)
     flat = summary.flat
-    forces = flat.forces[np.isfinite(flat.forces).all(axis=1)]
+    usual = np.isfinite(summary.largest_force) & (summary.force_deviation <= LIMIT)
+    forces = flat.forces[usual[flat.frame]]
     if len(forces):
+        outliers = " without outliers" if len(summary.force_outliers) else ""
         f = int(np.nanargmax(summary.largest_force))
         yield (
             "forces",
-            f"{np.sqrt(np.mean(np.square(forces))):.4g} eV/Å root mean square of a component; "
+            f"{np.sqrt(np.mean(np.square(forces))):.4g} eV/Å root mean square of a component{outliers}; "
             f"largest force {summary.largest_force[f]:.4g} eV/Å in frame {flat.index[f]}",
         )
     stress = flat.stress[np.isfinite(flat.stress).all(axis=1)]

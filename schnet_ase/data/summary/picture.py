@@ -47,7 +47,7 @@ def _energies(axes: Axes, summary: Summary) -> None:
 
 def _forces(axes: Axes, summary: Summary) -> None:
     flat = summary.flat
-    norms = np.linalg.norm(flat.forces, axis=1)
+    norms = flat.force_norms
     usual = _usual(
         summary.largest_force,
         np.isfinite(summary.largest_force),

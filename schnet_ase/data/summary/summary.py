@@ -105,8 +105,7 @@ def _summarize(dataset: Dataset, report: Report) -> Summary:
     made_of = compositions(flat)
     prints, kind = fingerprints(flat), kinds(flat, made_of)
     residual = composition_residual(flat, made_of)
-    x, y, z = flat.forces.T
-    largest = flat.largest(np.hypot(np.hypot(x, y), z))  # whose squares may be too large for a number
+    largest = flat.largest(flat.force_norms)
     pulled = np.where(largest > 0.0, largest, np.nan)
     config_types = Counter(frame.config_type for frame in dataset.frames if frame.config_type)
     return Summary(
