@@ -64,7 +64,11 @@ def test_data_root(tmp_path):
         ('name = "ethanol-emt"', 'name = "a/b"', "name is 'a/b'"),
         ('file = "ethanol.extxyz"', "", "data.file is missing"),
         ('"test.extxyz"', '"nowhere.extxyz"', "data.test is 'nowhere.extxyz'"),
-        ("[model]", "energy_unit = 'Rydberg'\n[model]", "data.energy_unit is 'Rydberg'"),
+        (
+            "[model]",
+            "energy_unit = 'Rydbergs/Å'\n[model]",
+            "data.energy_unit is 'Rydbergs/Å'; expected a unit",
+        ),
         ('test = "test.extxyz"', "test = 0", "data.test"),
         ('test = "test.extxyz"', "test = 2.5", "data.test"),
         ("[model]", "training = 0\n[model]", "data.training is 0"),

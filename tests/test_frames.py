@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from schnet_ase.data import Dataset, Frame
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.checks import Missing, check_frames
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Geometry
 
@@ -59,19 +59,45 @@ def test_positions_of_the_wrong_shape(shape: tuple[int, ...]) -> None:
     assert "positions" in check(bad)
 
 
-def test_missing_energy() -> None:
-    assert "no energy" in check(frame()._replace(energy=None))
+def test_labels_that_some_frames_lack_are_counted() -> None:
+    """A single atom's force is zero, and only a periodic frame can have a stress."""
+    crystal = frame()._replace(geometry=geometry()._replace(cell=9.0 * np.eye(3), pbc=np.ones(3, dtype=bool)))
+    frames = [
+        frame(),
+        frame()._replace(energy=None),
+        frame()._replace(forces=None),
+        frame()._replace(energy=None, forces=None),
+        frame(1)._replace(forces=None),
+        crystal,
+        crystal._replace(stress=np.ones(6)),
+    ]
+    missing = check_frames(frames, "data.xyz", energies=True, forces=True, stress=True)
+    assert missing == Missing(n_frames=7, energy=2, forces=2, stress=1, unlabelled=1)
+    assert missing.line("data.xyz") == (
+        "data.xyz: of 7 frames 2 lack an energy, 2 lack forces, 1 lacks a stress; "
+        "1 has no label that is needed and counts for nothing"
+    )
+    assert check_frames(frames, "data.xyz", energies=True, forces=False) == Missing(7, 2, 0, 0, 2)
+    assert not check_frames([frame(), frame(1)._replace(forces=None)], "a", energies=True, forces=True).line("a")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ({"energy": None}, "no frame has an energy; the file holds info['REF'], F; name the label with energy_key"),
+        ({"forces": None}, "no frame has forces; the file holds info['REF'], F; name the label with forces_key"),
+    ],
+)
+def test_a_label_that_no_frame_has(lacking: dict[str, None], message: str) -> None:
+    frames = [frame()._replace(**lacking), frame(1)._replace(**lacking)]
+    with pytest.raises(DataError) as caught:
+        check_frames(frames, "data.xyz", energies=True, forces=True, keys=("info['REF']", "F"))
+    assert str(caught.value).startswith(f"data.xyz: {message}")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_energy_that_is_not_a_number(value: float) -> None:
     assert str(value) in check(frame()._replace(energy=value))
-
-
-def test_missing_forces() -> None:
-    message = check(frame()._replace(forces=None))
-    assert "no forces" in message
-    assert "(3, 3)" in message
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (2, 3), (4, 3), (9,), (3,), (), (1, 3, 3)], ids=str)
@@ -88,8 +114,58 @@ def test_forces_that_are_not_numbers(value: float) -> None:
     assert "forces" in check(frame()._replace(forces=forces))
 
 
-def test_forces_that_are_all_zero() -> None:
-    assert "all zero" in check(frame()._replace(forces=np.zeros((3, 3))))
+def zero_forces(atoms: Atoms) -> Frame:
+    geometry = Geometry(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+    return Frame(geometry, -1.0, np.zeros((len(atoms), 3)))
+
+
+def test_forces_that_are_zero_in_all_frames_of_molecules() -> None:
+    """Atoms that pull each other are never all at rest to the last digit."""
+    zero = [zero_forces(molecule(name)) for name in ("H2O", "CH4", "C2H6")]
+    with pytest.raises(DataError, match="3 of 3 frames, frame 1 first, have forces that are all zero"):
+        check_frames([frame(1)._replace(forces=np.zeros((1, 3))), *zero], "data.xyz", energies=True, forces=True)
+    check_frames([*zero, frame()], "data.xyz", energies=True, forces=True)
+
+
+@pytest.mark.parametrize(
+    "atoms",
+    [
+        bulk("Cu", cubic=True),
+        bulk("Cu", cubic=True) * (2, 2, 1),
+        bulk("NaCl", "rocksalt", a=5.6),
+        bulk("He", "fcc", a=4.2),
+        bulk("Si", "diamond", a=5.43),
+        bulk("Mg"),
+        Atoms("Ar2", [[0, 0, 0], [0, 0, 9.0]]),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("size", [0.0, 1e-15])
+def test_forces_that_are_zero_by_symmetry_or_out_of_reach(atoms: Atoms, size: float) -> None:
+    frames = []
+    for strain in np.linspace(0.98, 1.05, 6):
+        strained = atoms.copy()
+        strained.set_cell(atoms.cell * strain, scale_atoms=True)
+        frame = zero_forces(strained)
+        frames.append(frame._replace(forces=np.full_like(frame.geometry.positions, size)))
+    check_frames(frames, "data.xyz", energies=True, forces=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_stress_that_is_no_number(value: float) -> None:
+    stress = np.ones(6)
+    stress[4] = value
+    bad = frame()._replace(stress=stress)
+    with pytest.raises(DataError, match="frame 1 has NaN or infinite numbers in its stress"):
+        check_frames([frame(), bad], "data.xyz", energies=True, forces=True, stress=True)
+    check_frames([frame(), bad], "data.xyz", energies=True, forces=True)
+
+
+def test_stress_of_the_wrong_shape_or_zero_everywhere() -> None:
+    with pytest.raises(DataError, match=r"frame 0 has a stress of shape \(3, 3\); expected \(6,\)"):
+        check_frames([frame()._replace(stress=np.ones((3, 3)))], "a", energies=True, forces=True, stress=True)
+    with pytest.raises(DataError, match="2 frames have a stress, and all are zero"):
+        check_frames([frame()._replace(stress=np.zeros(6))] * 2, "a", energies=True, forces=True, stress=True)
 
 
 def test_one_force_that_is_not_zero_is_enough() -> None:

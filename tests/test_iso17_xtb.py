@@ -16,7 +16,7 @@ from ase.calculators.fd import calculate_numerical_forces
 from iso17_xtb import Sampling, gfn2, make_parts, sample, write_databases
 
 from schnet_ase.data import read_dataset
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.checks import check_frames
 from schnet_ase.errors import SchNetError
 
 pytest.importorskip("tblite")

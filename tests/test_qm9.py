@@ -18,7 +18,7 @@ from ase.data import atomic_numbers
 
 from schnet_ase import save_model
 from schnet_ase.data import Dataset, read_dataset
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.checks import check_frames
 from schnet_ase.data.qm9 import read_excluded
 from schnet_ase.errors import DataError
 from schnet_ase.training.calibrate import frames_seen
@@ -197,7 +197,7 @@ def test_properties_that_are_no_energies_of_a_molecule(tmp_path: Path, package: 
 
 def test_there_are_no_forces(package: Path) -> None:
     dataset = read_dataset("qm9pack:")
-    refused(lambda: check_frames(dataset.frames, dataset.source, energies=True, forces=True), "frame 0 has no forces")
+    refused(lambda: check_frames(dataset.frames, dataset.source, energies=True, forces=True), "no frame has forces")
 
 
 def test_another_unit(package: Path) -> None:

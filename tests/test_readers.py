@@ -23,8 +23,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db.core import bytes_to_object
 
 from schnet_ase.data import Dataset, read_dataset
-from schnet_ase.data.frames import check_frames
-from schnet_ase.data.readers import IN_EV
+from schnet_ase.data.checks import Missing, check_frames
+from schnet_ase.data.units import ENERGY, parse_unit
 from schnet_ase.errors import DataError
 
 # The definition of the unit: 4184 J, per Avogadro's number of particles, in units of the elementary charge.
@@ -128,10 +128,10 @@ def read_refused(file: Path) -> str:
     return refused(file, lambda: read_dataset(file))
 
 
-def checked(file: Path, *, energies: bool = True, forces: bool = True, **options: str) -> None:
+def checked(file: Path, *, energies: bool = True, forces: bool = True, **options: str) -> Missing:
     """What a training does with a file."""
     dataset = read_dataset(file, **options)
-    check_frames(dataset.frames, dataset.source, energies=energies, forces=forces)
+    return check_frames(dataset.frames, dataset.source, energies=energies, forces=forces, keys=dataset.keys)
 
 
 # What is read, and in which unit
@@ -198,8 +198,8 @@ def test_units_say_what_was_assumed(tmp_path: Path, arrays: dict[str, np.ndarray
 
 def test_unknown_energy_unit_is_named_with_those_known(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     file = save_rmd17(tmp_path / "a.npz", arrays)
-    message = refused(file, lambda: read_dataset(file, energy_unit="meV"))
-    assert "meV" in message
+    message = refused(file, lambda: read_dataset(file, energy_unit="parsec"))
+    assert "parsec" in message
     assert "kcal/mol" in message
 
 
@@ -278,24 +278,23 @@ def test_npz_that_says_its_unit(tmp_path: Path, arrays: dict[str, np.ndarray], u
     """As sGDML's tools write it."""
     said = {"e_unit": np.array(unit), "r_unit": np.array("Ang")}
     dataset = read_dataset(save_md17(tmp_path / "a.npz", arrays, **said))
-    assert_read(dataset, arrays, IN_EV[unit])
+    assert_read(dataset, arrays, parse_unit(unit, ENERGY, "").factor)
     assert dataset.units == f"Å, {unit}, {unit}/Å (as the file says)"
-    assert_read(read_dataset(tmp_path / "a.npz", energy_unit="eV"), arrays, 1.0)
 
 
 def test_npz_with_objects(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Which are code, and not read."""
     said = {"e_unit": np.array(None)}
-    assert "Object arrays" in read_refused(save_md17(tmp_path / "a.npz", arrays, **said))
+    assert "e_unit is an array of Python objects" in read_refused(save_md17(tmp_path / "a.npz", arrays, **said))
 
 
-@pytest.mark.parametrize("said", [{"e_unit": np.array("Ry")}, {"r_unit": np.array("bohr")}])
+@pytest.mark.parametrize("said", [{"e_unit": np.array("Fr")}, {"r_unit": np.array("ell")}])
 def test_npz_in_units_that_are_not_read(
     tmp_path: Path, arrays: dict[str, np.ndarray], said: dict[str, np.ndarray]
 ) -> None:
     message = read_refused(save_md17(tmp_path / "a.npz", arrays, **said))
     assert str(next(iter(said.values()))) in message
-    assert "convert the file" in message
+    assert "expected a unit of" in message
 
 
 def test_suffix_in_capitals(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -378,9 +377,12 @@ def test_db_with_labels_of_other_names(tmp_path: Path, arrays: dict[str, np.ndar
 def test_db_frames_without_labels(tmp_path: Path, frames: list[Atoms]) -> None:
     frames[1].calc = None
     file = save_db(tmp_path / "a.db", frames)
-    assert read_dataset(file).frames[1].energy is None
-    assert "frame 1 has no energy" in refused(file, lambda: checked(file))
-    assert "frame 1 has no forces" in refused(file, lambda: checked(file, energies=False))
+    dataset = read_dataset(file)
+    assert [f.energy is None for f in dataset.frames] == [f.forces is None for f in dataset.frames]
+    assert [f.energy is None for f in dataset.frames] == [False, True, False, False]
+    assert checked(file).line("a.db") == (
+        "a.db: of 4 frames 1 lacks an energy, 1 lacks forces; 1 has no label that is needed and counts for nothing"
+    )
 
 
 def test_reading_a_db_writes_nothing(tmp_path: Path, frames: list[Atoms]) -> None:
@@ -440,8 +442,8 @@ def test_misspelled_keys_are_not_replaced_by_other_labels(
         save_rmd17(file, arrays)
     else:
         ase.io.write(file, frames)
-    assert "no energy 'REF_enrgy'" in refused(file, lambda: read_dataset(file, energy_key="REF_enrgy"))
-    assert "no forces 'REF_frces'" in refused(file, lambda: read_dataset(file, forces_key="REF_frces"))
+    assert "no frame has an energy 'REF_enrgy'" in refused(file, lambda: read_dataset(file, energy_key="REF_enrgy"))
+    assert "no frame has forces 'REF_frces'" in refused(file, lambda: read_dataset(file, forces_key="REF_frces"))
 
 
 def test_paths_may_be_strings(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -654,7 +656,8 @@ def test_npz_forces_of_the_wrong_shape(tmp_path: Path, arrays: dict[str, np.ndar
 @pytest.mark.parametrize("key", ["energy", "forces"])
 def test_npz_without_labels(tmp_path: Path, arrays: dict[str, np.ndarray], key: str) -> None:
     file = save_md17(tmp_path / "a.npz", arrays, **{{"energy": "E", "forces": "F"}[key]: None})
-    assert f"frame 0 has no {key}" in refused(file, lambda: checked(file))
+    message = refused(file, lambda: checked(file))
+    assert f"no frame has {'an energy' if key == 'energy' else 'forces'}" in message
     checked(file, energies=key != "energy", forces=key != "forces")
 
 
@@ -669,8 +672,10 @@ def test_npz_with_a_number_that_is_none(tmp_path: Path, arrays: dict[str, np.nda
 
 def test_npz_with_a_frame_of_zero_forces(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
     arrays["F"][3] = 0.0
-    file = save_rmd17(tmp_path / "a.npz", arrays)
-    assert "frame 3" in refused(file, lambda: checked(file))
+    checked(save_rmd17(tmp_path / "a.npz", arrays))
+    arrays["F"][:] = 0.0
+    file = save_rmd17(tmp_path / "b.npz", arrays)
+    assert "4 of 4 frames, frame 0 first, have forces that are all zero" in refused(file, lambda: checked(file))
 
 
 def test_npz_with_all_energies_zero(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -687,13 +692,13 @@ def test_npz_without_frames(tmp_path: Path, arrays: dict[str, np.ndarray]) -> No
 def test_extxyz_frame_without_energy(tmp_path: Path, frames: list[Atoms]) -> None:
     del frames[2].calc.results["energy"]
     ase.io.write(tmp_path / "a.extxyz", frames)
-    assert "frame 2 has no energy" in refused(tmp_path / "a.extxyz", lambda: checked(tmp_path / "a.extxyz"))
+    assert checked(tmp_path / "a.extxyz").line("a.extxyz") == "a.extxyz: of 4 frames 1 lacks an energy"
 
 
 def test_extxyz_frame_without_forces(tmp_path: Path, frames: list[Atoms]) -> None:
     del frames[2].calc.results["forces"]
     ase.io.write(tmp_path / "a.extxyz", frames)
-    assert "frame 2 has no forces" in refused(tmp_path / "a.extxyz", lambda: checked(tmp_path / "a.extxyz"))
+    assert checked(tmp_path / "a.extxyz").line("a.extxyz") == "a.extxyz: of 4 frames 1 lacks forces"
 
 
 @pytest.mark.parametrize("suffix", ["extxyz", "db"])
@@ -729,7 +734,7 @@ def test_db_forces_of_the_wrong_shape(tmp_path: Path, frames: list[Atoms]) -> No
     with ase.db.connect(file) as database:
         for k, atoms in enumerate(frames):
             forces = np.ones((2, 3)) if k == 1 else np.ones((3, 3))
-            database.write(Atoms(atoms), total_energy=-1.0, data={"atomic_forces": forces})
+            database.write(Atoms(atoms.numbers, atoms.positions), total_energy=-1.0, data={"atomic_forces": forces})
     message = refused(file, lambda: checked(file))
     assert "frame 1" in message
     assert "(2, 3)" in message
@@ -827,7 +832,7 @@ def test_rmd17_old_labels() -> None:
 def test_ethanol_scan_has_no_forces() -> None:
     dataset = real("ethanol/test_norm_mode_874.xyz")
     check_frames(dataset.frames, dataset.source, energies=True, forces=False)
-    with pytest.raises(DataError, match="frame 0 has no forces"):
+    with pytest.raises(DataError, match="no frame has forces"):
         check_frames(dataset.frames, dataset.source, energies=False, forces=True)
 
 

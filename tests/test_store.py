@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.io import write
 
 from schnet_ase import load_model
-from schnet_ase.data import StoredFrames, read_dataset, store, stored_dataset
+from schnet_ase.data import LabelOptions, StoredFrames, read_dataset, store, stored_dataset
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.data.store import write_store
 from schnet_ase.errors import DataError, StructureError
@@ -116,7 +116,7 @@ def test_a_store_is_made_once(tmp_path, cache, monkeypatch):
     for cutoff, n_made in ((5.0, 1), (5.0, 1), (6.0, 2), (None, 3), (None, 3)):
         assert len(stored_dataset(file, cutoff).frames) == 3
         assert len(made) == n_made
-    stored_dataset(file, 5.0, energy_unit="kcal/mol")
+    stored_dataset(file, 5.0, LabelOptions(energy_unit="kcal/mol"))
     assert len(made) == 4
     write_ethanol(file, 4)
     assert len(stored_dataset(file, 5.0).frames) == 4
@@ -253,7 +253,7 @@ def test_crossval_from_a_store(tmp_path):
 MEASURE = """
 import sys
 from pathlib import Path
-from schnet_ase.data import Dataset, StoredFrames, split_training
+from schnet_ase.data import LabelOptions, Dataset, StoredFrames, split_training
 from schnet_ase.data.store import write_store
 from schnet_ase.training import load_config, train
 from _systems import molecules

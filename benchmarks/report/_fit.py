@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.checkpoint import save_model
 from schnet_ase.data import Dataset, Frame, TrainingSplit, read_dataset, split_folds
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.checks import check_frames
 from schnet_ase.errors import DataError, SchNetError
 from schnet_ase.plots import save_figure
 from schnet_ase.progress import Progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -33,15 +34,32 @@ def calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+_LABEL_OPTIONS = {
+    "energy_unit": "Unit of the energies.  [default: what the file states, else its format's]",
+    "force_unit": "Unit of the forces.  [default: the energy's per the length's]",
+    "length_unit": "Unit of positions and cells.  [default: what the file states, else Å]",
+    "stress_unit": "Unit of the stress, or of energy for a virial.  [default: energy per length³]",
+    "energy_key": "Name of the energies, where it is not the format's own.",
+    "forces_key": "Name of the forces, where it is not the format's own.",
+    "stress_key": "Name of the stress or the virial, where it is not the format's own.",
+}
+
+
 def label_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--exclude", type=click.Path(path_type=Path), help="List of molecules of QM9 to leave out."),
-        click.option("--forces-key", help="Name of the forces, where it is not the format's own."),
-        click.option("--energy-key", help="Name of the energies, where it is not the format's own."),
-        click.option("--energy-unit", type=click.Choice(["eV", "kcal/mol", "Hartree"]), help="Default: the format's."),
-    ):
-        command = option(command)
-    return command
+    """Options on how labels are read; the command gets them as `labels`, keywords of `read_dataset`."""
+
+    @functools.wraps(command)
+    def with_labels(**arguments: Any) -> Any:
+        labels = {name: arguments.pop(name) for name in (*_LABEL_OPTIONS, "exclude")}
+        return command(labels=labels, **arguments)
+
+    wrapped: Callable[..., Any] = with_labels
+    wrapped = click.option("--exclude", type=click.Path(path_type=Path), help="List of molecules of QM9 to leave out.")(
+        wrapped
+    )
+    for name, text in reversed(_LABEL_OPTIONS.items()):
+        wrapped = click.option(f"--{name.replace('_', '-')}", name, help=text)(wrapped)
+    return wrapped
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -75,15 +75,13 @@ def data_check(
 def evaluate(
     model: str,
     data: Path,
-    energy_unit: Any,
-    energy_key: str | None,
-    forces_key: str | None,
-    exclude: Path | None,
+    labels: dict[str, Any],
     output: Path | None,
     device: str,
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
+    from schnet_ase.data.report import log_dataset
     from schnet_ase.plots import parity, parity_and_uncertainty
     from schnet_ase.progress import Progress
     from schnet_ase.registry import find_card, locate_members
@@ -91,8 +89,9 @@ def evaluate(
     from schnet_ase.training.calibrate import frames_seen
     from schnet_ase.training.evaluate import evaluate_dataset
 
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    log_dataset(dataset)
     members = locate_members(model)
     seen = set[int]().union(*(frames_seen(m.path, dataset) or () for m in members))
     if seen:
@@ -134,14 +133,12 @@ def calibrate(
     entry: str,
     data: Path,
     coverage: float,
-    energy_unit: Any,
-    energy_key: str | None,
-    forces_key: str | None,
-    exclude: Path | None,
+    labels: dict[str, Any],
     device: str,
 ) -> None:
     """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
     from schnet_ase.data import read_dataset
+    from schnet_ase.data.report import log_dataset
     from schnet_ase.errors import RegistryError
     from schnet_ase.registry import find_card
     from schnet_ase.training import calibrate_entry, unseen_frames
@@ -149,8 +146,9 @@ def calibrate(
     card = find_card(entry)
     if card is None:
         raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
-    dataset = read_dataset(data, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    log_dataset(dataset)
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
     old = card.calibration

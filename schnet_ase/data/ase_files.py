@@ -1,4 +1,4 @@
-"""What ASE reads: its databases, ISO17's among them, and files of any of its formats."""
+"""What ASE reads: its databases, ISO17's and SchNetPack's among them, and files of any of its formats."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import contextlib
 import gzip
 import io
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ase.db
 import ase.io
 import numpy as np
-from ase import Atoms
 
-from schnet_ase.data.frames import Frame
-from schnet_ase.data.labels import scalar
+from schnet_ase.data.keys import OF_CALCULATORS, Found, held_in
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Geometry
 
@@ -24,27 +22,47 @@ FRAMES_AT_ONCE = 1000
 """That are asked of an ASE database, which holds all that it is asked for in memory."""
 
 
-def read_db(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
-    """Frames of an ASE database, with ASE's own labels or those of ISO17 (Schütt et al., NeurIPS 30, 2017).
+def read_db(file: Path) -> Iterator[Found]:
+    """Frames of an ASE database.
+
+    ISO17 (Schütt et al., NeurIPS 30, 2017) keeps its labels as `total_energy` and `atomic_forces`, outside ASE's own
+    columns, and SchNetPack all of its properties in `data`.
 
     Raises
     ------
     DataError
         It is none.
     """
+    with _opened(file) as database:
+        for row in _rows(database):
+            # Copies: the row's own arrays are read-only, of which torch makes tensors with a warning.
+            geometry = Geometry(row.numbers.astype(np.int64), np.array(row.positions), np.array(row.cell), row.pbc)
+            own = {name: row[name] for name in OF_CALCULATORS if row.get(name) is not None}
+            yield Found(
+                geometry,
+                (
+                    *held_in("row", own, per_atom=None, own=OF_CALCULATORS),
+                    *held_in("key_value_pairs", row.key_value_pairs, per_atom=False),
+                    *held_in("data", row.data, per_atom=None),
+                ),
+            )
+
+
+def metadata_of(file: Path) -> Mapping[str, Any]:
+    """The metadata of an ASE database; errors of `read_db`."""
+    with _opened(file) as database:
+        metadata: dict[str, Any] = database.metadata
+        return metadata
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     # ASE would make a database of any file it is given; this looks without writing.
     with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
             raise DataError(f"{file}: not an ASE database (no table of systems)")
     with ase.db.connect(file) as database:
-        for index, row in enumerate(_rows(database)):
-            # ISO17 keeps its labels as `total_energy` and `atomic_forces`, outside ASE's own columns.
-            labels = {**row.key_value_pairs, **row.data}
-            energy = labels.get(energy_key or "total_energy", row.get(energy_key or "energy"))
-            forces = labels.get(forces_key or "atomic_forces", row.get(forces_key or "forces"))
-            # Copies: the row's own arrays are read-only, of which torch makes tensors with a warning.
-            geometry = Geometry(row.numbers.astype(np.int64), np.array(row.positions), np.array(row.cell), row.pbc)
-            yield Frame(geometry, scalar(energy, file, index), None if forces is None else np.array(forces, float))
+        yield database
 
 
 def _rows(database: Any) -> Iterator[Any]:
@@ -54,22 +72,22 @@ def _rows(database: Any) -> Iterator[Any]:
         last = rows[-1].id
 
 
-def read_ase(file: Path, energy_key: str | None, forces_key: str | None) -> Iterator[Frame]:
+def read_ase(file: Path) -> Iterator[Found]:
     """Frames of a file in any format that ASE knows; extxyz may be gzipped."""
     if file.name.endswith((".xyz.gz", ".extxyz.gz")):
         # ASE seeks in the file, and a gzipped one is unpacked from its start every time.
         frames = ase.io.iread(io.StringIO(gzip.decompress(file.read_bytes()).decode()), ":", format="extxyz")
     else:
         frames = ase.io.iread(file, ":")
-    for index, atoms in enumerate(frames):
-        results = {} if atoms.calc is None else atoms.calc.results
+    for atoms in frames:
         # ASE moves labels of its own names from the file into a calculator.
-        energy = atoms.info.get(energy_key or "energy", results.get(energy_key or "energy"))
-        forces = atoms.arrays.get(forces_key or "forces", results.get(forces_key or "forces"))
-        yield Frame(
-            _geometry(atoms), scalar(energy, file, index), None if forces is None else np.asarray(forces, float)
+        results = {} if atoms.calc is None else atoms.calc.results
+        arrays = {name: a for name, a in atoms.arrays.items() if name not in ("numbers", "positions")}
+        yield Found(
+            Geometry(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc),
+            (
+                *held_in("results", results, per_atom=None, own=OF_CALCULATORS),
+                *held_in("info", atoms.info, per_atom=False),
+                *held_in("arrays", arrays, per_atom=True),
+            ),
         )
-
-
-def _geometry(atoms: Atoms) -> Geometry:
-    return Geometry(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc)

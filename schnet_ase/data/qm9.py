@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from ase.data import atomic_numbers
 
-from schnet_ase.data.frames import Frame
+from schnet_ase.data.keys import Found, Held
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Geometry
 
@@ -80,11 +80,14 @@ def raw_files(path: Path) -> list[Path]:
         return [path]
     numbered = [(int(match[1]), file) for file in path.iterdir() if (match := _RAW_NAME.fullmatch(file.name))]
     if not numbered:
-        raise DataError(f"{path}: a folder without dsgdb9nsd_*.xyz; expected the raw files of QM9 in it, or a file")
+        raise DataError(
+            f"{path}: a folder without dsgdb9nsd_*.xyz or type.raw; expected the raw files of QM9, a system of "
+            "DeePMD-kit, or a file"
+        )
     return [file for _, file in sorted(numbered)]
 
 
-def read_package(files: Iterable[Path], energy_key: str | None, excluded: Collection[int]) -> Iterator[Frame]:
+def read_package(files: Iterable[Path], energy_key: str | None, excluded: Collection[int]) -> Iterator[Found]:
     """Molecules of the package's tables, in Hartree and Å.
 
     Parameters
@@ -115,10 +118,10 @@ def read_package(files: Iterable[Path], energy_key: str | None, excluded: Collec
                 if int(row[number]) not in excluded:
                     names = row[symbols].translate(_WITHOUT_BRACKETS).split(",")
                     positions = np.array([*map(float, row[xyz].translate(_WITHOUT_BRACKETS).split(","))])
-                    yield _frame(names, positions.reshape(-1, 3), float(row[energy]))
+                    yield _frame(names, positions.reshape(-1, 3), float(row[energy]), energy_key or "U0")
 
 
-def read_raw(path: Path, energy_key: str | None, excluded: Collection[int]) -> Iterator[Frame]:
+def read_raw(path: Path, energy_key: str | None, excluded: Collection[int]) -> Iterator[Found]:
     """Molecules of raw files, in Hartree and Å; parameters as `read_package`, errors too.
 
     Parameters
@@ -126,10 +129,10 @@ def read_raw(path: Path, energy_key: str | None, excluded: Collection[int]) -> I
     path
         A folder of ``dsgdb9nsd_*.xyz``, read by number; a tar archive of them, read in its order; or one file.
     """
-    scalar = _energy(energy_key).scalar
+    _energy(energy_key)
     for name, number, text in _texts(path, excluded):
         try:
-            yield _molecule(text, number, scalar)
+            yield _molecule(text, number, energy_key or "U0")
         except (ValueError, IndexError, KeyError) as error:
             raise DataError(f"{path}: {name} is not a raw QM9 file ({error})") from error
 
@@ -192,7 +195,7 @@ def _number(name: str) -> int:
     return int(match[1])
 
 
-def _molecule(text: str, number: int, scalar: int) -> Frame:
+def _molecule(text: str, number: int, key: str) -> Found:
     # Numbers were written by Mathematica: 6.3*^-6 is 6.3e-6.
     lines = text.replace("*^", "e").splitlines()
     n_atoms, scalars = int(lines[0]), lines[1].split()
@@ -201,9 +204,11 @@ def _molecule(text: str, number: int, scalar: int) -> Frame:
     atoms = [line.split() for line in lines[2 : 2 + n_atoms]]
     if len(atoms) != n_atoms or any(len(atom) != 5 for atom in atoms):
         raise ValueError(f"expected {n_atoms} lines of an element, a position and a charge")
-    return _frame([a[0] for a in atoms], np.array([a[1:4] for a in atoms], dtype=float), float(scalars[scalar]))
+    return _frame(
+        [a[0] for a in atoms], np.array([a[1:4] for a in atoms], dtype=float), float(scalars[_energy(key).scalar]), key
+    )
 
 
-def _frame(names: list[str], positions: np.ndarray, energy: float) -> Frame:
+def _frame(names: list[str], positions: np.ndarray, energy: float, key: str) -> Found:
     numbers = np.array([atomic_numbers[name] for name in names], dtype=np.int64)
-    return Frame(Geometry(numbers, positions, _CELL, _PBC), energy, None)
+    return Found(Geometry(numbers, positions, _CELL, _PBC), (Held(key, energy, own="energy"),))

@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,15 +22,17 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from schnet_ase.data.frames import Dataset, Frame, checked_frames
+from schnet_ase.data.checks import with_whole_labels
+from schnet_ase.data.frames import Dataset, Frame
 from schnet_ase.data.lazy import Lazy
-from schnet_ase.data.readers import EnergyUnit, open_frames
-from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Geometry, HalfNeighbors, half_neighbor_list
+from schnet_ase.data.options import UNSAID, LabelOptions
+from schnet_ase.data.readers import OpenedFrames, open_frames
+from schnet_ase.files import atomic_write
+from schnet_ase.neighbors import Geometry, HalfNeighbors, Integers, half_neighbor_list
 from schnet_ase.progress import Progress
 
 CACHE_VARIABLE = "SCHNET_ASE_CACHE"
-FORMAT = 1
+FORMAT = 2
 """Of a store; another number makes new ones."""
 _CHUNK = 1000  # frames that are held in memory while a store is made
 
@@ -49,6 +52,10 @@ _ARRAYS: Mapping[str, _Array] = {
     "energy": _Array("<f8"),
     "has_energy": _Array("?"),
     "has_forces": _Array("?"),
+    "stress": _Array("<f8", (6,)),
+    "has_stress": _Array("?"),
+    "weight": _Array("<f8"),
+    "config_type": _Array("<i4"),  # which of those in the table beside
     # A row per atom.
     "numbers": _Array("u1"),
     "positions": _Array("<f8", (3,)),
@@ -58,6 +65,15 @@ _ARRAYS: Mapping[str, _Array] = {
     "second": _Array("<i4"),
     "shifts": _Array("<i4", (3,)),
 }
+_CONFIG_TYPES, _WORDS = "config_types.json", "words.json"
+
+
+class _Words(NamedTuple):
+    """What a `Dataset` says of how its file was read."""
+
+    labels: str
+    keys: list[str]
+    notes: list[str]
 
 
 class StoredFrames(Lazy[Frame]):
@@ -69,20 +85,29 @@ class StoredFrames(Lazy[Frame]):
         Written by `write_store`.
     cutoff
         That of its pairs, Å; None: every pair.
+    chosen
+        Indices of the frames that count, in the store; None: all.
     """
 
-    def __init__(self, folder: Path, cutoff: float | None) -> None:
-        self.cutoff = cutoff
+    def __init__(self, folder: Path, cutoff: float | None, chosen: Integers | None = None) -> None:
+        self.cutoff, self._folder = cutoff, folder
         self._arrays = {name: _mapped(folder / name, array) for name, array in _ARRAYS.items()}
-        super().__init__(self._frame, len(self._arrays["atoms"]))
+        self._config_types: list[str] = json.loads((folder / _CONFIG_TYPES).read_text(encoding="utf-8"))
+        self._chosen = np.arange(len(self._arrays["atoms"])) if chosen is None else chosen
+        super().__init__(self._frame, len(self._chosen))
+
+    def subset(self, indices: Integers) -> StoredFrames:
+        """The frames of some indices."""
+        return StoredFrames(self._folder, self.cutoff, self._chosen[indices])
 
     def neighbors(self, index: int) -> HalfNeighbors:
         """The pairs of a frame."""
-        rows = self._rows("pairs", index)
+        rows = self._rows("pairs", int(self._chosen[index]))
         first, second, shifts = (self._arrays[name][rows].astype(np.int64) for name in ("first", "second", "shifts"))
         return HalfNeighbors(first, second, shifts)
 
-    def _frame(self, index: int) -> Frame:
+    def _frame(self, chosen: int) -> Frame:
+        index = int(self._chosen[chosen])
         a, rows = self._arrays, self._rows("atoms", index)
         geometry = Geometry(
             a["numbers"][rows].astype(np.int64), a["positions"][rows], a["cell"][index], a["pbc"][index]
@@ -91,6 +116,9 @@ class StoredFrames(Lazy[Frame]):
             geometry,
             float(a["energy"][index]) if a["has_energy"][index] else None,
             a["forces"][rows] if a["has_forces"][index] else None,
+            a["stress"][index] if a["has_stress"][index] else None,
+            float(a["weight"][index]),
+            self._config_types[a["config_type"][index]],
         )
 
     def _rows(self, counted: str, index: int) -> slice:
@@ -101,21 +129,21 @@ class StoredFrames(Lazy[Frame]):
 def stored_dataset(
     path: str | os.PathLike[str],
     cutoff: float | None,
+    options: LabelOptions = UNSAID,
     *,
     cache: Path | None = None,
-    energy_unit: EnergyUnit | None = None,
-    energy_key: str | None = None,
-    forces_key: str | None = None,
     exclude: str | os.PathLike[str] | None = None,
 ) -> Dataset:
     """What `read_dataset` reads, kept on disk: made at the first call for a file, found there later.
 
     Parameters
     ----------
-    path, energy_unit, energy_key, forces_key, exclude
+    path, exclude
         As `read_dataset`. All but ``.npz`` and gzipped files are read frame by frame.
     cutoff
         Of the pairs, Å; None: every pair.
+    options
+        Units and keys of the labels.
     cache
         Folder of the stores; None: that of ``SCHNET_ASE_CACHE``, else ``frames`` in the user's cache folder.
 
@@ -133,17 +161,20 @@ def stored_dataset(
     OSError
         The disk is full or the folder not writable; no part of a store is left behind.
     """
-    opened = open_frames(path, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    opened = open_frames(path, options, exclude=exclude)
     cache = cache or cache_folder()
     # Everything that the arrays depend on.
-    made_from = [FORMAT, opened.sha256, Path(path).suffixes, opened.units, energy_key, forces_key, cutoff]
+    made_from = [FORMAT, opened.sha256, Path(path).suffixes, opened.units, asdict(options), cutoff]
     folder = cache / hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]
     if not folder.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):  # the folds of a run begin together
             if not folder.exists():
-                _write_with_progress(opened.frames, opened.source, folder, cutoff)
-    return Dataset(StoredFrames(folder, cutoff), *opened[1:])
+                _write_with_progress(opened, folder, cutoff)
+    words = _Words(**json.loads((folder / _WORDS).read_text(encoding="utf-8")))
+    return opened.dataset(StoredFrames(folder, cutoff))._replace(
+        labels=words.labels, keys=tuple(words.keys), notes=tuple(words.notes)
+    )
 
 
 def cache_folder() -> Path:
@@ -152,7 +183,13 @@ def cache_folder() -> Path:
     return Path(named) if named else user_cache_path("schnet_ase") / "frames"
 
 
-def write_store(frames: Iterable[Frame], source: str, folder: Path, cutoff: float | None) -> None:
+def write_store(
+    frames: Iterable[Frame],
+    source: str,
+    folder: Path,
+    cutoff: float | None,
+    words: Callable[[], _Words] = lambda: _Words("", [], []),
+) -> None:
     """Write frames and their pairs to `folder`, whole or not at all.
 
     Parameters
@@ -165,6 +202,8 @@ def write_store(frames: Iterable[Frame], source: str, folder: Path, cutoff: floa
         Must not exist. One process at a time may write it.
     cutoff
         Of the pairs, Å; None: every pair.
+    words
+        What to say of them, asked after the last frame.
 
     Raises
     ------
@@ -178,13 +217,16 @@ def write_store(frames: Iterable[Frame], source: str, folder: Path, cutoff: floa
         with ExitStack() as stack:
             files = {name: stack.enter_context(open(building / name, "wb")) for name in _ARRAYS}
             n_atoms = n_pairs = 0
-            checked = _with_whole_forces(checked_frames(frames, source, energies=False, forces=False), source)
+            config_types = {"": 0}
+            checked = with_whole_labels(frames, source)
             while chunk := list(islice(checked, _CHUNK)):
-                n_atoms, n_pairs = _append(files, chunk, cutoff, n_atoms, n_pairs)
+                n_atoms, n_pairs = _append(files, chunk, config_types, cutoff, n_atoms, n_pairs)
             for file in files.values():
                 file.truncate(file.tell())
                 file.flush()
                 os.fsync(file.fileno())
+        atomic_write(building / _CONFIG_TYPES, json.dumps(list(config_types)).encode())
+        atomic_write(building / _WORDS, json.dumps(words()._asdict()).encode())
         building.rename(folder)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -192,7 +234,12 @@ def write_store(frames: Iterable[Frame], source: str, folder: Path, cutoff: floa
 
 
 def _append(
-    files: Mapping[str, BinaryIO], frames: list[Frame], cutoff: float | None, n_atoms: int, n_pairs: int
+    files: Mapping[str, BinaryIO],
+    frames: list[Frame],
+    config_types: dict[str, int],
+    cutoff: float | None,
+    n_atoms: int,
+    n_pairs: int,
 ) -> tuple[int, int]:
     geometries = [frame.geometry for frame in frames]
     pairs = [half_neighbor_list(g.positions, g.cell, g.pbc, cutoff) for g in geometries]
@@ -206,6 +253,10 @@ def _append(
         "energy": np.array([0.0 if frame.energy is None else frame.energy for frame in frames]),
         "has_energy": np.array([frame.energy is not None for frame in frames]),
         "has_forces": np.array([frame.forces is not None for frame in frames]),
+        "stress": np.stack([np.zeros(6) if frame.stress is None else frame.stress for frame in frames]),
+        "has_stress": np.array([frame.stress is not None for frame in frames]),
+        "weight": np.array([frame.weight for frame in frames]),
+        "config_type": np.array([config_types.setdefault(f.config_type, len(config_types)) for f in frames]),
         "numbers": np.concatenate([g.numbers for g in geometries]),
         "positions": np.concatenate([g.positions for g in geometries]),
         "forces": np.concatenate(
@@ -224,24 +275,20 @@ def _append(
     return int(atoms_end[-1]), int(pairs_end[-1])
 
 
-def _with_whole_forces(frames: Iterable[Frame], source: str) -> Iterator[Frame]:
-    for index, frame in enumerate(frames):
-        shape = frame.geometry.positions.shape
-        if frame.forces is not None and frame.forces.shape != shape:
-            raise DataError(f"{source}: frame {index} has forces of shape {frame.forces.shape}; expected {shape}")
-        yield frame
-
-
-def _write_with_progress(frames: Iterator[Frame], source: str, folder: Path, cutoff: float | None) -> None:
-    first = next(frames)  # a file that cannot be read says so without a bar
-    with Progress(None, f"{source} to {folder.parent}", "frame") as progress:
+def _write_with_progress(opened: OpenedFrames, folder: Path, cutoff: float | None) -> None:
+    first = next(opened.frames)  # a file that cannot be read says so without a bar
+    with Progress(None, f"{opened.source} to {folder.parent}", "frame") as progress:
 
         def counted() -> Iterator[Frame]:
-            for frame in chain([first], frames):
+            for frame in chain([first], opened.frames):
                 yield frame
                 progress.update()
 
-        write_store(counted(), source, folder, cutoff)
+        def words() -> _Words:
+            read = opened.dataset([])
+            return _Words(read.labels, list(read.keys), list(read.notes))
+
+        write_store(counted(), opened.source, folder, cutoff, words)
 
 
 def _mapped(file: Path, array: _Array) -> NDArray[Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from schnet_ase.data.frames import Frame, check_frame
+from schnet_ase.data.checks import check_frame
+from schnet_ase.data.frames import Frame
 from schnet_ase.errors import DataError
 from schnet_ase.graph import geometry
 from schnet_ase.learn.labels import lost, restore_constraints

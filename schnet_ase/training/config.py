@@ -10,12 +10,13 @@ from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from schnet_ase.card import NOT_STATED
+from schnet_ase.data.options import LabelOptions
 from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
-from schnet_ase.data.readers import EnergyUnit
+from schnet_ase.data.units import ENERGY, FORCE, LENGTH, STRESS, Kind, is_unit
 from schnet_ase.errors import ConfigError
 from schnet_ase.model import SchNetConfig
 from schnet_ase.training.tune_config import TuneConfig, Value
@@ -27,6 +28,17 @@ PRESETS = {
     "large": SchNetConfig.large,
 }
 LossKind = Literal["squared", "absolute"]
+
+
+def _unit_of(*kinds: Kind) -> AfterValidator:
+    def known(text: str) -> str:
+        if not any(is_unit(text, kind) for kind in kinds):
+            raise ValueError(f"expected a unit of {kinds[0].name}, such as {kinds[0].known}")
+        return text
+
+    return AfterValidator(known)
+
+
 STRICT = ConfigDict(extra="forbid", strict=True)
 T = TypeVar("T")
 
@@ -46,10 +58,22 @@ class DataConfig:
     `tune`: 1), so that each can have its own."""
     exclude: str | None = None
     """Molecules of QM9 to leave out of `file`: a list like its ``uncharacterized.txt``."""
-    energy_unit: EnergyUnit | None = None
-    """Unit of the energies in the files; unset: the format's own (kcal/mol for .npz, Hartree for QM9, eV else)."""
+    energy_unit: Annotated[str, _unit_of(ENERGY)] | None = None
+    """Unit of the energies in the files; unset: what a file states, else the format's own (kcal/mol for .npz, Hartree
+    for QM9, eV else)."""
+    force_unit: Annotated[str, _unit_of(FORCE)] | None = None
+    """Unset: the energy's unit per the length's."""
+    length_unit: Annotated[str, _unit_of(LENGTH)] | None = None
+    """Of positions and cell; unset: what a file states, else Å."""
+    stress_unit: Annotated[str, _unit_of(STRESS, ENERGY)] | None = None
+    """Of a stress, or, as a unit of energy, of a virial; unset: as the energies and lengths have it."""
     energy_key: str | None = None
+    """Name of the energies; unset: the format's own, else a name that says so, such as ``REF_energy``."""
     forces_key: str | None = None
+    stress_key: str | None = None
+    """Of a stress or a virial."""
+    skip_unlabelled: bool = False
+    """Whether frames are left out that lack a label which the loss needs."""
     stream: bool | None = None
     """Whether frames are read from disk when they are needed, for data larger than memory; the numbers are the same.
     Unset: where the file is larger than 50 MB."""
@@ -68,6 +92,32 @@ class DataConfig:
     temperature: str = NOT_STATED
     """Of the sampling, in words: they go into the card."""
     description: str = ""
+
+    @property
+    def labels(self) -> LabelOptions:
+        """What is said of the labels in the files."""
+        return LabelOptions(
+            self.energy_unit,
+            self.force_unit,
+            self.length_unit,
+            self.stress_unit,
+            self.energy_key,
+            self.forces_key,
+            self.stress_key,
+        )
+
+    def in_its_formats_way(self) -> DataConfig:
+        """The same with nothing said of units and keys."""
+        return replace(
+            self,
+            energy_unit=None,
+            force_unit=None,
+            length_unit=None,
+            stress_unit=None,
+            energy_key=None,
+            forces_key=None,
+            stress_key=None,
+        )
 
     def extra_of(self, k: int) -> str | None:
         """`extra` of the fold with index `k`."""

@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 
 from schnet_ase.calibration import EnsembleErrors, ensemble_errors
 from schnet_ase.data import Dataset
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.checks import check_frames
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import DataError, StructureError
 from schnet_ase.forces import EnergyModel, predict

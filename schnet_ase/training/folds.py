@@ -79,7 +79,7 @@ def checkpoints(start: str | Path, folds: int) -> list[Path]:
 
 def train_fold(task: FoldTask, report: Report) -> TrainingResult:
     """Train a fold, or go on with it."""
-    with prepared_fold(task, load_frames(task.config.data.file, task.config)) as trainer:
+    with prepared_fold(task, load_frames(task.config.data.file, task.config, quiet=True)) as trainer:
         return trainer.run(report)
 
 
@@ -90,7 +90,7 @@ def prepared_fold(task: FoldTask, dataset: Dataset) -> AbstractContextManager[Tr
         dataset,
         task.split,
         task.folder,
-        extra=load_extra(task.config, task.k, dataset),
+        extra=load_extra(task.config, task.k, dataset, quiet=True),
         seed=fold_seed(task.config, task.k),
         initial=task.initial,
         device=task.device,

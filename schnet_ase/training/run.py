@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,16 @@ from schnet_ase.data import (
     Dataset,
     Frame,
     TrainingSplit,
+    check_frames,
     held_out,
     read_dataset,
     split_folds,
     split_training,
     stored_dataset,
 )
-from schnet_ase.data.frames import check_frames, formula, molecules
-from schnet_ase.data.readers import files_of
+from schnet_ase.data.formats import files_of
+from schnet_ase.data.frames import formula, molecules
+from schnet_ase.data.report import labelled_frames, log_dataset
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Integers
 from schnet_ase.training.config import RunConfig
@@ -36,27 +37,37 @@ STREAM_ABOVE = 50e6
 """Bytes of a file whose frames are not held in memory unless the configuration says so."""
 
 
-def load_frames(file: str, config: RunConfig) -> Dataset:
+def load_frames(file: str, config: RunConfig, *, quiet: bool = False) -> Dataset:
     """Read a file of labelled frames and check the labels that the loss needs.
+
+    Parameters
+    ----------
+    file
+        Its path.
+    config
+        Says how it is read and what the loss needs.
+    quiet
+        Whether it is not logged what was found, since another process of the run has done so.
 
     Raises
     ------
     DataError
         As `read_dataset` and `check_frames`; or a weight is given for frames that are not there.
     """
-    data = config.data
+    data, training = config.data, config.training
     large = sum(part.stat().st_size for part in files_of(file)) > STREAM_ABOVE
     stream = large if data.stream is None else data.stream
-    read = partial(stored_dataset, cutoff=config.model.pair_cutoff) if stream else read_dataset
-    dataset = read(
-        file,
-        energy_unit=data.energy_unit,
-        energy_key=data.energy_key,
-        forces_key=data.forces_key,
-        exclude=data.exclude if file == data.file else None,
-    )
-    training = config.training
-    check_frames(dataset.frames, dataset.source, energies=training.energy_weight > 0, forces=training.force_weight > 0)
+    exclude = data.exclude if file == data.file else None
+    if stream:
+        dataset = stored_dataset(file, config.model.pair_cutoff, data.labels, exclude=exclude)
+    else:
+        dataset = read_dataset(file, **asdict(data.labels), exclude=exclude)
+    needed = {"energies": training.energy_weight > 0, "forces": training.force_weight > 0}
+    missing = check_frames(dataset.frames, dataset.source, keys=dataset.keys, **needed)
+    if not quiet:
+        log_dataset(dataset, missing, skip=data.skip_unlabelled)
+    if data.skip_unlabelled:
+        dataset = labelled_frames(dataset, **needed)
     if file == data.file and training.frame_weights:
         there = {formula(frame.geometry.numbers) for frame in dataset.frames}
         if strange := sorted(set(training.frame_weights) - there):
@@ -67,7 +78,7 @@ def load_frames(file: str, config: RunConfig) -> Dataset:
     return dataset
 
 
-def load_extra(config: RunConfig, k: int, dataset: Dataset) -> Dataset | None:
+def load_extra(config: RunConfig, k: int, dataset: Dataset, *, quiet: bool = False) -> Dataset | None:
     """The frames that the fold with index `k` trains on besides those of `dataset`, that of its configuration's `file`.
 
     Raises
@@ -78,8 +89,7 @@ def load_extra(config: RunConfig, k: int, dataset: Dataset) -> Dataset | None:
     if (file := config.data.extra_of(k)) is None:
         return None
     # In the format's own unit and names: labels that others made are not in a file like `file`.
-    own = replace(config.data, energy_unit=None, energy_key=None, forces_key=None)
-    extra = load_frames(file, replace(config, data=own))
+    extra = load_frames(file, replace(config, data=config.data.in_its_formats_way()), quiet=quiet)
     if unknown := sorted(set(extra.elements) - set(dataset.elements)):
         raise DataError(
             f"{extra.source}: has {', '.join(chemical_symbols[z] for z in unknown)}, of which {dataset.source} has no "
@@ -100,7 +110,7 @@ def check_extra(config: RunConfig, dataset: Dataset, split: CrossValidationSplit
         return
     tested = set() if test is None else {content(frame) for frame in test.frames}
     for k, fold in enumerate(split.folds):
-        extra = load_extra(config, k, dataset)
+        extra = load_extra(config, k, dataset, quiet=k > 0)
         assert extra is not None
         kept = tested | {content(dataset.frames[i]) for i in (*fold.validation, *split.calibration)}
         if both := sum(content(frame) in kept for frame in extra.frames):

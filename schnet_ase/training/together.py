@@ -22,7 +22,7 @@ def train_together(tasks: Sequence[FoldTask], report: Callable[[FoldProgress], N
     on with what the other began.
     """
     config = tasks[0].config
-    dataset = load_frames(config.data.file, config)
+    dataset = load_frames(config.data.file, config, quiet=True)
     with ExitStack() as stack:
         trainers = [stack.enter_context(prepared_fold(task, dataset)) for task in tasks]
         reports = [fold_report(task, report) for task in tasks]

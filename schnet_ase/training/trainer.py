@@ -87,6 +87,7 @@ class Trainer:
             "data_units": dataset.units,
             "energy_key": config.data.energy_key,
             "forces_key": config.data.forces_key,
+            "stress_key": config.data.stress_key,
             "training_frames": split.training.tolist(),
             "validation_frames": split.validation.tolist(),
             "extra_file": None if extra is None else extra.source,

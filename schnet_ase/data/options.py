@@ -1,0 +1,25 @@
+"""What a user may say about the labels of a file, where the file and its format do not say it themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """Units and keys of the labels of a file. None: what the file states, else what its format has."""
+
+    energy_unit: str | None = None
+    force_unit: str | None = None
+    """None: the energy's unit per the unit of length."""
+    length_unit: str | None = None
+    """Of positions and cell."""
+    stress_unit: str | None = None
+    """Of a stress, or, as a unit of energy, of a virial."""
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+    """Of a stress or a virial."""
+
+
+UNSAID = LabelOptions()
