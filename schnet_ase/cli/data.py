@@ -44,10 +44,7 @@ def data_get(name: str, folder: Path) -> None:
 @click.option("--overwrite", is_flag=True, help="Replace the picture of an earlier check.")
 def data_check(
     file: Path,
-    energy_unit: Any,
-    energy_key: str | None,
-    forces_key: str | None,
-    exclude: Path | None,
+    labels: dict[str, Any],
     output: Path | None,
     overwrite: bool,
 ) -> None:
@@ -58,7 +55,7 @@ def data_check(
     from schnet_ase.progress import Progress
 
     prefix = free(output or Path(f"{_plain_stem(file)}-check"), (".png",), overwrite)
-    dataset = read_dataset(file, energy_unit=energy_unit, energy_key=energy_key, forces_key=forces_key, exclude=exclude)
+    dataset = read_dataset(file, **labels)
     with Progress(PASSES * len(dataset.frames), "check", "frame") as progress:
         summary = summarize(dataset, progress.update)
     print("\n".join(page(summary)))

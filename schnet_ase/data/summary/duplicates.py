@@ -116,6 +116,6 @@ def _differences(flat: Flat, exact: Integers, near: Integers) -> tuple[Floats, F
 
 def _explained(flat: Flat, pairs: Integers) -> Floats:
     """How far moves of `NEAR` take an energy, eV: by the forces or, without them, by 2 eV/Å on each atom."""
-    norms = flat.sums(np.linalg.norm(flat.forces, axis=1))
+    norms = flat.sums(flat.force_norms)
     norms = np.where(np.isfinite(norms), norms, 2.0 * flat.n_atoms)
     return np.asarray(ENERGY_TOLERANCE + NEAR * norms[pairs[:, 0]])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schnet_ase.data.frames import check_frames
+from schnet_ase.data.checks import check_frames
 from schnet_ase.data.summary import order, words
 from schnet_ase.data.summary.energies import LIMIT
 from schnet_ase.data.summary.flat import Found
@@ -84,26 +84,35 @@ def _labels(summary: Summary) -> Iterator[Finding]:
 
 
 def _refusal(summary: Summary) -> str:
-    """What a training would refuse of the labels that are finite."""
-    kept = [summary.dataset.frames[int(f)] for f in summary.flat.index]
-    found = summary.flattened.energy, summary.flattened.forces
-    bad = [set(np.concatenate([label.not_finite, label.misshapen]).tolist()) for label in found]
-    frames = [
-        frame._replace(energy=None if f in bad[0] else frame.energy, forces=None if f in bad[1] else frame.forces)
-        for f, frame in zip(summary.flat.index.tolist(), kept, strict=True)
-    ]
-    for energies in (True, False):
-        if not _any(found[0 if energies else 1], bad[0 if energies else 1]):
-            continue
-        try:
-            check_frames(frames, summary.dataset.source, energies=energies, forces=not energies)
-        except DataError as error:
-            return str(error)
+    """What a training would refuse of the labels that are finite, such as zeros that were never written."""
+    flattened = summary.flattened
+    if len(flattened.broken):
+        return ""  # the next frames would be counted wrong
+    energy, forces, stress = (_bad(found) for found in (flattened.energy, flattened.forces, flattened.stress))
+    frames = (
+        frame._replace(
+            energy=None if f in energy else frame.energy,
+            forces=None if f in forces else frame.forces,
+            stress=None if f in stress else frame.stress,
+        )
+        for f, frame in enumerate(summary.dataset.frames)
+    )
+    try:
+        check_frames(
+            frames,
+            summary.dataset.source,
+            energies=len(flattened.energy.have) > len(energy),
+            forces=len(flattened.forces.have) > len(forces),
+            stress=len(flattened.stress.have) > len(stress),
+        )
+    except DataError as error:
+        return str(error).removeprefix(f"{summary.dataset.source}: ")
     return ""
 
 
-def _any(found: Found, bad: set[int]) -> bool:
-    return len(found.have) > len(bad)
+def _bad(found: Found) -> frozenset[int]:
+    """Frames whose label cannot be used."""
+    return frozenset(found.not_finite.tolist()) | frozenset(found.misshapen.tolist())
 
 
 def _distances(summary: Summary) -> Iterator[Finding]:

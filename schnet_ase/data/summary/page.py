@@ -93,7 +93,14 @@ def _periodicity(summary: Summary) -> str:
 
 
 def _labels(summary: Summary) -> Iterator[tuple[str, str]]:
-    yield "as read", summary.dataset.units
+    dataset = summary.dataset
+    yield "units", dataset.units
+    if dataset.labels:
+        yield "found", dataset.labels.removeprefix("labels: ")
+    if dataset.keys:
+        yield "the file has", words.listed(dataset.keys, 12)
+    for note in dataset.notes:
+        yield "note", note
     n_frames = len(summary.dataset.frames)
     flattened = summary.flattened
     for name, found in (("energy", flattened.energy), ("forces", flattened.forces), ("stress", flattened.stress)):
