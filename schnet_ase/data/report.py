@@ -9,6 +9,7 @@ import numpy as np
 
 from schnet_ase.data.checks import Missing, lacks_label
 from schnet_ase.data.frames import Dataset
+from schnet_ase.data.plausibility import suspicions
 from schnet_ase.data.store import StoredFrames
 from schnet_ase.errors import DataError
 
@@ -16,7 +17,7 @@ logger = logging.getLogger("schnet_ase")
 
 
 def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool = False) -> None:
-    """Say which labels were found, under which keys and in which units, and how many frames lack one.
+    """Say which labels were found, under which keys and in which units, what looks strange, and how many frames lack one.
 
     Parameters
     ----------
@@ -31,6 +32,8 @@ def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool 
     for line in lines:
         if line:
             logger.info("%s: %s", dataset.source, line)
+    for line in suspicions(dataset):
+        logger.warning("%s: %s", dataset.source, line)
     if missing is not None and (line := missing.line(dataset.source)):
         logger.info("%s%s", line, "; frames that lack one are left out" if skip else "")
 
