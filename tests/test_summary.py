@@ -206,6 +206,26 @@ def test_a_frame_in_bohr_stretches_every_bond() -> None:
     np.testing.assert_allclose(near.relative, molecule("H2O").get_distance(0, 1) / units.Bohr / 0.97)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("length", "lengths are probably in Bohr"), ("energy", "energies are probably in Hartree")],
+)
+def test_wrong_units_are_suspected(wrong: str, said: str) -> None:
+    """Water at the energy of all its electrons, -76.4 Hartree, whose numbers in atomic units are read as eV or Å."""
+    rng = np.random.default_rng(0)
+    frames = []
+    for _ in range(30):
+        water = molecule("H2O")
+        water.positions += rng.normal(0.0, 0.03, (3, 3))
+        if wrong == "length":
+            water.positions /= units.Bohr
+        frames.append(frame(water, (-76.4 + rng.normal(0.0, 1e-3)) * (1.0 if wrong == "energy" else units.Hartree)))
+    frames[4] = frames[4]._replace(energy=float("nan"))
+    summary = summarize(dataset(frames))
+    assert said in found(summary, "units")
+    assert "correct the units" in verdict(summary)
+
+
 def test_net_force_and_torque_by_hand() -> None:
     """Two forces of 1 eV/Å at 2 Å: against each other along the bond, across it, and side by side."""
     atoms = Atoms("CO", [[0, 0, 0], [2, 0, 0]])

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from schnet_ase.data.checks import check_frames
+from schnet_ase.data.frames import Frame
+from schnet_ase.data.plausibility import suspicions
 from schnet_ase.data.summary import order, words
 from schnet_ase.data.summary.energies import LIMIT
 from schnet_ase.data.summary.flat import Found
@@ -42,6 +44,7 @@ def findings(summary: Summary) -> tuple[Finding, ...]:
     looks: tuple[Callable[[Summary], Iterator[Finding]], ...] = (
         _structures,
         _labels,
+        _units,
         _distances,
         _balance,
         _free_atoms,
@@ -88,31 +91,47 @@ def _refusal(summary: Summary) -> str:
     flattened = summary.flattened
     if len(flattened.broken):
         return ""  # the next frames would be counted wrong
-    energy, forces, stress = (_bad(found) for found in (flattened.energy, flattened.forces, flattened.stress))
-    frames = (
-        frame._replace(
-            energy=None if f in energy else frame.energy,
-            forces=None if f in forces else frame.forces,
-            stress=None if f in stress else frame.stress,
-        )
-        for f, frame in enumerate(summary.dataset.frames)
-    )
+    frames = _usable(summary)
     try:
         check_frames(
             frames,
             summary.dataset.source,
-            energies=len(flattened.energy.have) > len(energy),
-            forces=len(flattened.forces.have) > len(forces),
-            stress=len(flattened.stress.have) > len(stress),
+            energies=any(frame.energy is not None for frame in frames),
+            forces=any(frame.forces is not None for frame in frames),
+            stress=any(frame.stress is not None for frame in frames),
         )
     except DataError as error:
         return str(error).removeprefix(f"{summary.dataset.source}: ")
     return ""
 
 
+def _usable(summary: Summary) -> list[Frame]:
+    """The frames that can be computed with, without labels that cannot."""
+    flattened = summary.flattened
+    energy, forces, stress = (_bad(found) for found in (flattened.energy, flattened.forces, flattened.stress))
+    numbered = [(f, summary.dataset.frames[f]) for f in summary.flat.index.tolist()]
+    return [
+        frame._replace(
+            energy=None if f in energy else frame.energy,
+            forces=None if f in forces else frame.forces,
+            stress=None if f in stress else frame.stress,
+        )
+        for f, frame in numbered
+    ]
+
+
 def _bad(found: Found) -> frozenset[int]:
     """Frames whose label cannot be used."""
     return frozenset(found.not_finite.tolist()) | frozenset(found.misshapen.tolist())
+
+
+def _units(summary: Summary) -> Iterator[Finding]:
+    far = frozenset([*summary.energy_outliers.tolist(), *summary.force_outliers.tolist()])
+    found = suspicions(summary.dataset._replace(frames=[f for n, f in enumerate(_usable(summary)) if n not in far]))
+    for text in found:
+        yield Finding("units", text, "correct the units")
+    if not found:
+        yield Finding("units", "nothing looks as if it were in other ones")
 
 
 def _distances(summary: Summary) -> Iterator[Finding]:
