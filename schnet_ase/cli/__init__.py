@@ -43,8 +43,10 @@ def main() -> NoReturn:
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
-        print("schnet-ase: interrupted; what was written stays", file=sys.stderr)
+    except (click.Abort, KeyboardInterrupt) as error:
+        interrupt = error.__cause__ or error  # click's own exception stands in its place
+        said = str(interrupt) if isinstance(interrupt, KeyboardInterrupt) else ""
+        print(f"schnet-ase: {said or 'interrupted; what was written stays'}", file=sys.stderr)
         sys.exit(130)
     except RunawayError as error:
         _fail(str(error), 3)
