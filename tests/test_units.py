@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ase.db
 import ase.io
 import numpy as np
 import pytest
@@ -295,3 +296,25 @@ def test_an_npz_with_a_lattice_is_a_crystal(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", lattice=np.ones(3), **content)
     with pytest.raises(DataError, match=r"lattice has shape \(3,\); expected \(3, 3\)"):
         read_dataset(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "energy"),
+    [
+        ({"units": "Hartree"}, HARTREE),
+        ({"energy_unit": "kcal/mol"}, KCAL),
+        ({"units": {"energy": "Ha", "forces": "eV/Å"}}, HARTREE),
+        ({"units": "total_energy eV, atomic_forces eV/Å, positions Å"}, 1.0),
+        ({"units": "as in the paper"}, 1.0),
+        ({}, 1.0),
+    ],
+)
+def test_units_that_the_metadata_of_a_database_state(
+    tmp_path: Path, metadata: dict[str, object], energy: float
+) -> None:
+    with ase.db.connect(tmp_path / "a.db") as database:
+        database.metadata = metadata
+        database.write(labelled(molecule("H2O"), energy=-2.5, forces=FORCES))
+    dataset = read_dataset(tmp_path / "a.db")
+    assert dataset.frames[0].energy == pytest.approx(-2.5 * energy, rel=1e-8)
+    assert ("as the file says" in dataset.units) == (energy != 1.0)
