@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import ase.db
@@ -167,6 +168,22 @@ def test_stress(tmp_path: Path, held: dict[str, np.ndarray], options: dict[str, 
     ase.io.write(tmp_path / "a.extxyz", atoms)
     (frame,) = read_dataset(tmp_path / "a.extxyz", **options).frames
     np.testing.assert_allclose(frame.stress, STRESS_6 * factor, rtol=1e-7)
+
+
+@pytest.mark.parametrize("suffix", ["extxyz", "extxyz.gz"])
+@pytest.mark.parametrize("quotes", ['""', "{}", "[]"])
+def test_six_numbers_in_a_header(tmp_path: Path, suffix: str, quotes: str) -> None:
+    """In ASE's order, xx, yy, zz, yz, xz, xy; its own reader takes nine alone."""
+    ase.io.write(tmp_path / "a.extxyz", [labelled(crystal(), energy=-1.0)] * 2)
+    six = f"stress={quotes[0]}0.01 0.02 -3e-2 0.004 -0.005 0.006{quotes[1]} energy="
+    text = (tmp_path / "a.extxyz").read_text().replace("energy=", six)
+    if suffix == "extxyz":
+        (tmp_path / "a.extxyz").write_text(text)
+    else:
+        (tmp_path / "a.extxyz.gz").write_bytes(gzip.compress(text.encode()))
+    for frame in read_dataset(tmp_path / f"a.{suffix}").frames:
+        np.testing.assert_allclose(frame.stress, STRESS_6, rtol=1e-12)
+        np.testing.assert_allclose(frame.geometry.cell, crystal().cell.array, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["virial", "virials", "REF_virial", "REF_virials", "dft_virial"])
