@@ -17,7 +17,7 @@ from schnet_ase.graph import geometry
 from schnet_ase.interop import from_schnetpack
 from schnet_ase.model import Pairs, schnet
 from schnet_ase.training.batches import Batch, collate, make_example
-from schnet_ase.training.loss import compiled_step, eager_step
+from schnet_ase.training.loss import LossTerms, compiled_step, eager_step
 
 
 def read_potential(file: Path) -> SchNet:
@@ -58,7 +58,7 @@ def train(job: Job, models: list[SchNet]) -> None:
         schnet.cfconv = cfconv_one_way
         batch = in_both_directions(batch)
     make_step = compiled_step if job.way == "compiled" else eager_step
-    loss_and_gradient = make_step(model, ENERGY_WEIGHT, FORCE_WEIGHT)
+    loss_and_gradient = make_step(model, LossTerms(ENERGY_WEIGHT, FORCE_WEIGHT))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     model.train()
 

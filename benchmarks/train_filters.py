@@ -23,7 +23,7 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.graph import geometry
 from schnet_ase.training.batches import Batch, collate, make_training_examples
 from schnet_ase.training.filters import InterpolatedSchNet, terms_for
-from schnet_ase.training.loss import GradientStep, can_compile, compiled_step
+from schnet_ase.training.loss import GradientStep, LossTerms, can_compile, compiled_step
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,8 +41,8 @@ def main(batch: int, rounds: int, steps: int) -> None:
         model = SchNet(NETWORK)
         terms = terms_for(model)
         assert terms is not None
-        exact = compiled_step(model, 0.01, 1.0)
-        interpolated = compiled_step(InterpolatedSchNet(model, terms), 0.01, 1.0)
+        exact = compiled_step(model, LossTerms(0.01, 1.0))
+        interpolated = compiled_step(InterpolatedSchNet(model, terms), LossTerms(0.01, 1.0))
         frames = [Frame(geometry(a), a.get_potential_energy(), a.get_forces()) for a in labelled_frames(name, batch)]
         examples = collate(make_training_examples(frames, range(batch), model.config.pair_cutoff))
         difference = gradient_difference(model, exact, interpolated, examples)

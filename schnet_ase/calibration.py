@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
@@ -24,11 +26,15 @@ from schnet_ase.uncertainty import (
     moderated,
 )
 
+LOGGER = logging.getLogger("schnet_ase")
 RESOLUTION = 200  # numbers kept of a distribution over atoms; more where there are more frames
 
 
 class EnsembleErrors(NamedTuple):
-    """What M members said of B labelled frames with A atoms in all; None where there is no such label."""
+    """What M members said of B labelled frames with A atoms in all.
+
+    An error is NaN where a frame has no such label, and None where no frame has one.
+    """
 
     n_members: int
     n_atoms: Integers
@@ -47,6 +53,18 @@ class EnsembleErrors(NamedTuple):
     """(A, 3) eV/Å, the same."""
 
     @property
+    def labelled_energies(self) -> NDArray[np.bool_]:
+        """(B,) whether the frame has an energy."""
+        return _there(self.energy_error, len(self.n_atoms))
+
+    @property
+    def labelled_forces(self) -> NDArray[np.bool_]:
+        """(A,) whether the atom has a force that says anything: that on an only atom is zero for every network."""
+        errors = None if self.force_errors is None else self.force_errors.sum(axis=1)
+        several: NDArray[np.bool_] = np.repeat(self.n_atoms > 1, self.n_atoms)
+        return _there(errors, len(self.numbers)) & several
+
+    @property
     def largest_deviation(self) -> Floats:
         """(B,) eV/Å, the largest of each frame."""
         starts = np.cumsum(self.n_atoms) - self.n_atoms
@@ -56,6 +74,10 @@ class EnsembleErrors(NamedTuple):
     def force_error(self) -> Floats | None:
         """(A,) eV/Å, length of each atom's error."""
         return None if self.force_errors is None else np.linalg.norm(self.force_errors, axis=1)
+
+
+def _there(errors: Floats | None, length: int) -> NDArray[np.bool_]:
+    return np.zeros(length, dtype=bool) if errors is None else ~np.isnan(errors)
 
 
 def ensemble_errors(
@@ -75,9 +97,9 @@ def ensemble_errors(
     numbers
         (A,) their atomic numbers, the frames one after the other.
     energy, reference_energy
-        (M, B) and (B,) eV.
+        (M, B) and (B,) eV; the reference is NaN where a frame has none, and None where no frame has one.
     forces, reference_forces
-        (M, A, 3) and (A, 3) eV/Å, in the order of `numbers`.
+        (M, A, 3) and (A, 3) eV/Å, in the order of `numbers`; the same.
     """
     return EnsembleErrors(
         len(energy),
@@ -120,30 +142,38 @@ def calibrate(
     frame.
     """
     check_sizes(errors.n_members, len(errors.n_atoms), coverage)
-    m, n_frames = errors.n_members, len(errors.n_atoms)
-    largest = np.sort(errors.largest_deviation)
+    m, moving = errors.n_members, errors.n_atoms > 1
+    largest = np.sort(errors.largest_deviation[moving])
+    check_coverage(coverage, len(largest))
     if not largest[0]:
         raise CalibrationError("the members agree exactly on a frame; expected members that were trained apart")
     energy = forces = None
     factors: dict[str, float] = {}
-    if errors.energy_error is not None:
+    known = errors.labelled_energies
+    if _enough(int(known.sum()), "energies", coverage):
+        assert errors.energy_error is not None
         energy = _intervals(
-            errors.energy_std,
-            np.abs(errors.energy_error),
-            np.ones(n_frames, dtype=np.int64),
+            errors.energy_std[known],
+            np.abs(errors.energy_error[known]),
+            np.ones(int(known.sum()), dtype=np.int64),
             dof=m - 1,
-            alpha=linear_alpha(errors.energy_error, errors.energy_std, m),
+            alpha=linear_alpha(errors.energy_error[known], errors.energy_std[known], m),
         )
-    if errors.force_errors is not None:
+    known = errors.labelled_forces
+    sizes = np.bincount(np.repeat(np.arange(len(errors.n_atoms)), errors.n_atoms)[known])
+    sizes = sizes[sizes > 0]
+    if _enough(len(sizes), "forces", coverage):
         assert errors.force_error is not None
+        assert errors.force_errors is not None
+        deviation, error, numbers = errors.deviation[known], errors.force_error[known], errors.numbers[known]
         dof = 3 * (m - 1)
-        factors = fit_element_factors(errors.deviation, errors.force_error, errors.numbers, dof)
+        factors = fit_element_factors(deviation, error, numbers, dof)
         forces = _intervals(
-            errors.deviation * by_number(factors)[errors.numbers],
-            errors.force_error,
-            errors.n_atoms,
+            deviation * by_number(factors)[numbers],
+            error,
+            sizes,
             dof=dof,
-            alpha=linear_alpha(errors.force_errors, errors.forces_std, m),
+            alpha=linear_alpha(errors.force_errors[known], errors.forces_std[known], m),
         )
     return Calibration(
         coverage=coverage,
@@ -155,6 +185,17 @@ def calibrate(
         element_factors=factors,
         largest_deviations=tuple(largest.tolist()),
     )
+
+
+def _enough(n_frames: int, label: str, coverage: float) -> bool:
+    """Whether a label can be calibrated; says so where only some frames have it, and too few."""
+    try:
+        check_coverage(coverage, n_frames)
+    except CalibrationError as error:
+        if n_frames:
+            LOGGER.warning("no half-widths for %s: %s", label, error)
+        return False
+    return True
 
 
 def check_sizes(n_members: int, n_frames: int, coverage: float = COVERAGE) -> None:

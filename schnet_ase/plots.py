@@ -1,4 +1,4 @@
-"""Every picture the package draws. matplotlib is loaded when one is, and no window is ever opened."""
+"""The pictures the package draws, but for those of `parity`. matplotlib is loaded with them; no window is opened."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter
 
 from schnet_ase.files import atomic_write
 from schnet_ase.neighbors import Floats
 
 if TYPE_CHECKING:
     from schnet_ase.learn.audit import Flagged, Generation
-    from schnet_ase.reliability import Quantity, Reliability
     from schnet_ase.training.trials import Trial
     from schnet_ase.training.tune_config import SearchRange
 
@@ -30,9 +28,10 @@ def learning_curve(
     validation_loss: Sequence[float],
     energy_mae: Sequence[float],
     force_mae: Sequence[float],
+    stress_mae: Sequence[float],
     path: Path,
 ) -> None:
-    """Losses, and validation errors in meV and meV/Å, against the step."""
+    """Losses, and validation errors in meV, meV/Å and meV/Å³, against the step."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.semilogy(steps, training_loss, label="training", color="0.6")
@@ -42,6 +41,7 @@ def learning_curve(
     for values, label, color in (
         (energy_mae, "energy MAE (meV)", "tab:orange"),
         (force_mae, "force MAE (meV/Å)", "tab:green"),
+        (stress_mae, "stress MAE (meV/Å³)", "tab:purple"),
     ):
         if np.isfinite(values).any():
             right.semilogy(steps, values, label=label, color=color)
@@ -69,76 +69,6 @@ def learning(generations: Sequence[Generation], flags: Sequence[Flagged], path: 
         labels_then = [next(g.labels for g in generations if g.generation == f.generation) for f in flags]
         right.plot([f.time_fs / 1000.0 for f in flags], labels_then, "v", color="tab:red")
     right.set(xlabel="time of the flag (ps)", ylabel="labels by then")
-    save_figure(figure, path)
-
-
-def parity(
-    reference_energy: Floats | None,
-    energy: Floats,
-    reference_forces: Floats | None,
-    forces: Floats,
-    title: str,
-    path: Path,
-) -> None:
-    """Predicted against reference energies (eV, less the mean reference) and force components (eV/Å)."""
-    figure = Figure(figsize=(9, 4.3), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    figure.suptitle(title)
-    _parity_energy(left, reference_energy, energy)
-    _parity_forces(right, reference_forces, forces)
-    save_figure(figure, path)
-
-
-def parity_and_uncertainty(
-    reference_energy: Floats | None,
-    energy: Floats,
-    reference_forces: Floats | None,
-    forces: Floats,
-    reliability: Reliability,
-    title: str,
-    path: Path,
-) -> None:
-    """`parity`, and beside it what the spread of an ensemble says about the error: pictures and the table."""
-    figure = Figure(figsize=(16, 8.4), layout="constrained")
-    upper = figure.add_gridspec(2, 4)
-    panels = [[figure.add_subplot(upper[row, column]) for column in range(4 if row == 0 else 2)] for row in range(2)]
-    figure.suptitle(title)
-    _parity_energy(panels[0][0], reference_energy, energy)
-    _parity_forces(panels[0][1], reference_forces, forces)
-    quantities = (
-        ("energy", "meV", reliability.energy, "tab:orange"),
-        ("force", "meV/Å", reliability.forces, "tab:green"),
-    )
-    curves, conditional = panels[0][2:]
-    for axes, (name, unit, quantity, color) in zip(panels[1], quantities, strict=True):
-        if quantity is None:
-            _no_labels(axes)
-            continue
-        _spread_and_error(axes, quantity, color)
-        factor = " × factor of the element" if name == "force" and quantity.conformal is not None else ""
-        axes.set(xlabel=f"{name}: spread over members{factor} ({unit})", ylabel=f"|error| ({unit})")
-        levels = np.linspace(0.0, 1.0, len(quantity.raw.curve))
-        curves.plot(levels, quantity.raw.curve, color=color, ls=":", label=f"{name}, raw spread")
-        if quantity.conformal is not None:
-            curves.plot(levels, quantity.conformal.curve, color=color, label=f"{name}, conformal")
-        _coverage_by_spread(conditional, quantity, color, name)
-    curves.plot([0, 1], [0, 1], color="0.5", lw=0.8, zorder=0)
-    curves.set(xlabel="expected coverage", ylabel="observed coverage", aspect="equal")
-    conditional.axhline(0.9, color="0.5", lw=0.8, zorder=0)
-    conditional.set(xlabel="tenth of the frames or atoms, by spread", ylabel="coverage at 90 %", ylim=(0.0, 1.02))
-    for axes in (curves, conditional):
-        axes.legend(frameon=False, fontsize=8)
-    table = figure.add_subplot(upper[1, 2:])
-    table.set_axis_off()
-    table.text(
-        0.0,
-        0.5,
-        "\n".join(reliability.lines()),
-        family="monospace",
-        fontsize=7.5,
-        va="center",
-        transform=table.transAxes,
-    )
     save_figure(figure, path)
 
 
@@ -232,57 +162,6 @@ def _losses(axes: Axes, trials: Sequence[Trial], x: Sequence[float]) -> None:
         ]
         axes.plot(*zip(*chosen, strict=True) if chosen else ((), ()), marker, color=color, ms=4, label=label)
     axes.set(yscale="log", ylabel="validation loss (eV²/Å²)")
-
-
-def _parity_energy(axes: Axes, reference: Floats | None, energy: Floats) -> None:
-    if reference is None:
-        _no_labels(axes)
-        return
-    offset = reference.mean()
-    _scatter(axes, reference - offset, energy - offset, "tab:orange")
-    axes.set(xlabel="reference energy − mean (eV)", ylabel="predicted energy − mean (eV)")
-
-
-def _parity_forces(axes: Axes, reference: Floats | None, forces: Floats) -> None:
-    if reference is None:
-        _no_labels(axes)
-        return
-    _scatter(axes, reference.ravel(), forces.ravel(), "tab:green")
-    axes.set(xlabel="reference force component (eV/Å)", ylabel="predicted (eV/Å)")
-
-
-def _no_labels(axes: Axes) -> None:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, "no labels", ha="center", transform=axes.transAxes)
-
-
-def _spread_and_error(axes: Axes, quantity: Quantity, color: str) -> None:
-    """In meV or meV/Å, with the half-width at 90 %."""
-    some = (quantity.by_element > 0) & (quantity.error > 0)
-    spread, error = 1000.0 * quantity.by_element[some], 1000.0 * quantity.error[some]
-    axes.scatter(spread, error, s=3, alpha=0.4, color=color, edgecolors="none", rasterized=True)
-    if len(spread):
-        along = np.geomspace(spread.min(), spread.max(), 100)
-        width = 1000.0 * quantity.predictor.half_width(along / 1000.0, 0.9)
-        axes.plot(along, width, color="black", lw=1.0, label="half-width at 90 %")
-        axes.set(xscale="log", yscale="log")
-        for axis in (axes.xaxis, axes.yaxis):  # short ones, which do not lie on one another
-            axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
-        axes.legend(frameon=False, fontsize=8)
-
-
-def _coverage_by_spread(axes: Axes, quantity: Quantity, color: str, name: str) -> None:
-    """Coverage of the half-widths at 90 % in each tenth of the spread."""
-    held = quantity.error <= quantity.predictor.half_width(quantity.by_element, 0.9)
-    tenths = [part for part in np.array_split(np.argsort(quantity.by_element, kind="stable"), 10) if len(part)]
-    axes.plot(np.arange(1, len(tenths) + 1), [held[t].mean() for t in tenths], color=color, marker=".", label=name)
-
-
-def _scatter(axes: Axes, x: Floats, y: Floats, color: str) -> None:
-    low, high = min(x.min(), y.min()), max(x.max(), y.max())
-    axes.plot([low, high], [low, high], color="0.5", lw=0.8, zorder=0)
-    axes.scatter(x, y, s=3, alpha=0.4, color=color, edgecolors="none", rasterized=True)
-    axes.set_aspect("equal")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -179,12 +179,15 @@ def reliability(errors: EnsembleErrors, calibration: Calibration | None) -> Reli
     """
     m = errors.n_members
     energy = forces = None
-    if errors.energy_error is not None:
-        energy = _quantity(errors.energy_std, errors.energy_error, m, calibration.energy if calibration else None)
-    if errors.force_errors is not None:
+    if (known := errors.labelled_energies).any():
+        assert errors.energy_error is not None
+        intervals = calibration.energy if calibration else None
+        energy = _quantity(errors.energy_std[known], errors.energy_error[known], m, intervals)
+    if (known := errors.labelled_forces).any():
+        assert errors.force_errors is not None
         intervals = calibration.forces if calibration else None
-        factors = by_number(calibration.element_factors)[errors.numbers] if calibration else 1.0
-        forces = _quantity(errors.forces_std, errors.force_errors, m, intervals, factors)
+        factors = by_number(calibration.element_factors)[errors.numbers[known]] if calibration else 1.0
+        forces = _quantity(errors.forces_std[known], errors.force_errors[known], m, intervals, factors)
     columns = [("energy", errors.energy_std), *zip(("force x", "force y", "force z"), errors.forces_std.T, strict=True)]
     ranges = tuple(Range(name, float(s.min()), float(s.max()), float(s.mean())) for name, s in columns)
     return Reliability(m, len(errors.n_atoms), energy, forces, ranges)

@@ -344,7 +344,7 @@ def test_evaluate_on_frames_of_the_training_says_so(here, models, run):
 
 def test_evaluate_with_a_label_that_is_not_there(here, mistake):
     write_ethanol(here / "data.extxyz", 6, seed=5)
-    assert "frame 0 has no energy 'REF'" in mistake("evaluate", "ethanol-emt", "data.extxyz", "--energy-key", "REF")
+    assert "no frame has an energy 'REF'" in mistake("evaluate", "ethanol-emt", "data.extxyz", "--energy-key", "REF")
 
 
 def test_evaluate_one_member_has_no_uncertainty(here, run):
@@ -523,7 +523,7 @@ def test_damaged_checkpoint(here, mistake):
 
 def test_data_without_labels(here, mistake):
     write("plain.xyz", molecule("CH3CH2OH"))
-    assert "no energies and no forces" in mistake("evaluate", "ethanol-emt", "plain.xyz")
+    assert "no energies, forces or stresses" in mistake("evaluate", "ethanol-emt", "plain.xyz")
 
 
 def test_config_mistake(here, mistake):

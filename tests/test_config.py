@@ -99,7 +99,7 @@ def test_folder_of_raw_files(tmp_path):
 
 def test_nothing_to_fit(tmp_path):
     toml = TOML.replace("steps = 60", "steps = 60\nenergy_weight = 0\nforce_weight = 0")
-    assert "table training: energy_weight and force_weight are both 0" in refused(tmp_path, toml)
+    assert "table training: energy_weight, force_weight and stress_weight are all 0" in refused(tmp_path, toml)
 
 
 def test_not_toml(tmp_path):

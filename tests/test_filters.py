@@ -16,7 +16,7 @@ from schnet_ase.graph import geometry, pair_vectors
 from schnet_ase.training.batches import Batch, collate, make_example, make_training_examples, same_shape
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, terms_for
-from schnet_ase.training.loss import eager_step
+from schnet_ase.training.loss import LossTerms, eager_step
 from schnet_ase.training.steps import Steps
 
 EXPONENTIAL = replace(SchNetConfig.md(), radial="exponential", n_rbf=16, cutoff=5.0, activation="ssp")
@@ -76,9 +76,9 @@ def test_filters_and_slopes(config: SchNetConfig) -> None:
 def test_loss_and_gradient(config: SchNetConfig, make_atoms) -> None:
     model = make(config)
     batch = batch_of(make_atoms())
-    exact = eager_step(model, 0.01, 1.0)(batch)
+    exact = eager_step(model, LossTerms(0.01, 1.0))(batch)
     expected = [p.grad.clone() for p in model.parameters()]
-    loss = eager_step(interpolated(model), 0.01, 1.0)(batch)
+    loss = eager_step(interpolated(model), LossTerms(0.01, 1.0))(batch)
     assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
         assert (parameter.grad - gradient).abs().max() <= 1e-5 * gradient.abs().max() + 1e-12
@@ -105,7 +105,7 @@ def test_filters_that_training_has_sharpened_are_computed_exactly() -> None:
     assert interpolation_error(model, terms_for(model)) > 100 * TOLERANCE
     assert steps.current() is not smooth
     batch = batch_of(chain())
-    assert steps.current()(batch).item() == eager_step(model, 0.01, 1.0)(batch).item()
+    assert steps.current()(batch).item() == eager_step(model, LossTerms(0.01, 1.0))(batch).item()
 
 
 @pytest.mark.parametrize(

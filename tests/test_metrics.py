@@ -52,7 +52,7 @@ def test_random_case_by_loops() -> None:
 
 def test_perfect_predictions() -> None:
     errors = compute_errors(N_ATOMS, ENERGY, ENERGY, FORCES, FORCES)
-    assert errors == Errors(2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert errors == Errors(2, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, n_energies=2, n_forces=2, n_stresses=0)
     assert len(errors.rows()) == 6, "an error of zero is a number, not a missing one"
 
 
@@ -81,7 +81,7 @@ def test_no_forces() -> None:
 
 def test_no_labels() -> None:
     errors = compute_errors(N_ATOMS, ENERGY, None, FORCES, None)
-    assert errors == Errors(2, None, None, None, None, None, None)
+    assert errors == Errors(2, None, None, None, None, None, None, n_energies=0, n_forces=0, n_stresses=0)
     assert errors.rows() == []
 
 
@@ -106,7 +106,7 @@ def test_units() -> None:
 
 
 def test_rows_are_in_mev_and_kcal_per_mol() -> None:
-    rows = {name: row for name, *row in Errors(1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6).rows()}
+    rows = {row.name: row for row in Errors(1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6).rows()}
     assert list(rows) == [
         "energy MAE",
         "energy RMSE",
@@ -115,7 +115,8 @@ def test_rows_are_in_mev_and_kcal_per_mol() -> None:
         "force component MAE",
         "force component RMSE",
     ]
-    for k, (name, (unit, mev, kcal)) in enumerate(rows.items(), start=1):
-        assert unit == ("/Å" if name.startswith("force") else "")
-        assert mev == pytest.approx(100 * k, rel=1e-14)
-        assert kcal == pytest.approx(0.1 * k / (units.kcal / units.mol), rel=5e-8)
+    for k, (name, row) in enumerate(rows.items(), start=1):
+        per = "/Å" if name.startswith("force") else ""
+        assert (row.unit, row.other_unit) == (f"meV{per}", f"kcal/mol{per}")
+        assert row.value == pytest.approx(100 * k, rel=1e-14)
+        assert row.other == pytest.approx(0.1 * k / (units.kcal / units.mol), rel=5e-8)

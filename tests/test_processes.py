@@ -55,7 +55,7 @@ import sys
 import torch
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.training.batches import collate, make_example
-from schnet_ase.training.loss import compiled_step, eager_step
+from schnet_ase.training.loss import LossTerms, compiled_step, eager_step
 from schnet_ase.training.processes import torchrun_processes
 from tests.test_processes import labelled, small_model
 
@@ -66,7 +66,7 @@ with torchrun_processes("cpu") as processes:
             examples = [make_example(f, 4.0) for f in labelled(n, kind)]
             model = small_model(torch.float64 if kind == "float64" else torch.float32)
             own = examples[processes.share(examples)]
-            step = eager_step(model, 0.3, 0.0 if kind == "energy" else 1.0)
+            step = eager_step(model, LossTerms(0.3, 0.0 if kind == "energy" else 1.0))
             parameters = list(model.parameters())
             loss = processes.mean_gradient(lambda: step(collate(own)), len(own) / n, parameters)
             found[f"{kind} {n}"] = (loss, [p.grad for p in parameters])
@@ -97,7 +97,7 @@ def labelled(n, kind):
 
 def test_two_processes_give_the_gradient_of_one(tmp_path):
     from schnet_ase.training.batches import collate, make_example
-    from schnet_ase.training.loss import eager_step
+    from schnet_ase.training.loss import LossTerms, eager_step
 
     script = tmp_path / "gradients.py"
     script.write_text(GRADIENTS)
@@ -110,7 +110,7 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
         kind, n = case.split()
         model = small_model(torch.float64 if kind == "float64" else torch.float32)
         batch = collate([make_example(f, 4.0) for f in labelled(int(n), kind)])
-        whole_loss = eager_step(model, 0.3, 0.0 if kind == "energy" else 1.0)(batch).item()
+        whole_loss = eager_step(model, LossTerms(0.3, 0.0 if kind == "energy" else 1.0))(batch).item()
         whole = torch.cat(
             [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in model.parameters()]
         )

@@ -17,7 +17,7 @@ from report._fit import BOTH, ENERGIES, FORCES, evaluate_schnet, names, read_cas
 from schnet_ase.data import Dataset, Frame, read_dataset
 from schnet_ase.training.batches import collate, make_examples
 from schnet_ase.training.evaluate import Evaluation
-from schnet_ase.training.loss import evaluation_loss
+from schnet_ase.training.loss import LossTerms, evaluation_loss
 from schnet_ase.training.normalization import fit_normalization
 from tests.frames import write_ethanol
 
@@ -110,10 +110,10 @@ def test_a_uniform_field_is_learned(make_model, case, target):
     fit_normalization(normalized, frames)
     torch.manual_seed(0)
     model = Baseline(normalized)
-    weights = target.energy_weight, target.force_weight
-    before = evaluation_loss(evaluate_baseline(model, examples_of(case)[1]), *weights)
+    terms = LossTerms(target.energy_weight, target.force_weight)
+    before = evaluation_loss(evaluate_baseline(model, examples_of(case)[1]), terms)
     train_baseline(model, *examples_of(case), training_for(200, target), 0, lambda: None)
-    after = evaluation_loss(evaluate_baseline(model, examples_of(case)[1]), *weights)
+    after = evaluation_loss(evaluate_baseline(model, examples_of(case)[1]), terms)
     assert after < 0.1 * before
 
 

@@ -18,7 +18,7 @@ from schnet_ase.training import load_config
 from schnet_ase.training.batches import batch_to, collate, make_example
 from schnet_ase.training.crossval import train_folds
 from schnet_ase.training.folds import FoldTask, train_fold
-from schnet_ase.training.loss import compiled_step, eager_step
+from schnet_ase.training.loss import LossTerms, compiled_step, eager_step
 from schnet_ase.training.padding import side_by_side
 from schnet_ase.training.run import load_frames, split_for_crossval
 from schnet_ase.training.side_by_side import SideBySide
@@ -76,9 +76,9 @@ def check_alike(models, batches, make_step, tolerance):
     """Loss and gradient of each alone and of all side by side."""
     expected = []
     for model, batch in zip(models, batches, strict=True):
-        expected.append((eager_step(model, 0.3, 1.0)(batch), gradient(model)))
+        expected.append((eager_step(model, LossTerms(0.3, 1.0))(batch), gradient(model)))
     together = SideBySide(models)
-    losses = make_step(together, 0.3, 1.0)(side_by_side(batches))
+    losses = make_step(together, LossTerms(0.3, 1.0))(side_by_side(batches))
     together.hand_out_gradients()
     assert losses.shape == (len(models),)
     for model, loss, (own_loss, own_gradient) in zip(models, losses, expected, strict=True):
@@ -124,9 +124,9 @@ def test_energies_alone():
     batches = [collate(examples(names, k, forces=False)) for k, names in enumerate(SHARES["of molecules"])]
     models = list(networks(3, torch.float64))
     together = SideBySide(models)
-    losses = eager_step(together, 0.3, 0.0)(side_by_side(batches))
+    losses = eager_step(together, LossTerms(0.3, 0.0))(side_by_side(batches))
     for model, batch, loss in zip(models, batches, losses, strict=True):
-        assert loss.item() == pytest.approx(eager_step(model, 0.3, 0.0)(batch).item(), rel=1e-12)
+        assert loss.item() == pytest.approx(eager_step(model, LossTerms(0.3, 0.0))(batch).item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("shares", SHARES)
@@ -137,7 +137,7 @@ def test_nothing_is_left_on_another_device(shares):
     batches = [collate(examples(names, seed)) for seed, names in enumerate(SHARES[shares])]
     models = [model.to("meta") for model in networks(3, torch.float32, norm="layer")]
     together = SideBySide(models)
-    losses = eager_step(together, 0.3, 1.0)(batch_to(side_by_side(batches), torch.device("meta")))
+    losses = eager_step(together, LossTerms(0.3, 1.0))(batch_to(side_by_side(batches), torch.device("meta")))
     together.hand_out_gradients()
     assert losses.device.type == "meta"
     assert {p.grad.device.type for model in models for p in model.parameters()} == {"meta"}
@@ -146,14 +146,14 @@ def test_nothing_is_left_on_another_device(shares):
 def test_a_change_of_the_models_is_one_of_all_side_by_side():
     batches = [collate(examples(names, seed)) for seed, names in enumerate(SHARES["of one shape"])]
     models = list(networks(3, torch.float64))
-    step = eager_step(SideBySide(models), 0.3, 1.0)
+    step = eager_step(SideBySide(models), LossTerms(0.3, 1.0))
     before = step(side_by_side(batches))
     with torch.no_grad():
         for parameter in models[1].parameters():
             parameter.mul_(1.01)
     after = step(side_by_side(batches))
     assert (before == after).tolist() == [True, False, True]
-    assert after[1].item() == pytest.approx(eager_step(models[1], 0.3, 1.0)(batches[1]).item(), rel=1e-12)
+    assert after[1].item() == pytest.approx(eager_step(models[1], LossTerms(0.3, 1.0))(batches[1]).item(), rel=1e-12)
 
 
 @pytest.fixture(scope="module")

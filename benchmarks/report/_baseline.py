@@ -18,7 +18,7 @@ from schnet_ase.model import Pairs
 from schnet_ase.training.batches import Batch, collate
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.evaluate import Evaluation
-from schnet_ase.training.loss import energy_force_losses, evaluation_loss
+from schnet_ase.training.loss import evaluation_loss, frame_losses, loss_terms
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.order import BatchOrder
 
@@ -81,10 +81,13 @@ def evaluate_baseline(model: Baseline, examples: Sequence[Batch]) -> Evaluation:
     assert prediction.forces is not None
     return Evaluation(
         batch.n_atoms.numpy().astype(np.int64),
+        np.zeros(len(batch.n_atoms)),
         prediction.energy.numpy(),
         prediction.forces.numpy(),
-        None if batch.energy is None else batch.energy.numpy(),
-        None if batch.forces is None else batch.forces.numpy(),
+        np.full((len(batch.n_atoms), 6), np.nan),
+        batch.energy.numpy(),
+        batch.forces.numpy(),
+        None,
         batch.graph.numbers.numpy(),
         batch.weight.numpy(),
     )
@@ -105,7 +108,7 @@ def train_baseline(
     TrainingError
         A validation loss is not finite.
     """
-    loss_terms = training.energy_weight, training.force_weight, training.loss
+    terms = loss_terms(training)
     parameters = list(model.parameters())
     optimizer = make_optimizer(training, parameters)
     order = BatchOrder(np.zeros(len(examples), dtype=np.int64), training.batch_size, seed)
@@ -116,12 +119,12 @@ def train_baseline(
             group["lr"] = learning_rate(step, training)
         optimizer.zero_grad()
         prediction = predict_from_origin(model, batch.graph, gradients=training.force_weight > 0, create_graph=True)
-        energy_force_losses(prediction, batch, *loss_terms).mean().backward()
+        frame_losses(prediction, batch, terms).mean().backward()
         nn.utils.clip_grad_norm_(parameters, training.clip or math.inf)
         optimizer.step()
         report()
         if (step + 1) % training.validate_every == 0 or step + 1 == training.steps:
-            loss = evaluation_loss(evaluate_baseline(model, validation), *loss_terms)
+            loss = evaluation_loss(evaluate_baseline(model, validation), terms)
             if not math.isfinite(loss):
                 raise TrainingError(f"validation loss of the baseline is {loss} at step {step + 1}")
             if loss < least:

@@ -31,7 +31,7 @@ from schnet_ase.data import Frame, read_dataset
 from schnet_ase.model.activation import ssp
 from schnet_ase.progress import Progress
 from schnet_ase.training.batches import collate, make_examples
-from schnet_ase.training.loss import eager_step
+from schnet_ase.training.loss import LossTerms, eager_step
 from schnet_ase.training.normalization import fit_normalization
 
 FRAMES = 8
@@ -99,7 +99,7 @@ def learn(setting: Setting, frames: list[Frame], steps: int, rate: float, report
     if not setting.references:
         learn_total_energies(model)
     seen = watch(model, setting.activation)
-    step = eager_step(model, 0.01, 1.0)
+    step = eager_step(model, LossTerms(0.01, 1.0))
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     batch = collate(make_examples(frames, range(len(frames)), None))
     course = Course([], [], "", [])

@@ -92,9 +92,9 @@ def mev(value: float | None) -> str:
 
 
 def print_errors(label: str, errors: Errors) -> None:
-    print(f"{label} ({errors.n_frames} frames)")
-    for name, per, mev, kcal in errors.rows():
-        print(f"  {name:22s} {mev:10.3f} meV{per:2s} {kcal:10.4f} kcal/mol{per}")
+    print(f"{label} ({errors.counts()})")
+    for row in errors.rows():
+        print(f"  {row.name:22s} {row.value:10.3f} {row.unit:6s} {row.other:10.4f} {row.other_unit}")
 
 
 def print_card_errors(card: Card) -> None:

@@ -78,8 +78,8 @@ def evaluate(
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.data.report import log_dataset
-    from schnet_ase.plots import parity, parity_and_uncertainty
+    from schnet_ase.data.report import log_for_evaluation
+    from schnet_ase.parity import Comparison, parity, parity_and_uncertainty
     from schnet_ase.progress import Progress
     from schnet_ase.registry import find_card, locate_members
     from schnet_ase.reliability import reliability
@@ -88,7 +88,7 @@ def evaluate(
 
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
-    log_dataset(dataset)
+    log_for_evaluation(dataset)
     members = locate_members(model)
     seen = set[int]().union(*(frames_seen(m.path, dataset) or () for m in members))
     if seen:
@@ -103,7 +103,9 @@ def evaluate(
     mean = result.mean()
     picture = output or Path(f"{stem(model)}-{dataset.source.split('.')[0]}.png")
     title = f"{model} on {dataset.source}"
-    labels_and_predictions = (mean.reference_energy, mean.energy, mean.reference_forces, mean.forces)
+    compared = Comparison(
+        mean.reference_energy, mean.energy, mean.reference_forces, mean.forces, mean.reference_stress, mean.stress
+    )
     if len(names) > 1:
         card = find_card(model)
         calibration = None if card is None else card.calibration
@@ -114,9 +116,9 @@ def evaluate(
         print("\n".join(measured.lines()))
         if calibration is not None:
             _print_flags(calibration, errors)
-        parity_and_uncertainty(*labels_and_predictions, measured, title, picture)
+        parity_and_uncertainty(compared, measured, title, picture)
     else:
-        parity(*labels_and_predictions, title, picture)
+        parity(compared, title, picture)
     print(f"wrote {picture}")
 
 
@@ -135,7 +137,7 @@ def calibrate(
 ) -> None:
     """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.data.report import log_dataset
+    from schnet_ase.data.report import log_for_evaluation
     from schnet_ase.errors import RegistryError
     from schnet_ase.registry import find_card
     from schnet_ase.training import calibrate_entry, unseen_frames
@@ -145,7 +147,7 @@ def calibrate(
         raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
-    log_dataset(dataset)
+    log_for_evaluation(dataset)
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
     old = card.calibration

@@ -56,17 +56,20 @@ def models_show(name: str) -> None:
         ("made with", ", ".join(f"{k} {v}" for k, v in card.versions.items())),
     ):
         print(f"  {label:16s} {text}")
-    print(f"  {'MAE':28s} energy (meV)   force (meV/Å)   force RMSE (meV/Å)")
     rows: list[tuple[str, Errors | None]] = []
     for member in card.members:
         stem = Path(member.file).stem
         rows += [(f"{stem}, validation", member.validation), (f"{stem}, test", member.test)]
     if len(card.members) > 1:
         rows += [("ensemble, calibration", card.metrics.calibration), ("ensemble, test", card.metrics.test)]
+    stresses = any(errors is not None and errors.stress_mae is not None for _, errors in rows)
+    stress_title = "   stress (meV/Å³)" if stresses else ""
+    print(f"  {'MAE':28s} energy (meV)   force (meV/Å)   force RMSE (meV/Å){stress_title}")
     for label, errors in rows:
         if errors is not None:
             numbers = f"{mev(errors.energy_mae):>12s}   {mev(errors.force_mae):>13s}   {mev(errors.force_rmse):>18s}"
-            print(f"  {label:28s} {numbers}")
+            stress = f"   {mev(errors.stress_mae):>15s}" if stresses else ""
+            print(f"  {label:28s} {numbers}{stress}")
     print_calibration(card)
     if card.dynamics is not None:
         print("\n".join(card.dynamics.lines()))

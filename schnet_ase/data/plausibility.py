@@ -1,8 +1,8 @@
-"""Whether the numbers of a data set look as if they were in the units that they were read in, by a sample of its frames.
+"""Whether the numbers of a data set look as if they were in the units that they were read in: a sample of it is enough.
 
-Lengths: the nearest atoms are about as far from each other as the sum of their covalent radii. Energies of all electrons:
-an atom of number Z has about -Z^2.4 / 2 Hartree (Thomas-Fermi, with an exponent that fits hydrogen to argon). Forces: over
-a small step the energy changes by minus the force times the step.
+Lengths: the nearest atoms are about as far from each other as the sum of their covalent radii. Energies of all
+electrons: an atom of number Z has about -Z^2.4 / 2 Hartree (Thomas-Fermi, with an exponent that fits H to Ar).
+Forces: over a small step the energy changes by minus the force times the step.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _of_lengths(sample: Sequence[Frame], length: Unit) -> str:
     if not fitting:
         return ""
     return (
-        f"lengths are probably in {fitting[0]}, not {length.word}: nearest atoms are {ratio:.2f} times the sum of their "
-        "covalent radii apart; give length_unit"
+        f"lengths are probably in {fitting[0]}, not {length.word}: nearest atoms are {ratio:.2f} times the sum of "
+        "their covalent radii apart; give length_unit"
     )
 
 
@@ -71,9 +71,10 @@ def _bond_ratios(frame: Frame) -> Floats:
     """Of each atom that has a neighbour its distance to the nearest, by the sum of the covalent radii."""
     numbers = frame.geometry.numbers
     first, second, distances = neighbor_list("ijd", frame.atoms(), 6.0)
-    nearest = np.full(len(numbers), np.inf)
+    nearest: Floats = np.full(len(numbers), np.inf)
     np.minimum.at(nearest, first, distances / (covalent_radii[numbers[first]] + covalent_radii[numbers[second]]))
-    return nearest[np.isfinite(nearest)]
+    near: Floats = nearest[np.isfinite(nearest)]
+    return near
 
 
 def _of_energies(sample: Sequence[Frame], energy: Unit) -> str:
@@ -89,8 +90,8 @@ def _of_energies(sample: Sequence[Frame], energy: Unit) -> str:
     if not fitting or energy.word in fitting:
         return ""
     return (
-        f"energies are probably in {fitting[0]}, not {energy.word}: they are {ratio:.3g} times those of all electrons of "
-        "the atoms; give energy_unit"
+        f"energies are probably in {fitting[0]}, not {energy.word}: they are {ratio:.3g} times those of all electrons "
+        "of the atoms; give energy_unit"
     )
 
 
@@ -122,15 +123,14 @@ def _steps(frames: Sequence[Frame]) -> _Steps:
 
 
 def _near_pairs(frames: Sequence[Frame]) -> Iterator[tuple[float, float]]:
-    """Of frames that follow each other within half an Å, the change of energy and minus the mean force times the step."""
+    """The change of energy, and minus the mean force times the step, of frames that follow within half an Å."""
     n_pairs = len(frames) - 1
     for i in sorted({round(k) for k in np.linspace(0, n_pairs - 1, min(n_pairs, _PAIRS))}) if n_pairs > 0 else []:
         a, b = frames[i], frames[i + 1]
         if a.energy is None or b.energy is None or a.forces is None or b.forces is None:
             continue
-        if not np.array_equal(a.geometry.numbers, b.geometry.numbers) or not np.allclose(
-            a.geometry.cell, b.geometry.cell
-        ):
+        same_atoms = np.array_equal(a.geometry.numbers, b.geometry.numbers)
+        if not same_atoms or not np.allclose(a.geometry.cell, b.geometry.cell):
             continue
         step = b.geometry.positions - a.geometry.positions
         if 0.0 < np.abs(step).max(initial=0.0) < 0.5:

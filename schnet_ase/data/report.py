@@ -7,7 +7,7 @@ import logging
 
 import numpy as np
 
-from schnet_ase.data.checks import Missing, lacks_label
+from schnet_ase.data.checks import Missing, check_frames, lacks_label
 from schnet_ase.data.frames import Dataset
 from schnet_ase.data.plausibility import suspicions
 from schnet_ase.data.store import StoredFrames
@@ -17,7 +17,7 @@ logger = logging.getLogger("schnet_ase")
 
 
 def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool = False) -> None:
-    """Say which labels were found, under which keys and in which units, what looks strange, and how many frames lack one.
+    """Say which labels were found, under which keys and in which units, what looks strange, and what frames lack.
 
     Parameters
     ----------
@@ -36,6 +36,23 @@ def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool 
         logger.warning("%s: %s", dataset.source, line)
     if missing is not None and (line := missing.line(dataset.source)):
         logger.info("%s%s", line, "; frames that lack one are left out" if skip else "")
+
+
+def log_for_evaluation(dataset: Dataset) -> None:
+    """As `log_dataset`, for frames of which whatever label is there is compared with a prediction.
+
+    Raises
+    ------
+    DataError
+        As `check_frames`.
+    """
+    frames = dataset.frames
+    there = {
+        "energies": any(frame.energy is not None for frame in frames),
+        "forces": any(frame.forces is not None for frame in frames),
+        "stress": any(frame.stress is not None for frame in frames),
+    }
+    log_dataset(dataset, check_frames(frames, dataset.source, keys=dataset.keys, **there))
 
 
 def labelled_frames(dataset: Dataset, *, energies: bool, forces: bool, stress: bool = False) -> Dataset:

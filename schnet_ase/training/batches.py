@@ -2,52 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
 from schnet_ase.data import Frame, StoredFrames
-from schnet_ase.data.frames import formula
 from schnet_ase.data.lazy import Lazy, joined
 from schnet_ase.graph import Graph, batch_graphs, build_graph, make_graph, pair_vectors
 from schnet_ase.model import Pairs
+from schnet_ase.neighbors import Floats
 
 
 class Batch(NamedTuple):
-    """B labelled systems with N atoms in all."""
+    """B labelled systems with N atoms in all; a label that a frame lacks is NaN, so that all batches are alike."""
 
     graph: Graph
     n_atoms: Tensor
     """(B,) float64."""
-    energy: Tensor | None
+    energy: Tensor
     """(B,) float64 eV."""
-    forces: Tensor | None
+    forces: Tensor
     """(N, 3) float64 eV/Å."""
+    virial: Tensor
+    """(B, 3, 3) float64 eV, the stress times the volume: the derivative of the energy with respect to a strain."""
     weight: Tensor
     """(B,) float64; how much each counts in the loss."""
 
 
-def make_example(frame: Frame, cutoff: float | None) -> Batch:
+def own_weight(frame: Frame) -> float:
+    """How much a frame counts by what its file says alone."""
+    return frame.weight
+
+
+def make_example(frame: Frame, cutoff: float | None, weigh: Callable[[Frame], float] = own_weight) -> Batch:
     """One frame as a batch of one."""
-    return _labelled(build_graph(frame.geometry, cutoff), frame)
+    return _labelled(build_graph(frame.geometry, cutoff), frame, weigh(frame))
 
 
-def make_examples(frames: Sequence[Frame], indices: Sequence[int], cutoff: float | None) -> Sequence[Batch]:
-    """The frames of some indices, each as a batch of one: a list, or from a store as they are asked for."""
+def make_examples(
+    frames: Sequence[Frame],
+    indices: Sequence[int],
+    cutoff: float | None,
+    weigh: Callable[[Frame], float] = own_weight,
+) -> Sequence[Batch]:
+    """The frames of some indices, each as a batch of one: a list, or from a store as they are asked for.
+
+    Parameters
+    ----------
+    frames, indices
+        All frames, and which of them.
+    cutoff
+        Of the pairs, Å; None: every pair.
+    weigh
+        From a frame to its weight in the loss.
+    """
     if not isinstance(frames, StoredFrames) or frames.cutoff != cutoff:
-        return [make_example(frames[i], cutoff) for i in indices]
+        return [make_example(frames[i], cutoff, weigh) for i in indices]
 
     def make(k: int) -> Batch:
         frame = frames[indices[k]]
-        return _labelled(make_graph(frame.geometry, frames.neighbors(indices[k])), frame)
+        return _labelled(make_graph(frame.geometry, frames.neighbors(indices[k])), frame, weigh(frame))
 
     return Lazy(make, len(indices))
 
 
 def make_training_examples(
-    frames: Sequence[Frame], indices: Sequence[int], cutoff: float | None, more: Sequence[Frame] = ()
+    frames: Sequence[Frame],
+    indices: Sequence[int],
+    cutoff: float | None,
+    more: Sequence[Frame] = (),
+    weigh: Callable[[Frame], float] = own_weight,
 ) -> Sequence[Batch]:
     """As `make_examples`, and of all of `more`, without pairs beyond the cutoff, whose envelope is zero.
 
@@ -55,11 +83,11 @@ def make_training_examples(
     as the frame with most has within the cutoff.
     """
     if more and (isinstance(frames, StoredFrames) or isinstance(more, StoredFrames)):
-        others = make_training_examples(more, range(len(more)), cutoff)
-        return joined(make_training_examples(frames, indices, cutoff), others)
+        others = make_training_examples(more, range(len(more)), cutoff, weigh=weigh)
+        return joined(make_training_examples(frames, indices, cutoff, weigh=weigh), others)
     if more:
         frames, indices = [*(frames[i] for i in indices), *more], range(len(indices) + len(more))
-    examples = make_examples(frames, indices, cutoff)
+    examples = make_examples(frames, indices, cutoff, weigh)
     if cutoff is None:
         return examples
     if isinstance(examples, Lazy):
@@ -69,25 +97,11 @@ def make_training_examples(
     most = max(_n_near(e, cutoff) for e in examples)
     if any(len(e.graph.pairs.first) < most for e in examples):
         # A liquid's lists end at the cutoff; a tenth more of it is a third more of pairs.
-        farther = [make_example(frames[i], 1.1 * cutoff) for i in indices]
+        farther = [make_example(frames[i], 1.1 * cutoff, weigh) for i in indices]
         if any(len(e.graph.pairs.first) < most for e in farther):
             return examples
         examples = farther
     return [e._replace(graph=_nearest(e.graph, most)) for e in examples]
-
-
-def weighted(examples: Sequence[Batch], weights: Mapping[str, float]) -> Sequence[Batch]:
-    """The same, each batch of one with its weight in the loss, by its chemical formula; 1 where that has none."""
-
-    def weigh(example: Batch) -> Batch:
-        weight = weights.get(formula(example.graph.numbers), 1.0)
-        return example._replace(weight=torch.full_like(example.weight, weight))
-
-    if not weights:
-        return examples
-    if isinstance(examples, Lazy):
-        return Lazy(lambda k: weigh(examples[k]), len(examples))
-    return [weigh(e) for e in examples]
 
 
 def _n_near(example: Batch, cutoff: float) -> int:
@@ -114,25 +128,35 @@ def _distances(graph: Graph) -> Tensor:
     return distances
 
 
-def _labelled(graph: Graph, frame: Frame) -> Batch:
+def _labelled(graph: Graph, frame: Frame, weight: float) -> Batch:
+    n_atoms = len(frame.geometry.numbers)
     return Batch(
         graph,
-        torch.tensor([float(len(frame.geometry.numbers))], dtype=torch.float64),
-        None if frame.energy is None else torch.tensor([frame.energy], dtype=torch.float64),
-        None if frame.forces is None else torch.as_tensor(frame.forces, dtype=torch.float64),
-        torch.ones(1, dtype=torch.float64),
+        torch.tensor([float(n_atoms)], dtype=torch.float64),
+        torch.tensor([np.nan if frame.energy is None else frame.energy], dtype=torch.float64),
+        torch.as_tensor(np.full((n_atoms, 3), np.nan) if frame.forces is None else frame.forces, dtype=torch.float64),
+        torch.as_tensor(_virial(frame), dtype=torch.float64)[None],
+        torch.tensor([weight], dtype=torch.float64),
     )
+
+
+def _virial(frame: Frame) -> Floats:
+    """(3, 3)."""
+    if frame.stress is None:
+        return np.full((3, 3), np.nan)
+    stress: Floats = voigt_6_to_full_3x3_stress(frame.stress)
+    virial: Floats = stress * abs(np.linalg.det(frame.geometry.cell))
+    return virial
 
 
 def collate(examples: Sequence[Batch]) -> Batch:
     """Several batches as one."""
-    energies = [e.energy for e in examples if e.energy is not None]
-    forces = [e.forces for e in examples if e.forces is not None]
     return Batch(
         batch_graphs([e.graph for e in examples]),
         torch.cat([e.n_atoms for e in examples]),
-        torch.cat(energies) if len(energies) == len(examples) else None,
-        torch.cat(forces) if len(forces) == len(examples) else None,
+        torch.cat([e.energy for e in examples]),
+        torch.cat([e.forces for e in examples]),
+        torch.cat([e.virial for e in examples]),
         torch.cat([e.weight for e in examples]),
     )
 
@@ -142,8 +166,9 @@ def batch_to(batch: Batch, device: torch.device) -> Batch:
     return Batch(
         batch.graph.to(device),
         batch.n_atoms.to(device),
-        None if batch.energy is None else batch.energy.to(device),
-        None if batch.forces is None else batch.forces.to(device),
+        batch.energy.to(device),
+        batch.forces.to(device),
+        batch.virial.to(device),
         batch.weight.to(device),
     )
 

@@ -136,7 +136,7 @@ def _check_familiar(card: Card, errors: EnsembleErrors, source: str) -> None:
         validation = [value for value in known if value is not None]
         if found is None or not validation:
             continue
-        here = float(np.abs(found).mean())
+        here = float(np.nanmean(np.abs(found)))
         if not here <= max(UNFAMILIAR * max(validation), MUCH):
             raise CalibrationError(
                 f"{source}: {name} MAE of {card.name} is {here:.3g} {unit} on these frames, in validation it was "

@@ -142,8 +142,15 @@ class TrainingConfig:
     energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
     """ρ of the loss, Å⁻² (absolute: Å⁻¹): the same number whether energies are in eV or in kcal/mol."""
     force_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    stress_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Of the squared error of the stress times V²/n, for n atoms in a cell of volume V, Å⁻² (absolute: of the error
+    times V/√n, Å⁻¹): at 1 an error of 0.1 GPa counts about as much as one of 0.05 eV/Å in each force component."""
     frame_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
     """How much the frames of a chemical formula count in the loss, ``{ C6H6 = 2 }``; 1 where it is not named."""
+    config_type_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
+    """The same by what a frame's ``config_type`` says, ``{ IsolatedAtom = 0.1, Default = 1 }``; ``Default`` is for
+    frames without one, and a type that is not named counts 1. Both multiply with the weight that a file gives a
+    frame."""
     ema: float = Field(default=0.995, ge=0, lt=1)
     """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
     clip: float | None = Field(default=0.5, gt=0)
@@ -159,8 +166,8 @@ class TrainingConfig:
 
     @model_validator(mode="after")
     def _something_to_fit(self) -> Self:
-        if not self.energy_weight and not self.force_weight:
-            raise ValueError("energy_weight and force_weight are both 0; nothing to fit")
+        if not self.energy_weight and not self.force_weight and not self.stress_weight:
+            raise ValueError("energy_weight, force_weight and stress_weight are all 0; nothing to fit")
         return self
 
     def to_dict(self) -> dict[str, Any]:

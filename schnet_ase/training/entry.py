@@ -202,8 +202,11 @@ def _in_words(split: CrossValidationSplit) -> str:
 
 
 def _lowest(dataset: Dataset) -> Atoms:
-    """The frame with the lowest energy per atom."""
-    energies = [np.inf if f.energy is None else f.energy / len(f.geometry.numbers) for f in dataset.frames]
+    """The frame of several atoms with the lowest energy per atom; one atom is nothing to start dynamics from."""
+    energies = [
+        np.inf if f.energy is None or len(f.geometry.numbers) == 1 else f.energy / len(f.geometry.numbers)
+        for f in dataset.frames
+    ]
     return dataset.frames[int(np.argmin(energies))].atoms()
 
 

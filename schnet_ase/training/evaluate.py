@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from ase.data import chemical_symbols
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from schnet_ase.calibration import EnsembleErrors, ensemble_errors
 from schnet_ase.data import Dataset
@@ -21,16 +23,24 @@ from schnet_ase.training.batches import Batch, batch_to, collate, make_examples
 
 
 class Evaluation(NamedTuple):
-    """Predictions and labels of B frames with A atoms in all; (M,) in front of predictions of M stacked models."""
+    """Predictions and labels of B frames with A atoms in all; (M,) in front of predictions of M stacked models.
+
+    Labels are NaN where a frame has none, and None where no frame has one.
+    """
 
     n_atoms: Integers
     """(B,)."""
+    volume: Floats
+    """(B,) Å³, of the cells; zero where there is none."""
     energy: Floats
     """(B,) eV."""
     forces: Floats
     """(A, 3) eV/Å, the frames one after the other."""
+    stress: Floats
+    """(B, 6) eV/Å³ in ASE's order and sign; NaN where the cell has no volume."""
     reference_energy: Floats | None
     reference_forces: Floats | None
+    reference_stress: Floats | None
     numbers: Integers
     """(A,) atomic numbers."""
     weight: Floats
@@ -38,7 +48,15 @@ class Evaluation(NamedTuple):
 
     def errors(self) -> Errors:
         """Errors of one model."""
-        return compute_errors(self.n_atoms, self.energy, self.reference_energy, self.forces, self.reference_forces)
+        return compute_errors(
+            self.n_atoms,
+            self.energy,
+            self.reference_energy,
+            self.forces,
+            self.reference_forces,
+            self.stress,
+            self.reference_stress,
+        )
 
     def ensemble_errors(self) -> EnsembleErrors:
         """Spread and errors of an evaluation of several."""
@@ -48,11 +66,18 @@ class Evaluation(NamedTuple):
 
     def member(self, m: int) -> Evaluation:
         """One member of an evaluation of several."""
-        return self._replace(energy=self.energy[m], forces=self.forces[m])
+        return self._replace(energy=self.energy[m], forces=self.forces[m], stress=self.stress[m])
 
     def mean(self) -> Evaluation:
         """The ensemble mean of an evaluation of several."""
-        return self._replace(energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0))
+        return self._replace(
+            energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0), stress=self.stress.mean(axis=0)
+        )
+
+    def virial(self, stress: Floats) -> Floats:
+        """(B, 3, 3) eV, the volume times one of the stresses."""
+        matrix: Floats = voigt_6_to_full_3x3_stress(stress)
+        return self.volume[:, None, None] * matrix
 
 
 def evaluate_dataset(
@@ -70,9 +95,13 @@ def evaluate_dataset(
     frames = dataset.frames
     energies = any(f.energy is not None for f in frames)
     forces = any(f.forces is not None for f in frames)
-    if not energies and not forces:
-        raise DataError(f"{dataset.source}: no energies and no forces; expected at least one of them")
-    check_frames(frames, dataset.source, energies=energies, forces=forces)
+    stress = any(f.stress is not None for f in frames)
+    if not energies and not forces and not stress:
+        raise DataError(
+            f"{dataset.source}: no energies, forces or stresses; expected at least one of them; the file holds "
+            f"{', '.join(dataset.keys) or 'nothing else'}"
+        )
+    check_frames(frames, dataset.source, energies=energies, forces=forces, stress=stress, keys=dataset.keys)
     ensemble = StackedSchNet(models).to(resolve_device(device), models[0].dtype)
     strange = set(dataset.elements) - set(ensemble.elements or dataset.elements)
     if strange:
@@ -109,13 +138,18 @@ def evaluate(
         batch = collate(examples[start : start + batch_size])
         prediction = predict(model, batch_to(batch, resolve_device(device)).graph)
         assert prediction.forces is not None
+        assert prediction.virial is not None
+        volume = torch.linalg.det(batch.graph.cell).abs().numpy()
         parts.append(
             Evaluation(
                 batch.n_atoms.numpy().astype(np.int64),
+                volume,
                 prediction.energy.cpu().numpy(),
                 prediction.forces.cpu().numpy(),
-                None if batch.energy is None else batch.energy.numpy(),
-                None if batch.forces is None else batch.forces.numpy(),
+                _stress(prediction.virial.cpu().numpy(), volume),
+                batch.energy.numpy(),
+                batch.forces.numpy(),
+                _stress(batch.virial.numpy(), volume),
                 batch.graph.numbers.numpy(),
                 batch.weight.numpy(),
             )
@@ -125,18 +159,32 @@ def evaluate(
 
 
 def join(parts: Sequence[Evaluation]) -> Evaluation:
-    """Evaluations of frames that follow one another as one; a label that is not in all of them is in none."""
+    """Evaluations of frames that follow one another as one."""
     return Evaluation(
         np.concatenate([p.n_atoms for p in parts]),
+        np.concatenate([p.volume for p in parts]),
         np.concatenate([p.energy for p in parts], axis=-1),
         np.concatenate([p.forces for p in parts], axis=-2),
-        _joined([p.reference_energy for p in parts]),
-        _joined([p.reference_forces for p in parts]),
+        np.concatenate([p.stress for p in parts], axis=-2),
+        _labels([_all(p.reference_energy, p.energy.shape[-1:]) for p in parts]),
+        _labels([_all(p.reference_forces, p.forces.shape[-2:]) for p in parts]),
+        _labels([_all(p.reference_stress, p.stress.shape[-2:]) for p in parts]),
         np.concatenate([p.numbers for p in parts]),
         np.concatenate([p.weight for p in parts]),
     )
 
 
-def _joined(labels: Sequence[Floats | None]) -> Floats | None:
-    there = [a for a in labels if a is not None]
-    return np.concatenate(there) if len(there) == len(labels) else None
+def _all(labels: Floats | None, shape: tuple[int, ...]) -> Floats:
+    return np.full(shape, np.nan) if labels is None else labels
+
+
+def _labels(parts: Sequence[Floats]) -> Floats | None:
+    labels = np.concatenate(parts)
+    return None if np.isnan(labels).all() else labels
+
+
+def _stress(virial: Floats, volume: Floats) -> Floats:
+    """(..., B, 6) in ASE's order from (..., B, 3, 3)."""
+    rows, columns = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+    stress: Floats = virial[..., rows, columns] / np.where(volume > 0.0, volume, np.nan)[:, None]
+    return stress

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from schnet_ase.files import atomic_write
-from schnet_ase.metrics import KCAL_PER_MOL, MEV, Errors
+from schnet_ase.metrics import GPA, KCAL_PER_MOL, MEV, Errors
 from schnet_ase.plots import learning_curve
 
 
@@ -38,21 +38,38 @@ class Row(NamedTuple):
 
 
 _ERRORS = ("energy_mae", "energy_rmse", "energy_per_atom_mae", "energy_per_atom_rmse", "force_mae", "force_rmse")
+_STRESSES = ("stress_mae", "stress_rmse")
 
 
 def write_metrics(rows: Sequence[Row], folder: Path) -> None:
-    """Write ``metrics.csv``, atomically: losses as trained on, errors in meV and kcal/mol, of forces per Å."""
+    """Write ``metrics.csv``, atomically: losses as trained on, errors in meV and kcal/mol, of forces per Å.
+
+    Errors of stresses, in meV/Å³ and GPa, are columns where there are any.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     plain = Row._fields[:5]
-    writer.writerow([*plain, *(f"{e}_meV" for e in _ERRORS), *(f"{e}_kcal_per_mol" for e in _ERRORS), "seconds"])
+    stresses = _STRESSES if any(row.errors.stress_mae is not None for row in rows) else ()
+    writer.writerow(
+        [
+            *plain,
+            *(f"{e}_meV" for e in _ERRORS),
+            *(f"{e}_kcal_per_mol" for e in _ERRORS),
+            *(f"{e}_meV_per_A3" for e in stresses),
+            *(f"{e}_GPa" for e in stresses),
+            "seconds",
+        ]
+    )
     for row in rows:
         errors = [getattr(row.errors, name) for name in _ERRORS]
+        stress_errors = [getattr(row.errors, name) for name in stresses]
         writer.writerow(
             [
                 *(f"{value:.6g}" for value in row[:5]),
                 *("" if e is None else f"{MEV * e:.4f}" for e in errors),
                 *("" if e is None else f"{KCAL_PER_MOL * e:.5f}" for e in errors),
+                *("" if e is None else f"{MEV * e:.5f}" for e in stress_errors),
+                *("" if e is None else f"{GPA * e:.5f}" for e in stress_errors),
                 f"{row.seconds:.1f}",
             ]
         )
@@ -67,6 +84,7 @@ def draw_history(rows: Sequence[Row], folder: Path) -> None:
         [r.validation_loss for r in rows],
         [MEV * _or_nan(r.errors.energy_mae) for r in rows],
         [MEV * _or_nan(r.errors.force_mae) for r in rows],
+        [MEV * _or_nan(r.errors.stress_mae) for r in rows],
         folder / "learning_curve.png",
     )
 
@@ -79,6 +97,9 @@ def describe(row: Row) -> str:
     if row.errors.force_mae is not None:
         mae = row.errors.force_mae
         parts.append(f"F {MEV * mae:.2f} meV/Å ({KCAL_PER_MOL * mae:.3f} kcal/mol/Å) MAE")
+    if row.errors.stress_mae is not None:
+        mae = row.errors.stress_mae
+        parts.append(f"stress {MEV * mae:.3f} meV/Å³ ({GPA * mae:.3f} GPa) MAE")
     return ", ".join(parts)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,39 +13,65 @@ from torch import Tensor, nn
 from torch.fx.experimental import _config
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from schnet_ase.errors import TrainingError
 from schnet_ase.forces import Prediction, predict
 from schnet_ase.model import Pairs, SchNet
 from schnet_ase.training.batches import Batch
-from schnet_ase.training.config import LossKind
+from schnet_ase.training.config import LossKind, TrainingConfig
 from schnet_ase.training.evaluate import Evaluation
 from schnet_ase.training.filters import InterpolatedSchNet
 from schnet_ase.training.side_by_side import SideBySide
 
+LOGGER = logging.getLogger("schnet_ase")
 Trainable = SchNet | InterpolatedSchNet | SideBySide
 GradientStep = Callable[[Batch], Tensor]
 """A batch to the loss of each network on its share of it, (K,); the gradient is left in the parameters' ``.grad``."""
 ROUNDED = 1e-4
 """eV or eV/Å below which an absolute error is rounded off to a parabola, whose slope has no jump at zero."""
 
+SUMMED_AT_ONCE = 4096
+"""Longer sums of float32 on a CPU are made of parts, in code of their own (``need_use_acc_helper`` in torch's
+``_inductor/codegen/cpp.py``, version 2.13). A step compiled for few pairs is compiled again for more."""
 
-def energy_force_losses(
-    prediction: Prediction, batch: Batch, energy_weight: float, force_weight: float, kind: LossKind = "squared"
-) -> Tensor:
+
+class LossTerms(NamedTuple):
+    """What the loss is made of; see `frame_losses`."""
+
+    energy: float
+    force: float
+    kind: LossKind = "squared"
+    stress: float = 0.0
+
+    @property
+    def derivatives(self) -> bool:
+        """Whether it needs forces or stress, and so a derivative of the energy."""
+        return self.force > 0 or self.stress > 0
+
+
+def loss_terms(training: TrainingConfig) -> LossTerms:
+    """Those of a training."""
+    return LossTerms(training.energy_weight, training.force_weight, training.loss, training.stress_weight)
+
+
+def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms) -> Tensor:
     r"""Losses of the B systems of a batch, whose mean is the batch's: each one's weight times
 
-    .. math:: \rho |E - \hat E|^p + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^p
+    .. math::
+
+        \rho |E - \hat E|^p + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^p
+        + s \left| \frac{V}{\sqrt n} (\sigma - \hat \sigma) \right|^p
+
+    for n atoms in a cell of volume V. A term whose label a frame lacks is zero.
 
     Parameters
     ----------
     prediction, batch
-        What the network says and the labels; energies in eV, forces in eV/Å.
-    energy_weight
-        :math:`\rho` in Å⁻ᵖ. Both terms scale alike with the unit of energy, so the seed report's 0.01 for kcal/mol
-        is 0.01 here. With zero, energies need not be there.
-    force_weight
-        w. With zero, forces need not be there.
-    kind
-        ``"squared"``: p = 2, the paper's. ``"absolute"``: p = 1, where what is hard to learn counts for less.
+        What the network says and the labels; energies in eV, forces in eV/Å, virials :math:`V \sigma` in eV.
+    terms
+        ``energy``: :math:`\rho` in Å⁻ᵖ. All terms scale alike with the unit of energy, so the seed report's 0.01 for
+        kcal/mol is 0.01 here. ``force``: w. ``stress``: s in Å⁻ᵖ; the norm is Frobenius', over nine components, which
+        no rotation changes. ``kind``: ``"squared"``, p = 2, the paper's, or ``"absolute"``, p = 1, where what is hard
+        to learn counts for less.
 
     Returns
     -------
@@ -54,37 +81,62 @@ def energy_force_losses(
     References
     ----------
     Schütt et al., NeurIPS 30 (2017), eq. 5. With p = 1 the forces' term is the L2MAE of Gasteiger et al., *GemNet-OC*,
-    arXiv:2204.02782 (2022).
+    arXiv:2204.02782 (2022). The stress term with p = 2 is that of DeePMD-kit, Wang et al., Comput. Phys. Commun. 228,
+    178 (2018), for :math:`s = p_\xi / 9`: virials of n atoms with independent errors differ by :math:`\sqrt n`, so that
+    one s serves cells of all sizes.
     """
-    energies = None
-    if energy_weight:
-        assert batch.energy is not None
-        energies = prediction.energy - batch.energy
-    forces = None
-    if force_weight:
-        assert batch.forces is not None
+    energies = forces = virials = None
+    if terms.energy:
+        energies = _errors(prediction.energy, batch.energy)
+    if terms.force:
         assert prediction.forces is not None
-        forces = prediction.forces - batch.forces
-    frames = _Frames(batch.n_atoms, batch.graph.system, batch.weight)
-    return _losses(energies, forces, frames, energy_weight, force_weight, kind)
+        forces = _errors(prediction.forces, batch.forces)
+    if terms.stress:
+        assert prediction.virial is not None
+        virials = _errors(prediction.virial, batch.virial)
+    return _losses(energies, forces, virials, _Frames(batch.n_atoms, batch.graph.system, batch.weight), terms)
 
 
-def evaluation_loss(
-    evaluation: Evaluation, energy_weight: float, force_weight: float, kind: LossKind = "squared"
-) -> float:
-    """The mean of `energy_force_losses` over many frames."""
+def evaluation_loss(evaluation: Evaluation, terms: LossTerms) -> float:
+    """The mean of `frame_losses` over many frames."""
     e = evaluation
-    energies = None
-    if energy_weight:
-        assert e.reference_energy is not None
-        energies = torch.from_numpy(e.energy - e.reference_energy)
-    forces = None
-    if force_weight:
-        assert e.reference_forces is not None
-        forces = torch.from_numpy(e.forces - e.reference_forces)
+    energies = forces = virials = None
+    if terms.energy and e.reference_energy is not None:
+        energies = _errors(torch.from_numpy(e.energy), torch.from_numpy(e.reference_energy))
+    if terms.force and e.reference_forces is not None:
+        forces = _errors(torch.from_numpy(e.forces), torch.from_numpy(e.reference_forces))
+    if terms.stress and e.reference_stress is not None:
+        virials = _errors(*(torch.from_numpy(e.virial(stress)) for stress in (e.stress, e.reference_stress)))
     system = torch.from_numpy(np.repeat(np.arange(len(e.n_atoms)), e.n_atoms))
     frames = _Frames(torch.from_numpy(e.n_atoms.astype(float)), system, torch.from_numpy(e.weight))
-    return _losses(energies, forces, frames, energy_weight, force_weight, kind).mean().item()
+    return _losses(energies, forces, virials, frames, terms).mean().item()
+
+
+def _errors(predicted: Tensor, labels: Tensor) -> Tensor:
+    """Zero where there is no label; a prediction that is NaN stays so."""
+    return torch.where(labels.isnan(), 0.0, predicted - labels)
+
+
+def check_labels(training: Sequence[Batch], validation: Sequence[Batch], terms: LossTerms, source: str) -> None:
+    """Refuse frames without any label that the loss is made of, before hours are spent on them.
+
+    Raises
+    ------
+    TrainingError
+        No frame to train on, or none to validate on, has such a label and a weight that is not zero.
+    """
+
+    def counts(example: Batch) -> bool:
+        labels = (terms.energy, example.energy), (terms.force, example.forces), (terms.stress, example.virial)
+        return bool(example.weight.any()) and any(bool(w) and not bool(label.isnan().all()) for w, label in labels)
+
+    for use, examples in (("train", training), ("validate", validation)):
+        if not any(counts(e) for e in examples):
+            raise TrainingError(
+                f"{source}: of the {len(examples)} frames to {use} on none has a label that the loss counts; "
+                "give more labelled frames, or set training.energy_weight, force_weight and stress_weight by the "
+                "labels that there are"
+            )
 
 
 class _Frames(NamedTuple):
@@ -94,21 +146,19 @@ class _Frames(NamedTuple):
 
 
 def _losses(
-    energies: Tensor | None,
-    forces: Tensor | None,
-    frames: _Frames,
-    energy_weight: float,
-    force_weight: float,
-    kind: LossKind,
+    energies: Tensor | None, forces: Tensor | None, virials: Tensor | None, frames: _Frames, terms: LossTerms
 ) -> Tensor:
-    """Of the errors of energies and forces; None: they do not count."""
+    """Of the errors of energies, forces and virials; None: they do not count."""
     loss = torch.zeros_like(frames.n_atoms)
     if energies is not None:
-        loss = loss + energy_weight * _size(energies**2, kind)
+        loss = loss + terms.energy * _size(energies**2, terms.kind)
     if forces is not None:
-        sizes = _size((forces**2).sum(dim=1), kind)
+        sizes = _size((forces**2).sum(dim=1), terms.kind)
         sums = torch.zeros_like(frames.n_atoms).index_add(0, frames.system, sizes)
-        loss = loss + force_weight * sums / frames.n_atoms
+        loss = loss + terms.force * sums / frames.n_atoms
+    if virials is not None:
+        squares = (virials**2).sum(dim=(1, 2)) / frames.n_atoms
+        loss = loss + terms.stress * _size(squares, terms.kind)
     return frames.weight * loss
 
 
@@ -117,7 +167,7 @@ def _size(squared: Tensor, kind: LossKind) -> Tensor:
     return squared if kind == "squared" else torch.sqrt(squared + ROUNDED**2) - ROUNDED
 
 
-def eager_step(model: Trainable, energy_weight: float, force_weight: float, kind: LossKind = "squared") -> GradientStep:
+def eager_step(model: Trainable, terms: LossTerms) -> GradientStep:
     """One step as PyTorch runs it."""
 
     parameters = list(model.parameters())
@@ -125,20 +175,14 @@ def eager_step(model: Trainable, energy_weight: float, force_weight: float, kind
     def step(batch: Batch) -> Tensor:
         for parameter in parameters:
             parameter.grad = None
-        prediction = predict(model, batch.graph, gradients=force_weight > 0, create_graph=True)
-        losses = energy_force_losses(prediction, batch, energy_weight, force_weight, kind)
+        prediction = predict(model, batch.graph, gradients=terms.derivatives, create_graph=True)
+        losses = frame_losses(prediction, batch, terms)
         return _backward(losses, model.n_networks)
 
     return step
 
 
-def compiled_step(
-    model: Trainable,
-    energy_weight: float,
-    force_weight: float,
-    kind: LossKind = "squared",
-    one_shape: bool = True,
-) -> GradientStep:
+def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) -> GradientStep:
     """One step traced through both derivatives and compiled as a whole, three to five times as fast on a CPU.
 
     `torch.compile` does not differentiate twice, so the step is traced first, gradient included, into a graph without
@@ -146,8 +190,10 @@ def compiled_step(
 
     Parameters
     ----------
-    model, energy_weight, force_weight, kind
-        As of `energy_force_losses`.
+    model
+        Whose parameters get the gradient.
+    terms
+        As of `frame_losses`.
     one_shape
         Whether every batch has the shape of the first. Otherwise sizes stay variables: that takes three times as long
         to compile, and a tenth longer to run.
@@ -155,26 +201,32 @@ def compiled_step(
 
     def loss_and_gradient(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, list[Tensor]]:
         leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-        prediction = predict(_WithParameters(model, leaves), batch.graph, gradients=force_weight > 0, create_graph=True)
-        losses = energy_force_losses(prediction, batch, energy_weight, force_weight, kind)
+        prediction = predict(
+            _WithParameters(model, leaves), batch.graph, gradients=terms.derivatives, create_graph=True
+        )
+        losses = frame_losses(prediction, batch, terms)
         loss = _backward(losses, model.n_networks)
         # A parameter that the loss does not reach (the last bias, without an energy term) has no gradient.
         return loss, [torch.zeros_like(p) if p.grad is None else p.grad for p in leaves.values()]
 
     names, parameters = zip(*model.named_parameters(), strict=True)
-    compiled: dict[tuple[object, ...], Callable[[dict[str, Tensor], Batch], tuple[Tensor, list[Tensor]]]] = {}
+    compiled: dict[_Form, Callable[[dict[str, Tensor], Batch], tuple[Tensor, list[Tensor]]]] = {}
 
-    def compile_for(form: tuple[object, ...], weights: dict[str, Tensor], batch: Batch) -> None:
-        # Two sizes that happen to be equal in the first batch are not one.
+    def compile_for(form: _Form, weights: dict[str, Tensor], batch: Batch) -> None:
+        LOGGER.info("compiling the training step%s: no step is made for up to a few minutes", form.describe(model))
+        # Two sizes that happen to be equal in the first batch are not one, when it is traced and when it is compiled,
+        # which the first call does: taken for one, the step would be compiled again for the next batch.
         with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             trace = make_fx(
                 loss_and_gradient, tracing_mode="real" if one_shape else "symbolic", _allow_non_fake_inputs=True
             )
             compiled[form] = torch.compile(trace(weights, batch), fullgraph=True, dynamic=not one_shape)
+            with torch.no_grad():
+                compiled[form](weights, batch)
 
     def step(batch: Batch) -> Tensor:
         weights = {name: p.detach() for name, p in zip(names, parameters, strict=True)}
-        form = _form(batch)
+        form = _form(batch, model.n_networks)
         if form not in compiled:
             compile_for(form, weights, batch)
         with torch.no_grad():
@@ -186,10 +238,46 @@ def compiled_step(
     return step
 
 
-def _form(batch: Batch) -> tuple[object, ...]:
-    """What a trace takes for granted even where sizes are variables: that there is none of something, or just one."""
-    sizes = len(batch.n_atoms), len(batch.graph.numbers), len(batch.graph.pairs.first)
-    return batch.graph.shifts is None, *(min(size, 2) for size in sizes)
+class _Form(NamedTuple):
+    """What a compiled step takes for granted of its batches even where sizes are variables."""
+
+    periodic: bool
+    sizes: tuple[int, int, int]
+    """Of systems, atoms and pairs: whether there is none, one, or two or more."""
+    large: tuple[bool, ...]
+    """Whether there are more atoms, and more pairs, of all networks and of each, than torch sums in one go."""
+
+    def describe(self, model: Trainable) -> str:
+        """For a line that says why there is another step to compile."""
+        filters = "interpolated filters" if isinstance(model, InterpolatedSchNet) else "filters pair by pair"
+        some = f", more than {SUMMED_AT_ONCE:,} atoms or pairs in a batch" if any(self.large) else ""
+        return f" ({filters}{some}{', pairs across cell faces' if self.periodic else ''})"
+
+
+def _form(batch: Batch, n_networks: int) -> _Form:
+    n_atoms, n_pairs = len(batch.graph.numbers), len(batch.graph.pairs.first)
+    systems, atoms, pairs = (min(size, 2) for size in (len(batch.n_atoms), n_atoms, n_pairs))
+    sums = (n_atoms, n_pairs, n_atoms // n_networks, n_pairs // n_networks)
+    on_cpu = batch.n_atoms.device.type == "cpu"
+    return _Form(
+        batch.graph.shifts is not None,
+        (systems, atoms, pairs),
+        tuple(on_cpu and size > SUMMED_AT_ONCE for size in sums),
+    )
+
+
+def without_small_batches(compiled: GradientStep, eager: GradientStep) -> GradientStep:
+    """A step for batches of many sizes that leaves those of one atom, or of one pair or none, to an eager one.
+
+    A compiled function serves all sizes from two on. The others would each need one of their own, which takes minutes;
+    without it they take milliseconds.
+    """
+
+    def step(batch: Batch) -> Tensor:
+        small = min(len(batch.graph.numbers), len(batch.graph.pairs.first)) < 2
+        return eager(batch) if small else compiled(batch)
+
+    return step
 
 
 def with_fallback(compiled: GradientStep, fallback: Callable[[str], GradientStep]) -> GradientStep:

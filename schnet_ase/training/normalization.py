@@ -34,13 +34,14 @@ def fit_normalization(model: SchNet, frames: Sequence[Frame]) -> None:
             f"the frames hold {chemical_symbols[elements[-1]]}, element {elements[-1]}; set model.max_z, "
             f"{model.config.max_z}, above that"
         )
-    energies = np.array([np.nan if f.energy is None else f.energy for f in frames])
+    labelled = [f for f in frames if f.energy is not None]
+    energies = np.array([f.energy for f in labelled])
     reference = np.zeros(model.config.max_z)
-    if np.isnan(energies).any():
+    if not labelled:
         sums = np.array([(np.square(f.forces).sum(), f.forces.size) for f in frames if f.forces is not None])
         scale = 0.1 * np.sqrt(sums[:, 0].sum() / sums[:, 1].sum())
     else:
-        counts = np.array([[(f.geometry.numbers == z).sum() for z in elements] for f in frames], dtype=float)
+        counts = np.array([[(f.geometry.numbers == z).sum() for z in elements] for f in labelled], dtype=float)
         if (counts == counts[0]).all():
             reference[elements] = energies.mean() / counts[0].sum()
         else:

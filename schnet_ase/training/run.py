@@ -21,7 +21,7 @@ from schnet_ase.data import (
     stored_dataset,
 )
 from schnet_ase.data.formats import files_of
-from schnet_ase.data.frames import formula, molecules
+from schnet_ase.data.frames import molecules
 from schnet_ase.data.report import labelled_frames, log_dataset
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Integers
@@ -32,6 +32,7 @@ from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import Report
+from schnet_ase.training.weights import check_weights
 
 STREAM_ABOVE = 50e6
 """Bytes of a file whose frames are not held in memory unless the configuration says so."""
@@ -62,19 +63,18 @@ def load_frames(file: str, config: RunConfig, *, quiet: bool = False) -> Dataset
         dataset = stored_dataset(file, config.model.pair_cutoff, data.labels, exclude=exclude)
     else:
         dataset = read_dataset(file, **asdict(data.labels), exclude=exclude)
-    needed = {"energies": training.energy_weight > 0, "forces": training.force_weight > 0}
+    needed = {
+        "energies": training.energy_weight > 0,
+        "forces": training.force_weight > 0,
+        "stress": training.stress_weight > 0,
+    }
     missing = check_frames(dataset.frames, dataset.source, keys=dataset.keys, **needed)
     if not quiet:
         log_dataset(dataset, missing, skip=data.skip_unlabelled)
     if data.skip_unlabelled:
         dataset = labelled_frames(dataset, **needed)
-    if file == data.file and training.frame_weights:
-        there = {formula(frame.geometry.numbers) for frame in dataset.frames}
-        if strange := sorted(set(training.frame_weights) - there):
-            raise DataError(
-                f"{dataset.source}: training.frame_weights names {', '.join(strange)}, of which there is no frame; "
-                f"expected formulas in Hill's order, {min(there)} and the like"
-            )
+    if file == data.file:
+        check_weights(dataset.frames, dataset.source, training)
     return dataset
 
 

@@ -15,7 +15,9 @@ from schnet_ase.training.loss import (
     can_compile,
     compiled_step,
     eager_step,
+    loss_terms,
     with_fallback,
+    without_small_batches,
 )
 
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two, a step saves about twenty milliseconds
@@ -57,12 +59,12 @@ class Steps:
 
 def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Callable[[Trainable], GradientStep]:
     """What makes the step of a network, compiled or eager; see `Steps`."""
-    loss = training.energy_weight, training.force_weight, training.loss
+    terms = loss_terms(training)
     if training.compile and dropout:
         raise TrainingError("training.compile = true needs dropout = 0; leave one of them out")
     worth = can_compile() and training.steps >= STEPS_WORTH_COMPILING and not dropout
     if training.compile is False or not (training.compile or worth):
-        return lambda model: eager_step(model, *loss)
+        return lambda model: eager_step(model, terms)
 
     def make(model: Trainable) -> GradientStep:
         def fallback(reason: str) -> GradientStep:
@@ -72,8 +74,9 @@ def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Ca
                     "install a C++ compiler, or leave it out"
                 )
             warnings.warn(f"the training step could not be compiled ({reason}); it runs slower without", stacklevel=3)
-            return eager_step(model, *loss)
+            return eager_step(model, terms)
 
-        return with_fallback(compiled_step(model, *loss, one_shape=same_shape), fallback)
+        step = with_fallback(compiled_step(model, terms, one_shape=same_shape), fallback)
+        return step if same_shape else without_small_batches(step, eager_step(model, terms))
 
     return make

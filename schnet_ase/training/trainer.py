@@ -6,6 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,11 @@ from schnet_ase.training.batches import (
     make_examples,
     make_training_examples,
     same_shape,
-    weighted,
 )
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate, join
 from schnet_ase.training.history import Row, draw_history, write_metrics
-from schnet_ase.training.loss import evaluation_loss
+from schnet_ase.training.loss import check_labels, evaluation_loss, loss_terms
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.order import BatchOrder
@@ -53,6 +53,7 @@ from schnet_ase.training.state import (
     unpack,
 )
 from schnet_ase.training.steps import Steps
+from schnet_ase.training.weights import frame_weight
 
 SECONDS_BETWEEN_PICTURES = 30.0
 Report = Callable[[int, Row | None], None]
@@ -101,11 +102,12 @@ class Trainer:
             "initial_data": None if initial is None else sorted(all_hashes(read_provenance(initial))),
         }
         cutoff = config.model.pair_cutoff
-        weights = config.training.frame_weights
+        weigh = partial(frame_weight, training=config.training)
         frames, indices = dataset.frames, self.identity["training_frames"]
         more = [] if extra is None else extra.frames
-        self.examples = weighted(make_training_examples(frames, indices, cutoff, more), weights)
-        self.validation = weighted(make_examples(dataset.frames, self.identity["validation_frames"], cutoff), weights)
+        self.examples = make_training_examples(frames, indices, cutoff, more, weigh)
+        self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff, weigh)
+        check_labels(self.examples, self.validation, loss_terms(config.training), dataset.source)
         torch.manual_seed(seed)
         self.model = SchNet(config.model)
         training_frames = split.training
@@ -206,7 +208,7 @@ class Trainer:
 
     def _validate(self, training_loss: float) -> Row:
         result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
-        loss = evaluation_loss(result, self.training.energy_weight, self.training.force_weight, self.training.loss)
+        loss = evaluation_loss(result, loss_terms(self.training))
         if not math.isfinite(loss):
             raise self._divergence(f"validation loss is {loss} at step {self.step}")
         return Row(
