@@ -89,7 +89,7 @@ def test_energies_of_different_molecules_compare() -> None:
     np.testing.assert_allclose(summary.residual[others], 0.0, atol=1e-4 / 12)
     np.testing.assert_allclose(summary.residual[30], 1e6 / 3, rtol=1e-9)
     assert summary.flat.index[summary.energy_outliers].tolist() == [30]
-    assert "frame 30 (+3.33e+05 eV per atom" in found(summary, "outliers")
+    assert "frame 30 (+3.33e+05 eV per atom)" in found(summary, "outliers")
 
 
 def test_two_molecules_of_which_one_is_rare_are_no_outliers() -> None:
@@ -112,7 +112,7 @@ def test_planted_outliers(good: list[Frame], tmp_path: Path) -> None:
     summary = summarize(dataset(frames))
     assert sorted(summary.energy_outliers.tolist()) == [7, 9, 51]
     assert sorted(summary.force_outliers.tolist()) == [50, 51]
-    assert "energy in frames 51, 9, 7" in found(summary, "outliers")
+    assert "energy in frames 51, 9, 7 (first +1.11e+29 eV per atom)" in found(summary, "outliers")
     usual = np.array([f.forces for n, f in enumerate(good) if n not in (50, 51)])
     assert f"{np.sqrt(np.mean(usual**2)):.4g} eV/Å root mean square of a component without outliers" in "\n".join(
         page(summary)
@@ -271,7 +271,7 @@ def test_nan_labels_are_counted_and_named(good: list[Frame]) -> None:
     assert summary.flattened.forces.misshapen.tolist() == [60]
     assert "NaN or infinite in frames 30, 31" in found(summary, "forces")
     assert np.isfinite(summary.largest_force).sum() == 97
-    assert "remove the frames whose energy is not finite" in verdict(summary)
+    assert "remove the labels that are not finite" in verdict(summary)
 
 
 def test_frames_that_cannot_be_computed_with(good: list[Frame]) -> None:

@@ -78,7 +78,7 @@ def _labels(summary: Summary) -> Iterator[Finding]:
     for name, found in named:
         if len(found.not_finite):
             where = words.frames(found.not_finite)
-            yield Finding(name, f"NaN or infinite in {where}", f"remove the frames whose {name} is not finite")
+            yield Finding(name, f"NaN or infinite in {where}", "remove the labels that are not finite")
         if len(found.misshapen):
             yield Finding(name, f"of a wrong shape in {words.frames(found.misshapen)}", "write those labels anew")
     refusal = _refusal(summary)
@@ -233,21 +233,16 @@ def _pairs(pairs: np.ndarray, most: int = 5) -> str:
 
 
 def _outliers(summary: Summary) -> Iterator[Finding]:
-    index = summary.flat.index
-    text = []
-    far, pulled = summary.energy_outliers, summary.force_outliers
-    if len(far):
-        f = far[0]
-        text.append(
-            f"energy in {words.frames(index[far])} ({summary.residual[f]:+.3g} eV per atom in frame {index[f]})"
-        )
-    if len(pulled):
-        f = pulled[0]
-        text.append(
-            f"forces in {words.frames(index[pulled])} ({summary.largest_force[f]:.3g} eV/Å in frame {index[f]})"
-        )
-    if text:
-        yield Finding("outliers", "; ".join(text), "look at the outliers: failed calculations are to be removed")
+    parts = []
+    for name, frames, values, form, unit in (
+        ("energy", summary.energy_outliers, summary.residual, "+.3g", "eV per atom"),
+        ("forces", summary.force_outliers, summary.largest_force, ".3g", "eV/Å"),
+    ):
+        if len(frames):
+            worst = f"{'' if len(frames) == 1 else 'first '}{format(values[frames[0]], form)} {unit}"
+            parts.append(f"{name} in {words.frames(summary.flat.index[frames])} ({worst})")
+    if parts:
+        yield Finding("outliers", "; ".join(parts), "look at the outliers: failed calculations are to be removed")
     else:
         yield Finding("outliers", f"none beyond {LIMIT:g} robust standard deviations")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ MOST_CURVES = 6
 _MARGIN = 0.05
 
 
-def draw(summary: Summary, path: Path) -> None:
+def draw(summary: Summary, path: str | os.PathLike[str]) -> None:
     """Draw the summary as a PNG, atomically; axes hold what is usual, and outliers are marked at their edges."""
     figure = Figure(figsize=(11, 7.4), layout="constrained")
     (energies, forces), (lengths, along) = figure.subplots(2, 2)
@@ -29,7 +30,7 @@ def draw(summary: Summary, path: Path) -> None:
     _forces(forces, summary)
     _lengths(lengths, summary)
     _along(along, summary)
-    save_figure(figure, path)
+    save_figure(figure, Path(path))
 
 
 def _energies(axes: Axes, summary: Summary) -> None:
@@ -71,24 +72,18 @@ def _forces(axes: Axes, summary: Summary) -> None:
 
 def _lengths(axes: Axes, summary: Summary) -> None:
     near = summary.distances
-    axes.set(xlabel="distance (Å)", ylabel="pairs per frame and volume of shell (1/Å³)", xlim=(0.0, REACH))
+    axes.set(xlabel="distance (Å)", ylabel="pairs per volume of shell (highest: 1)", xlim=(0.0, REACH), ylim=(0.0, 1.1))
     if not near.histogram:
         _empty(axes, f"no pairs within {REACH:g} Å")
         return
     edges = np.linspace(0.0, REACH, BINS + 1)
-    shells = 4.0 / 3.0 * np.pi * np.diff(edges**3) * len(near.looked_at)
-    # The pairs that have most neighbours near their covalent radii: bonds rather than what lies behind them.
-    density = {pair: count / shells for pair, count in near.histogram.items()}
-    highest = 0.0
+    density = {pair: count / np.diff(edges**3) for pair, count in near.histogram.items()}
+    # The pairs that are densest somewhere are bonds rather than what lies behind them.
     for n, pair in enumerate(sorted(density, key=lambda pair: -float(density[pair].max()))[:MOST_CURVES]):
-        color = f"C{n}"
-        axes.stairs(density[pair], edges, color=color, label=words.pair(pair))
-        axes.axvline(covalent_radii[list(pair)].sum(), color=color, lw=0.8, ls=":")
-        highest = max(highest, float(density[pair][edges[1:] > 0.5].max()))
-    axes.plot([], [], color="0.5", lw=0.8, ls=":", label="sum of covalent radii")
-    if highest > 0.0:
-        axes.set_ylim(0.0, 1.1 * highest)
-    axes.legend(frameon=False)
+        axes.stairs(density[pair] / density[pair].max(), edges, color=f"C{n}", label=words.pair(pair))
+        axes.axvline(covalent_radii[list(pair)].sum(), color=f"C{n}", lw=0.8, ls=":")
+    axes.plot([], [], color="0.5", lw=0.8, ls=":", label="covalent radii")
+    axes.legend(frameon=False, fontsize=8, loc="upper left", handlelength=1.2, borderaxespad=0.2)  # where no bond is
 
 
 def _along(axes: Axes, summary: Summary) -> None:
@@ -100,7 +95,7 @@ def _along(axes: Axes, summary: Summary) -> None:
     far = np.isin(np.arange(len(values)), outliers)
     usual = _usual(values, known, far)
     if usual is None:
-        _empty(axes, "no labels")
+        _empty(axes, "no labels to compare")
         return
     size = 12.0 if known.sum() < 300 else 4.0
     index = summary.flat.index
