@@ -13,6 +13,8 @@ from schnet_ase.neighbors import Floats
 
 HOTTER = 10.0
 """Times the temperature asked for: far beyond what a thermostat lets even three degrees of freedom reach."""
+COLDEST = 30.0
+"""K. Below it, ten times as much is what a start gives off that is not quite relaxed."""
 LOWER = 5.0
 """eV per atom below the start: more than a chemical bond for every atom. Only a hole in the potential is so deep."""
 DEVIATION = 20.0
@@ -49,7 +51,7 @@ class Guard:
         At the start of the run, with a calculator that can be asked for their forces.
     temperature
         K, asked for. None: the atoms have none, as in an optimization. Where they have velocities that are hotter, ten
-        times their temperature is the limit, and none where both are zero.
+        times their temperature is the limit, where both are colder than 30 K that is 300 K, and none where both are 0.
     conserved
         As of `Thermometer`.
 
@@ -66,7 +68,8 @@ class Guard:
         self.thermometer = Thermometer(conserved)
         self._asked = temperature
         own = 0.0 if temperature is None else self.thermometer.kelvin(atoms)
-        self._hottest = HOTTER * max(temperature or 0.0, own) or math.inf
+        hottest = max(temperature or 0.0, own)
+        self._hottest = HOTTER * max(hottest, COLDEST) if hottest else math.inf
         self._degrees = max(1, self.thermometer.degrees(atoms))
         self._lowest = atoms.get_potential_energy() - LOWER * len(atoms)
         self._force = max(FORCE, RISE * _largest_force(atoms))
