@@ -21,7 +21,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings that Python ascribes to one of our modules are errors: those raised there, or by what it calls wrongly."""
+    """Warnings that Python ascribes to one of our modules are errors: raised there, or by what it calls wrongly."""
     ours = ["schnet_ase", "tests", "__main__", *sorted(path.stem for path in BENCHMARKS.iterdir())]
     config.addinivalue_line("filterwarnings", rf"error:::({'|'.join(ours)})(\.|\Z)")
 
