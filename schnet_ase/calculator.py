@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from numpy.typing import NDArray
 
 from schnet_ase.errors import StructureError
-from schnet_ase.evaluator import EngineChoice, Evaluator, Results
+from schnet_ase.evaluator import EngineChoice, Evaluator, Results, cell_volume
 from schnet_ase.graph import geometry
 from schnet_ase.model import SchNet
 from schnet_ase.neighbors import Geometry
@@ -82,15 +82,15 @@ class FixedCalculator(Calculator):
         system = self._system
         if system is None:
             raise StructureError("calculate() got no atoms; expected an ase.Atoms")
-        if any(name.startswith("stress") for name in properties) and not system.pbc.all():
+        if any(name.startswith("stress") for name in properties) and not cell_volume(system.cell):
             raise PropertyNotImplementedError(
-                f"stress needs a system periodic in three directions; atoms.pbc is {system.pbc.tolist()}"
+                f"stress needs a cell that has a volume; atoms.cell is {system.cell.tolist()}: give it three vectors"
             )
         return self._evaluator(system)
 
 
 class SchNetCalculator(FixedCalculator):
-    """A SchNet model: energy and conservative forces, and stress where the system is periodic in three directions.
+    """A SchNet model: energy and conservative forces, and stress where the cell has a volume.
 
     Parameters
     ----------
@@ -110,7 +110,8 @@ class SchNetCalculator(FixedCalculator):
         lists, more pairs. It does not change results.
     threads
         Threads of a call; default: as PyTorch is set, but of ``"compiled"`` one below 300 atoms, those of an ensemble
-        counted once a member.
+        counted once a member. In a forked process (a worker of ``multiprocessing.Pool``) PyTorch, and with it
+        ``"autograd"`` whatever `threads` is, computes on one.
 
     Raises
     ------
@@ -125,6 +126,10 @@ class SchNetCalculator(FixedCalculator):
     (N, 3) eV/Å, ``stress`` (6,) eV/Å³ in Voigt order xx yy zz yz xz xy. `parameters` holds JSON scalars, and
     ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory. A
     calculator serves one thread of Python's at a time; give each its own.
+
+    The stress is the derivative of the energy with respect to a strain of atoms and cell, over the volume of the cell,
+    whichever directions are periodic. The volume of a slab's cell includes the vacuum: the stress times the cell's
+    height does not depend on it and is the force per length in the plane, eV/Å².
 
     Examples
     --------
@@ -172,7 +177,7 @@ class SchNetCalculator(FixedCalculator):
         StructureError
             Atoms the model cannot be evaluated on.
         PropertyNotImplementedError
-            Stress was asked for, and the system is not periodic in three directions.
+            Stress was asked for, and the cell has no volume.
         """
         energy, energies, forces, stress = self._evaluate(atoms, properties, system_changes)
         self.results = {
