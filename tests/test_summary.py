@@ -411,3 +411,16 @@ def test_nan_in_a_file_is_read_and_named(tmp_path: Path, run, monkeypatch: pytes
     assert status == 0
     assert "NaN or infinite in frame 13" in out
     assert read_dataset("nan.npz").frames[13].energy is not None
+
+
+def test_energies_of_atoms_in_a_trajectory_are_no_labels(tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EMT writes `energies`, one an atom, beside the energy."""
+    monkeypatch.chdir(tmp_path)
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = EMT()
+    energy = atoms.get_potential_energy()
+    assert atoms.calc.results["energies"].shape == (4,)
+    write("emt.traj", atoms)
+    assert read_dataset("emt.traj").frames[0].energy == pytest.approx(energy)
+    assert run("data", "check", "emt.traj")[0] == 0
