@@ -60,6 +60,11 @@ class FixedCalculator(Calculator):
         self.results = {}
         self._evaluator.neighbors.forget()
 
+    @property
+    def cutoff(self) -> float | None:
+        """How far an atom sees, Å; None: every other one."""
+        return self._evaluator.neighbors.cutoff
+
     def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
         """Atoms with no other within the cutoff: the model says the same of them wherever they are, without spread."""
         return self._evaluator.out_of_reach(geometry(atoms))

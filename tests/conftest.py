@@ -103,14 +103,15 @@ def run(monkeypatch, capfd):
 
 @pytest.fixture
 def mistake(run):
-    """Runs and expects status 2 and one line."""
+    """Runs and expects status 2 and one line, besides what is said of a user's data before; the line."""
 
     def mistake(*arguments):
         status, _, err = run(*arguments)
         assert status == 2
-        assert err.count("\n") == 1, err
-        assert err.startswith("schnet-ase: ")
-        return err
+        *said, line = err.splitlines(keepends=True)
+        assert line.startswith("schnet-ase: "), err
+        assert all(": labels: " in earlier or " lack" in earlier for earlier in said), err
+        return line
 
     return mistake
 

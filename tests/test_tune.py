@@ -442,7 +442,9 @@ def test_command(tmp_path, run, mistake, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = write_run(tmp_path, TOML.replace("trials = 6", "trials = 1"))
     status, out, err = run("tune", file)
-    assert (status, err) == (0, "")
+    assert status == 0
+    assert err.startswith("ethanol.extxyz: labels: energy from results['energy'] (eV, assumed), forces from")
+    assert err.count("\n") == 1
     folder = Path("runs/ethanol-emt-tune")
     assert out.count("trial 0: ") == 2, "at its end, and as the best"
     assert f"wrote {folder}/best.toml, {folder}/trials.csv, {folder}/trials.png" in out

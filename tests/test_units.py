@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
+import ase.db
 import ase.io
 import numpy as np
 import pytest
@@ -168,6 +170,22 @@ def test_stress(tmp_path: Path, held: dict[str, np.ndarray], options: dict[str, 
     np.testing.assert_allclose(frame.stress, STRESS_6 * factor, rtol=1e-7)
 
 
+@pytest.mark.parametrize("suffix", ["extxyz", "extxyz.gz"])
+@pytest.mark.parametrize("quotes", ['""', "{}", "[]"])
+def test_six_numbers_in_a_header(tmp_path: Path, suffix: str, quotes: str) -> None:
+    """In ASE's order, xx, yy, zz, yz, xz, xy; its own reader takes nine alone."""
+    ase.io.write(tmp_path / "a.extxyz", [labelled(crystal(), energy=-1.0)] * 2)
+    six = f"stress={quotes[0]}0.01 0.02 -3e-2 0.004 -0.005 0.006{quotes[1]} energy="
+    text = (tmp_path / "a.extxyz").read_text().replace("energy=", six)
+    if suffix == "extxyz":
+        (tmp_path / "a.extxyz").write_text(text)
+    else:
+        (tmp_path / "a.extxyz.gz").write_bytes(gzip.compress(text.encode()))
+    for frame in read_dataset(tmp_path / f"a.{suffix}").frames:
+        np.testing.assert_allclose(frame.stress, STRESS_6, rtol=1e-12)
+        np.testing.assert_allclose(frame.geometry.cell, crystal().cell.array, atol=1e-8)
+
+
 @pytest.mark.parametrize("name", ["virial", "virials", "REF_virial", "REF_virials", "dft_virial"])
 @pytest.mark.parametrize(("options", "factor"), [({}, 1.0), ({"stress_unit": "kcal/mol"}, KCAL)])
 def test_virial_is_minus_stress_times_volume(tmp_path: Path, name: str, options: dict[str, str], factor: float) -> None:
@@ -295,3 +313,25 @@ def test_an_npz_with_a_lattice_is_a_crystal(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", lattice=np.ones(3), **content)
     with pytest.raises(DataError, match=r"lattice has shape \(3,\); expected \(3, 3\)"):
         read_dataset(tmp_path / "b.npz")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "energy"),
+    [
+        ({"units": "Hartree"}, HARTREE),
+        ({"energy_unit": "kcal/mol"}, KCAL),
+        ({"units": {"energy": "Ha", "forces": "eV/Å"}}, HARTREE),
+        ({"units": "total_energy eV, atomic_forces eV/Å, positions Å"}, 1.0),
+        ({"units": "as in the paper"}, 1.0),
+        ({}, 1.0),
+    ],
+)
+def test_units_that_the_metadata_of_a_database_state(
+    tmp_path: Path, metadata: dict[str, object], energy: float
+) -> None:
+    with ase.db.connect(tmp_path / "a.db") as database:
+        database.metadata = metadata
+        database.write(labelled(molecule("H2O"), energy=-2.5, forces=FORCES))
+    dataset = read_dataset(tmp_path / "a.db")
+    assert dataset.frames[0].energy == pytest.approx(-2.5 * energy, rel=1e-8)
+    assert ("as the file says" in dataset.units) == (energy != 1.0)

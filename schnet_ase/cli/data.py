@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from schnet_ase.cli.common import label_options, print_calibration, print_errors, stem
+from schnet_ase.cli.common import label_options, picture, print_calibration, print_errors, stem
 
 if TYPE_CHECKING:
     from schnet_ase.calibration import EnsembleErrors
@@ -36,22 +37,50 @@ def data_get(name: str, folder: Path) -> None:
     print("\n".join(f"  {file}" for file in get(name, folder)))
 
 
+@data.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@label_options
+@click.option("--output", help="Picture (.png, .pdf, .svg), or a folder for it.  [default: FILE-check.png]")
+@click.option("--overwrite", is_flag=True, help="Replace the picture of an earlier check.")
+def data_check(
+    file: Path,
+    labels: dict[str, Any],
+    output: str | None,
+    overwrite: bool,
+) -> None:
+    """Say what is in FILE before anything is trained: systems, labels, ranges, duplicates, outliers; draw it too."""
+    from schnet_ase.data import read_dataset
+    from schnet_ase.data.summary import PASSES, page, summarize
+    from schnet_ase.data.summary.picture import draw
+    from schnet_ase.progress import Progress
+
+    drawn = picture(output, f"{_plain_stem(file)}-check.png", overwrite)
+    dataset = read_dataset(file, **labels)
+    with Progress(PASSES * len(dataset.frames), "check", "frame") as progress:
+        summary = summarize(dataset, progress.update)
+    print("\n".join(page(summary)))
+    draw(summary, drawn)
+    print(f"wrote {drawn}")
+
+
 @click.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @label_options
-@click.option("--output", type=click.Path(path_type=Path), help="Picture.  [default: MODEL-DATA.png]")
+@click.option("--output", help="Picture (.png, .pdf, .svg), or a folder for it.  [default: MODEL-DATA.png]")
+@click.option("--overwrite", is_flag=True, help="Replace a picture that is there.")
 @click.option("--device", default="cpu", show_default=True)
 def evaluate(
     model: str,
     data: Path,
     labels: dict[str, Any],
-    output: Path | None,
+    output: str | None,
+    overwrite: bool,
     device: str,
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.data.report import log_dataset
+    from schnet_ase.data.report import log_for_evaluation
     from schnet_ase.parity import Comparison, parity, parity_and_uncertainty
     from schnet_ase.progress import Progress
     from schnet_ase.registry import find_card, locate_members
@@ -61,7 +90,8 @@ def evaluate(
 
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
-    log_dataset(dataset)
+    drawn = picture(output, f"{stem(model)}-{dataset.source.split('.')[0]}.png", overwrite)
+    log_for_evaluation(dataset)
     members = locate_members(model)
     seen = set[int]().union(*(frames_seen(m.path, dataset) or () for m in members))
     if seen:
@@ -74,7 +104,6 @@ def evaluate(
     if len(names) > 1:
         print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
     mean = result.mean()
-    picture = output or Path(f"{stem(model)}-{dataset.source.split('.')[0]}.png")
     title = f"{model} on {dataset.source}"
     compared = Comparison(
         mean.reference_energy, mean.energy, mean.reference_forces, mean.forces, mean.reference_stress, mean.stress
@@ -89,10 +118,10 @@ def evaluate(
         print("\n".join(measured.lines()))
         if calibration is not None:
             _print_flags(calibration, errors)
-        parity_and_uncertainty(compared, measured, title, picture)
+        parity_and_uncertainty(compared, measured, title, drawn)
     else:
-        parity(compared, title, picture)
-    print(f"wrote {picture}")
+        parity(compared, title, drawn)
+    print(f"wrote {drawn}")
 
 
 @click.command()
@@ -110,7 +139,7 @@ def calibrate(
 ) -> None:
     """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.data.report import log_dataset
+    from schnet_ase.data.report import log_for_evaluation
     from schnet_ase.errors import RegistryError
     from schnet_ase.registry import find_card
     from schnet_ase.training import calibrate_entry, unseen_frames
@@ -120,7 +149,7 @@ def calibrate(
         raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
-    log_dataset(dataset)
+    log_for_evaluation(dataset)
     frames = unseen_frames(card, dataset)
     print(f"{card.name}: {len(card.members)} members, which trained or validated on all but {len(frames)} of them")
     old = card.calibration
@@ -132,6 +161,12 @@ def calibrate(
     if old is not None:
         print(f"it replaces that on {old.n_frames} frames of {old.file}")
     print(f"wrote {card.path / 'card.json'}")
+
+
+def _plain_stem(data: Path) -> str:
+    """What a file, a folder, or a pattern of files is called, without signs that only a pattern has."""
+    name = data.name if data.name else data.resolve().name
+    return re.sub(r"[^\w.+-]+", "", name if data.is_dir() else Path(name.removesuffix(".gz")).stem) or "data"
 
 
 def _print_flags(calibration: Calibration, errors: EnsembleErrors) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,11 +14,13 @@ from typing import Any
 import ase.db
 import ase.io
 import numpy as np
+from ase import Atoms
 
 from schnet_ase.data.keys import OF_CALCULATORS, Found, held_in
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Geometry
 
+_SIX = re.compile(r"""((?:^|\s)(?:stress|virial)=)(["'{\[])((?:\s*[-+.\deE]+){6}\s*)(["'}\]])""")
 FRAMES_AT_ONCE = 1000
 """That are asked of an ASE database, which holds all that it is asked for in memory."""
 
@@ -74,12 +77,7 @@ def _rows(database: Any) -> Iterator[Any]:
 
 def read_ase(file: Path) -> Iterator[Found]:
     """Frames of a file in any format that ASE knows; extxyz may be gzipped."""
-    if file.name.endswith((".xyz.gz", ".extxyz.gz")):
-        # ASE seeks in the file, and a gzipped one is unpacked from its start every time.
-        frames = ase.io.iread(io.StringIO(gzip.decompress(file.read_bytes()).decode()), ":", format="extxyz")
-    else:
-        frames = ase.io.iread(file, ":")
-    for atoms in frames:
+    for atoms in _atoms_of(file):
         # ASE moves labels of its own names from the file into a calculator.
         results = {} if atoms.calc is None else atoms.calc.results
         arrays = {name: a for name, a in atoms.arrays.items() if name not in ("numbers", "positions")}
@@ -91,3 +89,27 @@ def read_ase(file: Path) -> Iterator[Found]:
                 *held_in("arrays", arrays, per_atom=True),
             ),
         )
+
+
+def _atoms_of(file: Path) -> Iterator[Atoms]:
+    if file.name.endswith((".xyz.gz", ".extxyz.gz")):
+        # ASE seeks in the file, and a gzipped one is unpacked from its start every time.
+        text = gzip.decompress(file.read_bytes()).decode()
+    elif file.suffix.lower() in (".xyz", ".extxyz") and _SIX.search(_header(file)):
+        text = file.read_text(encoding="utf-8")
+    else:
+        yield from ase.io.iread(file, ":")
+        return
+    yield from ase.io.iread(io.StringIO(_SIX.sub(_nine, text)), ":", format="extxyz")
+
+
+def _header(file: Path) -> str:
+    with open(file, encoding="utf-8", errors="replace") as stream:
+        stream.readline()
+        return stream.readline()
+
+
+def _nine(found: re.Match[str]) -> str:
+    """The symmetric matrix of six numbers in ASE's order; ASE's reader takes nothing else for these two keys."""
+    xx, yy, zz, yz, xz, xy = found[3].split()
+    return f"{found[1]}{found[2]}{xx} {xy} {xz} {xy} {yy} {yz} {xz} {yz} {zz}{found[4]}"

@@ -126,7 +126,7 @@ def _resolved(
 
 _QUANTITIES: Mapping[str, str] = {
     **dict.fromkeys(("energy", "energies", "e", "potential_energy", "total_energy"), "energy"),
-    **dict.fromkeys(("force", "forces", "f", "gradient", "gradients"), "force"),
+    **dict.fromkeys(("force", "forces", "f", "gradient", "gradients", "atomic_forces"), "force"),
     **dict.fromkeys(("length", "distance", "position", "positions", "coord", "coords", "r", "pos", "cell"), "length"),
     **dict.fromkeys(("coordinate", "coordinates", "distances", "lengths"), "length"),
     **dict.fromkeys(("stress", "virial", "virials", "pressure"), "stress"),
@@ -134,10 +134,10 @@ _QUANTITIES: Mapping[str, str] = {
 _KINDS: Mapping[str, Kind] = {"energy": ENERGY, "force": FORCE, "length": LENGTH, "stress": STRESS}
 
 
-def stated_units(held: Iterable[Held], options: LabelOptions, where: str) -> Stated:
+def stated_units(held: Iterable[Held], options: LabelOptions, where: str, *, free_text: bool = False) -> Stated:
     """The units that a frame's header or an archive states: ``energy-unit``, ``e_unit``, ``units = "eV, Å"``.
 
-    A text that is not understood is passed over where the user has given a unit of energy.
+    A text that is not understood is passed over where the user has given a unit of energy, or where it may be any text.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def stated_units(held: Iterable[Held], options: LabelOptions, where: str) -> Sta
         subject = (match[1] or match[2] or "").replace("-", "_").replace(" ", "_")
         if not subject:
             statements = _each(one, text)
-            if not statements and options.energy_unit is None:
+            if not statements and options.energy_unit is None and not free_text:
                 raise DataError(
                     f"{where}: {one.words} = {text!r}; expected units such as 'eV, Å', give energy_unit and length_unit"
                 )
@@ -188,8 +188,11 @@ def _each(one: Held, text: str) -> dict[str, Statement]:
         return {quantity: Statement(one.words, text) for quantity in _KINDS}
     statements: dict[str, Statement] = {}
     for word in words:
-        kinds = [quantity for quantity, kind in _KINDS.items() if is_unit(word, kind)]
+        subject, _, rest = word.strip().replace("=", " ").replace(":", " ").partition(" ")
+        named = _QUANTITIES.get(subject.lower())
+        unit = word.strip() if named is None else rest.strip()
+        kinds = [quantity for quantity, kind in _KINDS.items() if is_unit(unit, kind) and named in (None, quantity)]
         if len(kinds) != 1:
             return {}
-        statements[kinds[0]] = Statement(one.words, word.strip())
+        statements[kinds[0]] = Statement(one.words, unit)
     return statements

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 from schnet_ase.data import deepmd, hdf5, qm9
 from schnet_ase.data.ase_files import metadata_of, read_ase, read_db
-from schnet_ase.data.file_units import Stated, Statement, stated_units
-from schnet_ase.data.keys import Found, Quantity
+from schnet_ase.data.file_units import Stated, Statement, resolve_units, stated_units
+from schnet_ase.data.keys import Found, Held, Quantity
 from schnet_ase.data.labels import candidates
 from schnet_ase.data.npz import read_npz, words_of
-from schnet_ase.data.options import LabelOptions
+from schnet_ase.data.options import UNSAID, LabelOptions
 from schnet_ase.errors import DataError
 
 FORMATS = (
@@ -65,7 +65,18 @@ def format_of(path: Path, files: list[Path], options: LabelOptions, excluded: fr
         layout = opened.layout
         form = Format(opened.frames, layout.energy_unit, layout.name, length_unit=layout.length_unit)
         return _stated_by_name(path, form, opened.units, opened.units.get(layout.positions), options)
+    _refuse_cp2k(path)
     return _stated_in_frames(path, Format(read_ase(path), "eV", "ASE"), options)
+
+
+def _refuse_cp2k(path: Path) -> None:
+    """Its output would be taken for one of Quantum ESPRESSO by its suffix, and nothing found in it."""
+    with read_errors(path, "ASE"), open(path, "rb") as stream:
+        if b"CP2K|" in stream.read(10_000):
+            raise DataError(
+                f"{path}: output of CP2K, which ase.io does not read; make a folder of DeePMD-kit of it by dpdata "
+                "(LabeledSystem(..., fmt='cp2k/output').to('deepmd/npy', ...)), or extxyz of its trajectories"
+            )
 
 
 def _of_db(path: Path, options: LabelOptions) -> Format:
@@ -73,10 +84,21 @@ def _of_db(path: Path, options: LabelOptions) -> Format:
     with read_errors(path, form.name):
         metadata = metadata_of(path)
     if "_property_unit_dict" not in metadata:
-        return _stated_in_frames(path, form, options)
+        return _stated_in_metadata(path, _stated_in_frames(path, form, options), metadata, options)
     form = form._replace(name="SchNetPack .db", notes=_of_atomrefs(metadata))
     units = {name: str(unit) for name, unit in metadata["_property_unit_dict"].items()}
     return _stated_by_name(path, form, units, metadata.get("_distance_unit"), options)
+
+
+def _stated_in_metadata(path: Path, form: Format, metadata: Mapping[str, Any], options: LabelOptions) -> Format:
+    """The same with the units that the metadata state, where they are not those of the format and frames state none."""
+    units = metadata.get("units")
+    each = {f"{name}_unit": unit for name, unit in units.items()} if isinstance(units, Mapping) else {}
+    held = [Held(name, value, "metadata") for name, value in {**metadata, **each}.items() if isinstance(value, str)]
+    stated = stated_units(held, options, str(path), free_text=True)
+    plain = resolve_units(UNSAID, Stated(), str(path), assumed_energy=form.energy_unit, assumed_length=form.length_unit)
+    said = resolve_units(UNSAID, stated, str(path), assumed_energy=form.energy_unit, assumed_length=form.length_unit)
+    return form if form.stated != Stated() or said[:5] == plain[:5] else form._replace(stated=stated)
 
 
 def _of_atomrefs(metadata: Mapping[str, Any]) -> tuple[str, ...]:

@@ -7,8 +7,9 @@ import logging
 
 import numpy as np
 
-from schnet_ase.data.checks import Missing, lacks_label
+from schnet_ase.data.checks import Missing, check_frames, lacks_label
 from schnet_ase.data.frames import Dataset
+from schnet_ase.data.plausibility import suspicions
 from schnet_ase.data.store import StoredFrames
 from schnet_ase.errors import DataError
 
@@ -16,7 +17,7 @@ logger = logging.getLogger("schnet_ase")
 
 
 def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool = False) -> None:
-    """Say which labels were found, under which keys and in which units, and how many frames lack one.
+    """Say which labels were found, under which keys and in which units, what looks strange, and what frames lack.
 
     Parameters
     ----------
@@ -31,8 +32,27 @@ def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool 
     for line in lines:
         if line:
             logger.info("%s: %s", dataset.source, line)
+    for line in suspicions(dataset):
+        logger.warning("%s: %s", dataset.source, line)
     if missing is not None and (line := missing.line(dataset.source)):
         logger.info("%s%s", line, "; frames that lack one are left out" if skip else "")
+
+
+def log_for_evaluation(dataset: Dataset) -> None:
+    """As `log_dataset`, for frames of which whatever label is there is compared with a prediction.
+
+    Raises
+    ------
+    DataError
+        As `check_frames`.
+    """
+    frames = dataset.frames
+    there = {
+        "energies": any(frame.energy is not None for frame in frames),
+        "forces": any(frame.forces is not None for frame in frames),
+        "stress": any(frame.stress is not None for frame in frames),
+    }
+    log_dataset(dataset, check_frames(frames, dataset.source, keys=dataset.keys, **there))
 
 
 def labelled_frames(dataset: Dataset, *, energies: bool, forces: bool, stress: bool = False) -> Dataset:

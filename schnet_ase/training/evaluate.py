@@ -97,7 +97,10 @@ def evaluate_dataset(
     forces = any(f.forces is not None for f in frames)
     stress = any(f.stress is not None for f in frames)
     if not energies and not forces and not stress:
-        raise DataError(f"{dataset.source}: no energies, forces or stresses; expected at least one of them")
+        raise DataError(
+            f"{dataset.source}: no energies, forces or stresses; expected at least one of them; the file holds "
+            f"{', '.join(dataset.keys) or 'nothing else'}"
+        )
     check_frames(frames, dataset.source, energies=energies, forces=forces, stress=stress, keys=dataset.keys)
     ensemble = StackedSchNet(models).to(resolve_device(device), models[0].dtype)
     strange = set(dataset.elements) - set(ensemble.elements or dataset.elements)
