@@ -140,6 +140,7 @@ def _identity(config: RunConfig, dataset: Dataset, extra: Dataset | None) -> dic
             "units": dataset.units,
             "energy_key": config.data.energy_key,
             "forces_key": config.data.forces_key,
+            "reference_energies": config.data.reference_energies,
             "training": config.data.training,
             "calibration": config.data.calibration,
             "test": n_test(config),
