@@ -21,8 +21,12 @@ from schnet_ase.graph import build_graph, geometry
 from schnet_ase.registry import get_card
 from schnet_ase.training import crossval, load_config, train_from_config
 from schnet_ase.training.batches import make_example
-from schnet_ase.training.config import FINE_TUNING_RATE, LEARNING_RATE, TrainingConfig
+from schnet_ase.training.config import LEARNING_RATE, TrainingConfig
+from schnet_ase.training.first_weights import between
 from schnet_ase.training.normalization import (
+    FINE_TUNING_RATE,
+    LEAST,
+    fine_tuning_rate,
     fit_normalization,
     is_isolated_atom,
     known_references,
@@ -181,7 +185,8 @@ def test_training_from_trained_weights_on_another_zero_of_energy(trained, tmp_pa
     rows = (tmp_path / "r" / "metrics.csv").read_text().splitlines()[1:]
     assert [row.partition(",")[0] for row in rows] == ["0", "10", "20", "30", "40"]
     made = read_provenance(tmp_path / "r" / "best.safetensors")
-    assert made["training"]["learning_rate"] == FINE_TUNING_RATE < LEARNING_RATE
+    assert made["training"]["learning_rate"] is None
+    assert LEAST * FINE_TUNING_RATE <= made["learning_rate"] <= FINE_TUNING_RATE < LEARNING_RATE
     # Without a table [model] the network is the start's.
     start = load_model(card.path)
     ours = load_model(tmp_path / "r")
@@ -317,10 +322,36 @@ def test_mistakes_in_reference_energies(tmp_path, line, message):
         load_config(write_run(tmp_path, TOML.replace("calibration = 10", f"calibration = 10\n{line}")))
 
 
-def test_the_rate_of_a_training_that_does_not_start_from_random_weights():
+def test_the_rate_follows_from_how_far_the_start_is_off(make_model):
+    """Forces a quarter larger than the network's: the error is a fifth of them. Twice the other way: more than all."""
     assert TrainingConfig().to_dict()["learning_rate"] == LEARNING_RATE
-    assert TrainingConfig().from_trained_weights().to_dict()["learning_rate"] == FINE_TUNING_RATE
-    assert TrainingConfig(learning_rate=0.01).from_trained_weights().rate == 0.01
+    model = make_model()
+    right = labelled(model, ["H2O", "CH4"], lambda numbers: 0.0)
+    for factor, relative in ((1.25, 0.2), (-2.0, 1.0), (1.0, LEAST)):
+        frames = [f._replace(forces=factor * f.forces) for f in right]
+        examples = [make_example(f, model.config.pair_cutoff) for f in frames]
+        assert fine_tuning_rate(model, frames, examples) == pytest.approx(relative * FINE_TUNING_RATE, rel=1e-3)
+    assert fine_tuning_rate(model, [f._replace(forces=None) for f in right], examples) == FINE_TUNING_RATE
+
+
+def test_no_validation_is_worse_than_the_start(trained, tmp_path):
+    """At a rate that ruins the weights, a part of the way, or none of it, is what is validated and kept."""
+    _, card = trained
+    toml = NEW.replace("[training]", "[training]\nlearning_rate = 0.05\nwarmup = 0")
+    config = load_config(write_new(tmp_path, labelled_ethanol(12, seed=9), toml), initial=card.path)
+    result = train_from_config(config, tmp_path / "r", initial=card.path)
+    first, *later = result.history
+    assert len(later) == 4
+    for row in later:
+        assert row.validation_loss <= first.validation_loss
+        assert row.errors.force_mae <= first.errors.force_mae
+
+
+def test_the_way_between_two_networks(make_model):
+    start, trained = make_model(0), make_model(1)
+    assert torch.equal(between(start, trained, 0.0).readout1.weight, start.readout1.weight)
+    quarter = between(start, trained, 0.25).readout1.weight
+    torch.testing.assert_close(quarter, 0.75 * start.readout1.weight + 0.25 * trained.readout1.weight)
 
 
 def test_formulas():

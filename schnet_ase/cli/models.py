@@ -51,6 +51,7 @@ def models_show(name: str) -> None:
     for label, text in (
         ("folder", card.path),
         ("elements", " ".join(card.elements)),
+        *([] if data.formulas is None else [("formulas", ", ".join(data.formulas))]),
         ("level of theory", data.level_of_theory),
         ("temperature", data.temperature),
         ("training data", f"{data.file}, {data.n_frames} frames ({data.licence})"),

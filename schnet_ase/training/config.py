@@ -44,8 +44,6 @@ def _unit_of(*kinds: Kind) -> AfterValidator:
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 LEARNING_RATE = 3e-3
-FINE_TUNING_RATE = 1e-4
-"""A lower one than from random weights, so that the first steps do not undo what is trained (docs/training.md)."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 T = TypeVar("T")
 
@@ -163,7 +161,7 @@ class TrainingConfig:
     optimizer: Literal["adamw", "soap"] = "soap"
     """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and does more."""
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Unset: 3e-3, but for a training that starts from trained weights `FINE_TUNING_RATE`."""
+    """Unset: 3e-3, but for a training that starts from trained weights what `fine_tuning_rate` finds."""
     schedule: Literal["cosine", "report"] = "cosine"
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
     warmup: int | None = Field(default=None, ge=0)
@@ -209,10 +207,6 @@ class TrainingConfig:
     def rate(self) -> float:
         """`learning_rate`, or what it is where it is unset."""
         return LEARNING_RATE if self.learning_rate is None else self.learning_rate
-
-    def from_trained_weights(self) -> Self:
-        """The same for a training that does not start from random weights."""
-        return replace(self, learning_rate=FINE_TUNING_RATE) if self.learning_rate is None else self
 
     @property
     def warmup_steps(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -9,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from dataclasses import replace
 from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Empty, Queue
@@ -44,6 +44,7 @@ from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.stopping import Stopped, stop_on_signals
 from schnet_ase.training.together import train_together
 
+log = logging.getLogger("schnet_ase")
 Executor = Literal["processes", "ray"]
 
 
@@ -106,8 +107,6 @@ def crossval(
     DataError
         The data cannot be trained on.
     """
-    if initial is not None:
-        config = replace(config, training=config.training.from_trained_weights())
     if config.data.calibration:
         try:
             check_sizes(config.folds, config.data.calibration)
@@ -144,6 +143,8 @@ def crossval(
     entry = models / config.name
     if (earlier := earlier_entry(entry, data, members)) is not None:
         return earlier
+    if weights is not None:
+        log.info("%s: each fold starts with reference energies refitted to the data and forces as they were", folder)
     results = train_folds(
         config,
         split.folds,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +50,6 @@ def train_from_config(
     DataError, TrainingError
         As `load_frames`, `train`, `check_start` and `earlier_entry`.
     """
-    if initial is not None:
-        config = replace(config, training=config.training.from_trained_weights())
     weights = None if initial is None else locate(initial).path
     dataset = processes.agree(lambda: load_frames(config.data.file, config))
     split = split_for_training(config, dataset)

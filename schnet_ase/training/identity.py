@@ -18,9 +18,12 @@ def identity(
     config: RunConfig, dataset: Dataset, split: TrainingSplit, seed: int, extra: Dataset | None, initial: Path | None
 ) -> dict[str, Any]:
     """What the weights of a training depend on, as its checkpoints say it; JSON-able."""
+    training = config.training.to_dict()
+    if initial is not None:
+        training["learning_rate"] = config.training.learning_rate  # unset, it follows from all the rest
     return {
         "config": config.model.to_dict(),
-        "training": config.training.to_dict(),
+        "training": training,
         "seed": seed,
         "data_sha256": dataset.sha256,
         "data_file": dataset.source,

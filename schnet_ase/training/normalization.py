@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +12,15 @@ from ase.data import atomic_numbers, chemical_symbols
 from schnet_ase.data import Frame
 from schnet_ase.data.frames import elements_of
 from schnet_ase.errors import DataError
-from schnet_ase.forces import predict
+from schnet_ase.forces import Prediction, predict
 from schnet_ase.model import SchNet
 from schnet_ase.neighbors import Floats
 from schnet_ase.training.batches import Batch, batch_to, collate
 
 AT_ONCE = 32  # frames predicted together
+FINE_TUNING_RATE = 1e-3
+"""Learning rate of trained weights for data that they know nothing of."""
+LEAST, FRAMES_LOOKED_AT = 1e-3, 200
 
 
 class Shift(NamedTuple):
@@ -157,6 +160,31 @@ def shift_references(
     return Shift(dict(zip(elements, change.tolist(), strict=True)), _mean(off), _mean(off - counts @ change))
 
 
+def fine_tuning_rate(model: SchNet, frames: Sequence[Frame], examples: Sequence[Batch]) -> float:
+    """The learning rate for trained weights: `FINE_TUNING_RATE` times the relative error of their forces, at most 1.
+
+    A network that is right to a percent has a percent to learn. Steps of the optimizer have the size of the rate
+    whatever the gradient, and larger ones fit a few frames at the price of all others (docs/training.md).
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    frames, examples
+        To train on, and the same as batches; where none has forces, the error counts as 1.
+    """
+    chosen = [k for k, frame in enumerate(frames) if frame.forces is not None]
+    chosen = chosen[:: 1 + len(chosen) // FRAMES_LOOKED_AT]
+    labels = [frame.forces for frame in (frames[k] for k in chosen) if frame.forces is not None]
+    if not labels:
+        return FINE_TUNING_RATE
+    found = [p.forces.cpu().numpy() for p in _predictions(model, [examples[k] for k in chosen]) if p.forces is not None]
+    known = np.concatenate(labels)
+    error, size = (float(np.square(x).sum()) for x in (np.concatenate(found) - known, known))
+    relative = (error / size) ** 0.5 if size > 0.0 else 1.0
+    return FINE_TUNING_RATE * min(max(relative, LEAST), 1.0)
+
+
 def set_elements(model: SchNet, frames: Iterable[Frame]) -> None:
     """Set a model's `elements` to those of the frames that it is to be trained on.
 
@@ -182,14 +210,13 @@ def _counts(model: SchNet, frames: Sequence[Frame]) -> Floats:
 
 def _energies(model: SchNet, examples: Sequence[Batch]) -> Floats:
     """What a model says, eV."""
+    return np.concatenate([p.energy.detach().cpu().numpy() for p in _predictions(model, examples, forces=False)])
+
+
+def _predictions(model: SchNet, examples: Sequence[Batch], forces: bool = True) -> Iterator[Prediction]:
     device = model.scale.device
-    batches = (collate(examples[k : k + AT_ONCE]) for k in range(0, len(examples), AT_ONCE))
-    return np.concatenate(
-        [
-            predict(model, batch_to(batch, device).graph, gradients=False).energy.detach().cpu().numpy()
-            for batch in batches
-        ]
-    )
+    for k in range(0, len(examples), AT_ONCE):
+        yield predict(model, batch_to(collate(examples[k : k + AT_ONCE]), device).graph, gradients=forces)
 
 
 def _mean(errors: Floats) -> float:

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -15,14 +16,12 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.checkpoint import Tensors, load_checkpoint, read_provenance, read_tensors, save_model, write_tensors
+from schnet_ase.checkpoint import Tensors, read_provenance, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import DivergenceError, TrainingError
-from schnet_ase.model import SchNet
-from schnet_ase.model.widen import fits, inherit
 from schnet_ase.neighbors import Integers
 from schnet_ase.registry import BEST, STATE
 from schnet_ase.training.batches import (
@@ -35,10 +34,11 @@ from schnet_ase.training.batches import (
 )
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate, join
+from schnet_ase.training.first_weights import LEAST_SHARE, between, random_weights, trained_weights
 from schnet_ase.training.history import Row, draw_history, write_metrics
 from schnet_ase.training.identity import identity
 from schnet_ase.training.loss import check_labels, evaluation_loss, loss_terms
-from schnet_ase.training.normalization import fit_normalization, known_references, set_elements, shift_references
+from schnet_ase.training.normalization import known_references
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.order import BatchOrder
 from schnet_ase.training.processes import Processes
@@ -79,7 +79,7 @@ class Trainer:
         processes: Processes,
     ) -> None:
         self.config, self.training, self.folder, self.seed = config, config.training, folder, seed
-        self.initial, self.processes = initial, processes
+        self.processes = processes
         self.device = resolve_device(device)
         self.identity = identity(config, dataset, split, seed, extra, initial)
         # Not of the identity, which would keep states of before these were written from being gone on with.
@@ -96,22 +96,22 @@ class Trainer:
         self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff, weigh)
         check_labels(self.examples, self.validation, loss_terms(config.training), dataset.source)
         torch.manual_seed(seed)
-        self.model = SchNet(config.model)
         training_frames = split.training
         own = Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames))
         known = known_references(config.data.reference_energies, dataset.frames)
         if initial is None:
-            fit_normalization(self.model, own, known)
+            first = random_weights(config.model, own, known)
         else:
-            set_elements(self.model, own)
-            self._start_from(initial)
-        self.model.to(self.device)
+            examples = self.examples[: len(own)]
+            first = trained_weights(config.model, own, examples, known, initial, self.device)
+        if first.shift is not None and processes.rank == 0:
+            log.info("%s: %s", folder, first.shift.describe())
+        if self.training.learning_rate is None:
+            self.training = replace(self.training, learning_rate=first.rate)
+        self.model = first.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval()
-        if initial is not None:
-            shift = shift_references(self.average, own, self.examples[: len(own)], known)
-            self.model.reference.copy_(self.average.reference)
-            if shift is not None and processes.rank == 0:
-                log.info("%s: %s", folder, shift.describe())
+        self.start = None if initial is None else copy.deepcopy(self.average)
+        self.validated = self.average
         # Lists made once: walking the modules every step costs as much as the optimizer.
         self.parameters = list(self.model.parameters())
         self.averaged = list(self.average.parameters())
@@ -174,7 +174,7 @@ class Trainer:
 
     def begin(self, report: Report) -> None:
         """Validate the weights that are trained on, or report where an earlier start ended, and let the clock run."""
-        if self.initial is not None and not self.step and not self.history:
+        if self.start is not None and not self.step and not self.history:
             self._keep(self._validate(math.nan))
         if self.step or self.history:
             report(self.step, self.history[-1] if self.history else None)
@@ -231,10 +231,16 @@ class Trainer:
             yield str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra"
 
     def _validate(self, training_loss: float) -> Row:
-        result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
-        loss = evaluation_loss(result, loss_terms(self.training))
+        self.validated = self.average
+        result, loss = self._evaluate()
         if not math.isfinite(loss):
             raise self._divergence(f"validation loss is {loss} at step {self.step}")
+        if self.start is not None and self.history:
+            share = 1.0
+            while share and self._worse_than_start(result, loss):
+                share = share / 2 if share > LEAST_SHARE else 0.0
+                self.validated = between(self.start, self.average, share)
+                result, loss = self._evaluate()
         return Row(
             self.step,
             self.step / (len(self.examples) // self.order.batch_size),
@@ -245,6 +251,15 @@ class Trainer:
             self.seconds,
         )
 
+    def _worse_than_start(self, result: Evaluation, loss: float) -> bool:
+        start, forces = self.history[0], result.errors().force_mae
+        worse_forces = forces is not None and forces > (start.errors.force_mae or 0.0)
+        return loss > start.validation_loss or (worse_forces and self.training.force_weight > 0)
+
+    def _evaluate(self) -> tuple[Evaluation, float]:
+        result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
+        return result, evaluation_loss(result, loss_terms(self.training))
+
     def _divergence(self, what: str, more_advice: str = "") -> DivergenceError:
         kept = "; the last good checkpoint is there" if self.history else ""
         return DivergenceError(
@@ -253,7 +268,7 @@ class Trainer:
 
     def _evaluate_share(self) -> Evaluation | None:
         own = self.validation[self.processes.share(self.validation)]
-        return evaluate(self.average, own, device=str(self.device)) if own else None
+        return evaluate(self.validated, own, device=str(self.device)) if own else None
 
     def _keep(self, row: Row) -> None:
         self.history.append(row)
@@ -264,10 +279,11 @@ class Trainer:
         """Write the model if it is the best, then the state: a kill between the two repeats work and loses none."""
         if all(row.validation_loss < r.validation_loss for r in self.history[:-1]):
             save_model(
-                self.average,
+                self.validated,
                 self.folder / BEST,
                 **self.identity,
                 **self.origin,
+                learning_rate=self.training.rate,
                 validation=row.to_json(),
                 versions=library_versions(),
             )
@@ -297,6 +313,7 @@ class Trainer:
             "losses": self.losses,
             "exact": self.exact,
             "seconds": self.seconds,
+            "learning_rate": self.training.learning_rate,
         }
         return Tensors(pack(self.model, self.average, self.optimizer), header)
 
@@ -305,6 +322,7 @@ class Trainer:
         self.step = state.header["step"]
         self.history = [Row.from_json(table) for table in state.header["history"]]
         self.losses, self.exact, self.seconds = (state.header[key] for key in ("losses", "exact", "seconds"))
+        self.training = replace(self.training, learning_rate=state.header["learning_rate"])
 
     def _synchronize(self) -> None:
         """Go on from where the first process stands, which has read the folder."""
@@ -325,15 +343,6 @@ class Trainer:
         if self.processes.rank:
             seeds = np.random.SeedSequence([self.seed, self.step, self.processes.rank])
             torch.manual_seed(int(seeds.generate_state(1)[0]))
-
-    def _start_from(self, initial: Path) -> None:
-        model = load_checkpoint(initial)
-        if not fits(model.config, self.config.model):
-            raise TrainingError(
-                f"{initial}: has another architecture; give a run of the same [model], or of a narrower, or leave out "
-                "[model], which takes that of the start"
-            )
-        inherit(self.model, model)
 
     def _resume(self) -> None:
         state = read_tensors(self.folder / STATE, "training state")
