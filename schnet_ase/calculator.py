@@ -104,7 +104,8 @@ class SchNetCalculator(FixedCalculator):
         tight optimizations; about half as fast). Results are float64 arrays in both cases.
     engine
         ``"autograd"``: the PyTorch reference; ``"compiled"``: the fast path on a CPU, whose machine code is made at
-        the first call on a machine (half a minute) and kept; ``"auto"``: that where it covers the model.
+        the first call for each dtype and kind of system (up to a minute and a half) and kept; ``"auto"``: that where
+        it covers the model.
     skin
         Å added to the cutoff of the neighbour list, which is remade when an atom has moved half of it. Larger: fewer
         lists, more pairs. It does not change results.

@@ -162,8 +162,8 @@ def test_a_run_that_goes_on_is_not_equilibrated_again(tmp_path, ethanol):
 def test_the_steps_of_an_equilibration_count_up_to_zero(tmp_path, ethanol):
     ethanol.calc = Springs(ethanol.copy())
     steps = []
-    run_md(ethanol, tmp_path / "run", steps=1, timestep_fs=2.0, report=lambda step, row: steps.append(step))
-    assert steps == list(range(-equilibration_steps(2.0), 2))
+    run_md(ethanol, tmp_path / "run", steps=1, timestep_fs=0.5, report=lambda step, row: steps.append(step))
+    assert steps == list(range(-equilibration_steps(0.5), 2))
 
 
 def test_no_temperature_asked_for_is_rest(tmp_path, ethanol):

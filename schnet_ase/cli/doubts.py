@@ -28,8 +28,10 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Card | Non
 
 
 def with_advice(error: RunawayError, card: Card | None, atoms: Atoms, gentler: str) -> RunawayError:
-    from schnet_ase.applicability import advice
+    from schnet_ase.applicability import advice, images
 
+    if images(card, atoms, atoms.calc.cutoff, moving=False):
+        gentler = "set pbc to False, or give a larger cell"
     return RunawayError(f"{error}; {advice(card, atoms, gentler)}", error.step)
 
 

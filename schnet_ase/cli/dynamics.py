@@ -97,13 +97,11 @@ def md(
     kind = f"Langevin at {temperature:g} K" if thermostat else "NVE"
     velocities = f"velocities drawn at {temperature:g} K" if fresh else f"velocities of {structure}"
     if equilibration:
-        velocities = f"after {equilibration} with a thermostat that make its mean temperature {temperature:g} K"
+        velocities = f"after {equilibration} with a thermostat, which set its mean temperature to {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, {velocities}")
     degrees = Thermometer(not thermostat).degrees(atoms)
     if degrees < 3 * len(atoms):
-        print(
-            f"temperatures are over {degrees} of {3 * len(atoms)} degrees of freedom; it keeps the others as they are"
-        )
+        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
     card = say_what_is_strange(model, atoms, moving=True)
     last = f"{'mean T (K)':>18s}" if thermostat else "  drift (meV/atom)"
     print(f"  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K) {last}   deviation (eV/Å)")
@@ -144,8 +142,9 @@ def md(
         except RunawayError as error:
             raise with_advice(error, card, atoms, GENTLER_MD) from error
     if rows:
-        half = rows[len(rows) // 2 :]
-        print(f"mean temperature of the second half: {sum(row.temperature_K for row in half) / len(half):.0f} K")
+        # A thermostat that begins with a relaxed structure has to heat it first.
+        settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
+        print(f"mean temperature{of}: {sum(settled) / len(settled):.0f} K")
     if watch is not None:
         print(f"{_flagged(watch, prefix)}; every step's deviation is in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
