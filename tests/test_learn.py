@@ -267,7 +267,7 @@ def test_quiet_dynamics_ends_it(tmp_path, caplog):
     ]
     assert "a frame is flagged only above 10000.00 eV/Å" in warnings[1]
     assert f"more training.steps (now {config.training.steps})" in warnings[1]
-    assert f"{tmp_path}/run/labels.extxyz as start" in warnings[1]
+    assert f"the labels of this one, {tmp_path}/run/labels.extxyz" in warnings[1]
     caplog.clear()
     assert learn(config, tmp_path / "run", workers=1) == result
     assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == warnings[1:]

@@ -174,7 +174,8 @@ class _Run:
         unfit = self._doubts() + (() if quiet else (unquiet(self.config),))
         if unfit:
             log.warning(
-                "the ensemble is not yet fit for dynamics: %s; %s, in a new run with %s as start, to keep the labels",
+                "the ensemble is not yet fit for dynamics: %s; %s, in a new run; it can start with the labels of this "
+                "one, %s, but look at them before: what an unfit ensemble flags may be wild",
                 "; ".join(unfit),
                 advice(self.config),
                 self.labeller.store.path,
