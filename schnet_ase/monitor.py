@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from schnet_ase.errors import MonitorError, StructureError, UncertaintyExceeded
 from schnet_ase.look import look
+from schnet_ase.monitor_ensemble import ensemble_of, results_of
 from schnet_ase.monitor_files import Frame, append_frames, check_frames_file, open_log
 from schnet_ase.motion import degrees_of_freedom
 from schnet_ase.neighbors import Floats
@@ -66,10 +67,15 @@ class UncertaintyMonitor:
     Parameters
     ----------
     atoms
-        Those that move, with a `SchNetEnsembleCalculator`. Atoms held by ``FixAtoms``, or by ``FixCartesian`` in all
-        directions, when the monitor is made are not watched; the temperatures are of the masses at that time, and of
-        all degrees of freedom but those that constraints say they remove (ASE's ``MirrorForce`` and the like do not).
-        `schnet_ase.simulate.run_md` at constant energy leaves out the motion that such a run keeps.
+        Those that move, with a `SchNetEnsembleCalculator`, a sum of ASE's that holds one (``SumCalculator([ensemble,
+        dispersion])`` and the like), or any calculator where `ensemble` is given. Atoms held by
+        ``FixAtoms``, or by ``FixCartesian`` in all directions, when the monitor is made are not watched; the
+        temperatures are of the masses at that time, and of all degrees of freedom but those that constraints say they
+        remove (ASE's ``MirrorForce`` and the like do not). `schnet_ase.simulate.run_md` at constant energy leaves out
+        the motion that such a run keeps.
+    ensemble
+        The ensemble that looks, where the calculator that moves the atoms neither is nor holds one; it then computes at
+        each look. The deviation is the ensemble's own in any case.
     threshold
         ``(lo, hi)`` in eV/Å, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved. One
         number is lo, without hi. ``"auto"``: lo is what one frame in 1,000 like the calibration frames exceeds, hi five
@@ -81,9 +87,9 @@ class UncertaintyMonitor:
     file
         extxyz, appended to. Frames carry ``step``, ``time_fs``, ``temperature_K``, ``schnet_status`` (``"context"`` or
         ``"candidate"``), ``schnet_energy_std`` and per atom ``schnet_forces_deviation``. Energy, forces and stress are
-        the ensemble's, not labels to train on. Of the atoms' own ``info`` and arrays, initial charges and magnetic
-        moments are kept. Two monitors that are at work at the same time need files of their own: where a process makes
-        two with one log, the earlier one is closed.
+        those of the calculator that moves the atoms; an ensemble's are no labels to train on. Of the atoms' own
+        ``info`` and arrays, initial charges and magnetic moments are kept. Two monitors that are at work at the same
+        time need files of their own: where a process makes two with one log, the earlier one is closed.
     log
         CSV, appended to, a row a look, with the operating system when the look is over: a killed run loses none.
     indices
@@ -111,9 +117,9 @@ class UncertaintyMonitor:
     Raises
     ------
     MonitorError
-        The calculator has no ``forces_deviation``, ``"auto"`` is asked of an ensemble that is not calibrated, `file` or
-        `log` cannot be written, was written by something else or is being written by another process, or an argument is
-        none of the above.
+        The calculator holds no ensemble, or several, and none is given, ``"auto"`` is asked of an ensemble that is not
+        calibrated, `file` or `log` cannot be written, was written by something else or is being written by another
+        process, or an argument is none of the above.
 
     Notes
     -----
@@ -129,6 +135,7 @@ class UncertaintyMonitor:
         self,
         atoms: Atoms,
         *,
+        ensemble: Any = None,
         threshold: float | tuple[float, float] | str = "auto",
         interval: int = 1,
         action: str | Callable[[Flag], None] = "write",
@@ -139,17 +146,15 @@ class UncertaintyMonitor:
         cooldown: int = 100,
         append: bool = True,
     ) -> None:
-        if "forces_deviation" not in getattr(atoms.calc, "implemented_properties", ()):
-            raise MonitorError(
-                f"the calculator of atoms is {type(atoms.calc).__name__}, which has no forces_deviation; "
-                "use a SchNetEnsembleCalculator"
-            )
+        self._given = ensemble
+        self._calculator = atoms.calc
+        self._ensemble = ensemble_of(atoms.calc, ensemble)
         if action not in ("write", "stop") and not callable(action):
             raise MonitorError(f"action is {action!r}; expected 'write', 'stop' or a function of a Flag")
         for name, value, least in (("interval", interval, 1), ("context", context, 0), ("cooldown", cooldown, 0)):
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise MonitorError(f"{name} is {value!r}; expected an integer of at least {least}")
-        self.threshold, self.failed_above = _thresholds(threshold, atoms.calc)
+        self.threshold, self.failed_above = _thresholds(threshold, self._ensemble)
         self.flags: list[Flag] = []
         self._atoms = atoms
         self.watched = _watched(atoms, indices)
@@ -191,15 +196,15 @@ class UncertaintyMonitor:
         time_fs = dynamics.get_time() / units.fs if isinstance(dynamics, MolecularDynamics) else math.nan
         atoms = self._atoms
         calculator = atoms.calc
-        if "forces_deviation" not in calculator.results or calculator.check_state(atoms):
-            with contextlib.suppress(StructureError):  # no results then
-                atoms.get_forces()
-        results = calculator.results
-        if results and "forces_deviation" not in results:
-            raise MonitorError(
-                f"the calculator of atoms is now {type(calculator).__name__}, which has no forces_deviation; "
-                "make a monitor after setting atoms.calc"
-            )
+        if calculator is not self._calculator:
+            self._calculator, self._ensemble = calculator, ensemble_of(calculator, self._given)
+        if calculator is self._ensemble:
+            if "forces_deviation" not in calculator.results or calculator.check_state(atoms):
+                with contextlib.suppress(StructureError):  # no results then
+                    atoms.get_forces()
+            results = calculator.results
+        else:
+            results = results_of(atoms, self._ensemble)
         momenta = atoms.arrays.get("momenta")
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
         if len(momenta) != len(self._inverse_masses):
@@ -237,7 +242,7 @@ class UncertaintyMonitor:
         )
         if not finite:
             return "failed", ()
-        lone = np.intersect1d(self._atoms.calc.out_of_reach(self._atoms), self.watched)
+        lone = np.intersect1d(self._ensemble.out_of_reach(self._atoms), self.watched)
         if lone.size or not largest <= self.failed_above:  # or it is no number
             return "failed", tuple(lone.tolist())
         return "candidate" if largest > self.threshold else "accurate", ()
@@ -273,16 +278,16 @@ def _calling_dynamics() -> BaseDynamics | None:
     return None
 
 
-def _thresholds(threshold: Any, calculator: Any) -> tuple[float, float]:
+def _thresholds(threshold: Any, ensemble: Any) -> tuple[float, float]:
     """The threshold, and above what a frame has failed."""
     if isinstance(threshold, str):
         if threshold != "auto":
             raise MonitorError(f"threshold is {threshold!r}; expected 'auto', a number in eV/Å or a pair (lo, hi)")
-        if calculator.calibration is None:
+        if ensemble.calibration is None:
             raise MonitorError(
                 "threshold='auto' needs a calibrated ensemble; give threshold in eV/Å, or run schnet-ase calibrate"
             )
-        lo = calculator.calibration.threshold()
+        lo = ensemble.calibration.threshold()
         return lo, FAILED_ABOVE * lo
     pair = threshold if isinstance(threshold, (tuple, list)) else (threshold, math.inf)
     try:
