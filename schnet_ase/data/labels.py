@@ -108,12 +108,28 @@ class Chooser:
         if one.value is None:
             return None
         value = _numbers(one, where)
+        if form in ("stress", "virial"):
+            form = self._stress_or_virial(one, form, where)
         if form in ("forces", "gradient"):
             return value * (self.units.force.factor if form == "forces" else -self.units.force.factor)
         if form == "virial":
             volume = abs(float(np.linalg.det(geometry.cell)))
             return _voigt(value, one, where) * (-self.units.virial.factor / volume)
         return _voigt(value, one, where) * self.units.stress.factor
+
+    def _stress_or_virial(self, one: Held, form: Form, where: str) -> Form:
+        """What the label is by the unit that was given, where its name does not say it."""
+        is_virial = self.units.stress_is_virial
+        if is_virial is None or is_virial == (form == "virial"):
+            return form
+        if meaning(one.name) is None and one.own is None:
+            return "virial"
+        unit = self.units.virial if is_virial else self.units.stress
+        expected = "a unit of energy" if form == "virial" else "energy per volume or a pressure"
+        raise DataError(
+            f"{where} has {one.words}, a {form}, but the unit of stress is {unit.word}; expected {expected}, "
+            "correct stress_unit"
+        )
 
     def _of_the_forces(self, energy: Label, found: Found, geometry: Geometry, where: str) -> Label:
         """The free energy, where electrons are smeared: it is what forces are the derivative of."""
