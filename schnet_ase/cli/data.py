@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from schnet_ase.cli.common import label_options, print_calibration, print_errors, stem
+from schnet_ase.cli.common import free, label_options, print_calibration, print_errors, stem
 
 if TYPE_CHECKING:
     from schnet_ase.calibration import EnsembleErrors
@@ -34,6 +35,32 @@ def data_get(name: str, folder: Path) -> None:
     from schnet_ase.data.download import get
 
     print("\n".join(f"  {file}" for file in get(name, folder)))
+
+
+@data.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@label_options
+@click.option("--output", type=click.Path(path_type=Path), help="Prefix of the picture.  [default: FILE-check]")
+@click.option("--overwrite", is_flag=True, help="Replace the picture of an earlier check.")
+def data_check(
+    file: Path,
+    labels: dict[str, Any],
+    output: Path | None,
+    overwrite: bool,
+) -> None:
+    """Say what is in FILE before anything is trained: systems, labels, ranges, duplicates, outliers; draw it too."""
+    from schnet_ase.data import read_dataset
+    from schnet_ase.data.summary import PASSES, page, summarize
+    from schnet_ase.data.summary.picture import draw
+    from schnet_ase.progress import Progress
+
+    prefix = free(output or Path(f"{_plain_stem(file)}-check"), (".png",), overwrite)
+    dataset = read_dataset(file, **labels)
+    with Progress(PASSES * len(dataset.frames), "check", "frame") as progress:
+        summary = summarize(dataset, progress.update)
+    print("\n".join(page(summary)))
+    draw(summary, Path(f"{prefix}.png"))
+    print(f"wrote {prefix}.png")
 
 
 @click.command()
@@ -132,6 +159,12 @@ def calibrate(
     if old is not None:
         print(f"it replaces that on {old.n_frames} frames of {old.file}")
     print(f"wrote {card.path / 'card.json'}")
+
+
+def _plain_stem(data: Path) -> str:
+    """What a file, a folder, or a pattern of files is called, without signs that only a pattern has."""
+    name = data.name if data.name else data.resolve().name
+    return re.sub(r"[^\w.+-]+", "", name if data.is_dir() else Path(name.removesuffix(".gz")).stem) or "data"
 
 
 def _print_flags(calibration: Calibration, errors: EnsembleErrors) -> None:

@@ -1,0 +1,7 @@
+"""What is in a data set, in numbers and on a page; the picture is in `schnet_ase.data.summary.picture`."""
+
+from schnet_ase.data.summary.findings import Finding, findings
+from schnet_ase.data.summary.page import page
+from schnet_ase.data.summary.summary import PASSES, Summary, summarize
+
+__all__ = ["PASSES", "Finding", "Summary", "findings", "page", "summarize"]
