@@ -210,7 +210,8 @@ def candidates(quantity: Quantity, found: Found, options: LabelOptions) -> list[
         return sorted(named, key=lambda pair: pair[0].own is None)[:1]
     known, others = list[tuple[Held, Form]](), list[tuple[Held, Form]]()
     for one in found.held:
-        means = Meaning(one.own, True) if one.own else meaning(one.name)
+        # What a calculator has beside its own labels, energies of atoms for one, is none whatever its name says.
+        means = Meaning(one.own, True) if one.own else None if one.place == "results" else meaning(one.name)
         if means is None or QUANTITY_OF.get(means.form) != quantity:
             continue
         if one.own or one.per_atom is not (quantity != "forces"):
