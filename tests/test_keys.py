@@ -247,3 +247,14 @@ def test_what_a_calculator_has_beside_its_labels(tmp_path: Path) -> None:
         assert frame.energy == pytest.approx(energy, rel=1e-12)
         np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-8)
         np.testing.assert_allclose(frame.stress, stress, atol=1e-8)
+
+
+def test_words_in_a_comment_are_no_labels(tmp_path: Path) -> None:
+    """ASE makes a key of every word that is none of its own, with the value True."""
+    (tmp_path / "a.xyz").write_text("3\nenergy: -76.3 Ha\nO 0 0 0\nH 0 0 1\nH 0 1 0\n")
+    assert ase.io.read(tmp_path / "a.xyz").info["energy:"] is True
+    dataset = read_dataset(tmp_path / "a.xyz")
+    assert dataset.frames[0].energy is None
+    assert dataset.labels == "labels: none"
+    assert "info['energy:']" in dataset.keys
+    assert "frame 0 has energy True; expected a number" in refused(tmp_path / "a.xyz", energy_key="energy:")
