@@ -9,13 +9,14 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import numpy as np
 from ase import units
 from ase.build import molecule
 from ase.io import Trajectory
-from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetEnsembleCalculator
+from schnet_ase.motion import draw_velocities, equilibrate
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=2000)
@@ -23,8 +24,10 @@ steps = parser.parse_args().steps
 
 atoms = molecule("CH3CH2OH")
 atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol")
-thermalize_momenta(atoms, temperature_K=300)
-Stationary(atoms)
+# A draw of velocities alone would end at half of 300 K: the rest goes into the bonds.
+rng = np.random.default_rng(0)
+draw_velocities(atoms, 300, rng)
+equilibrate(atoms, 300, timestep_fs=0.5, rng=rng)
 
 dynamics = VelocityVerlet(atoms, timestep=0.5 * units.fs)
 times, totals, deviations = [], [], []

@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from numpy.typing import NDArray
 
 from schnet_ase.errors import StructureError
-from schnet_ase.evaluator import EngineChoice, Evaluator, Results
+from schnet_ase.evaluator import EngineChoice, Evaluator, Results, cell_volume
 from schnet_ase.graph import geometry
 from schnet_ase.model import SchNet
 from schnet_ase.neighbors import Geometry
@@ -60,6 +60,11 @@ class FixedCalculator(Calculator):
         self.results = {}
         self._evaluator.neighbors.forget()
 
+    @property
+    def cutoff(self) -> float | None:
+        """How far an atom sees, Å; None: every other one."""
+        return self._evaluator.neighbors.cutoff
+
     def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
         """Atoms with no other within the cutoff: the model says the same of them wherever they are, without spread."""
         return self._evaluator.out_of_reach(geometry(atoms))
@@ -77,15 +82,15 @@ class FixedCalculator(Calculator):
         system = self._system
         if system is None:
             raise StructureError("calculate() got no atoms; expected an ase.Atoms")
-        if any(name.startswith("stress") for name in properties) and not system.pbc.all():
+        if any(name.startswith("stress") for name in properties) and not cell_volume(system.cell):
             raise PropertyNotImplementedError(
-                f"stress needs a system periodic in three directions; atoms.pbc is {system.pbc.tolist()}"
+                f"stress needs a cell that has a volume; atoms.cell is {system.cell.tolist()}: give it three vectors"
             )
         return self._evaluator(system)
 
 
 class SchNetCalculator(FixedCalculator):
-    """A SchNet model: energy and conservative forces, and stress where the system is periodic in three directions.
+    """A SchNet model: energy and conservative forces, and stress where the cell has a volume.
 
     Parameters
     ----------
@@ -99,13 +104,15 @@ class SchNetCalculator(FixedCalculator):
         tight optimizations; about half as fast). Results are float64 arrays in both cases.
     engine
         ``"autograd"``: the PyTorch reference; ``"compiled"``: the fast path on a CPU, whose machine code is made at
-        the first call on a machine (half a minute) and kept; ``"auto"``: that where it covers the model.
+        the first call for each dtype and kind of system (up to a minute and a half) and kept; ``"auto"``: that where
+        it covers the model.
     skin
         Å added to the cutoff of the neighbour list, which is remade when an atom has moved half of it. Larger: fewer
         lists, more pairs. It does not change results.
     threads
         Threads of a call; default: as PyTorch is set, but of ``"compiled"`` one below 300 atoms, those of an ensemble
-        counted once a member.
+        counted once a member. In a forked process (a worker of ``multiprocessing.Pool``) PyTorch, and with it
+        ``"autograd"`` whatever `threads` is, computes on one.
 
     Raises
     ------
@@ -120,6 +127,10 @@ class SchNetCalculator(FixedCalculator):
     (N, 3) eV/Å, ``stress`` (6,) eV/Å³ in Voigt order xx yy zz yz xz xy. `parameters` holds JSON scalars, and
     ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory. A
     calculator serves one thread of Python's at a time; give each its own.
+
+    The stress is the derivative of the energy with respect to a strain of atoms and cell, over the volume of the cell,
+    whichever directions are periodic. The volume of a slab's cell includes the vacuum: the stress times the cell's
+    height does not depend on it and is the force per length in the plane, eV/Å².
 
     Examples
     --------
@@ -167,7 +178,7 @@ class SchNetCalculator(FixedCalculator):
         StructureError
             Atoms the model cannot be evaluated on.
         PropertyNotImplementedError
-            Stress was asked for, and the system is not periodic in three directions.
+            Stress was asked for, and the cell has no volume.
         """
         energy, energies, forces, stress = self._evaluate(atoms, properties, system_changes)
         self.results = {

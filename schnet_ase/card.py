@@ -65,9 +65,12 @@ class TrainingData:
     energy_max: float | None
     split: str
     initial: str | None = None
-    """The frames behind the weights that training started from; None where they were random."""
+    """The frames behind the weights that training started from, and what could not be checked of them; None where they
+    were random."""
     extra: str | None = None
     """More frames that were trained on, not counted in the others; None where there were none."""
+    formulas: tuple[str, ...] | None = None
+    """Chemical formulas, in Hill's order, of all frames behind the weights; None: not known, or very many."""
 
 
 @dataclass(frozen=True)

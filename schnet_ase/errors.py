@@ -51,3 +51,19 @@ class UncertaintyExceeded(SchNetError):
 
 class LearnError(SchNetError):
     """On-the-fly learning that cannot begin or go on."""
+
+
+class RunawayError(SchNetError):
+    """A run whose atoms left what a potential is good for.
+
+    Parameters
+    ----------
+    message
+        What happened, at which step, and where the last good frame is.
+    step
+        The step at which it was noticed; below zero in an equilibration, which ends at step 0.
+    """
+
+    def __init__(self, message: str, step: int = 0) -> None:
+        super().__init__(message)
+        self.step = step

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from schnet_ase.device import resolve_device
+from schnet_ase.device import is_forked, resolve_device
 from schnet_ase.engine import (
     Closest,
     CompiledSchNet,
@@ -38,6 +39,7 @@ from schnet_ase.neighbors import (
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 VOIGT = np.array([0, 4, 8, 5, 2, 1])  # where in a (3, 3) matrix xx yy zz yz xz xy are
+FLAT = 1e-12  # of the volume of a rectangular cell with the same edges
 MIN_DISTANCE = 1e-3  # Å; closer atoms are one atom twice, and the direction between them is noise
 
 
@@ -51,7 +53,7 @@ class Results(NamedTuple):
     forces: Floats
     """(N, 3) eV/Å."""
     stress: Floats | None
-    """(6,) eV/Å³ in Voigt order; None unless periodic in all three directions."""
+    """(6,) eV/Å³ in Voigt order; None where the cell has no volume."""
 
 
 class EngineChoice(NamedTuple):
@@ -156,9 +158,8 @@ class Evaluator:
                 f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, on one spot; "
                 "move or remove one"
             )
-        stress = None
-        if False not in system.pbc.tolist():
-            stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / _volume(system.cell)
+        volume = cell_volume(system.cell)
+        stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / volume if volume else None
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
@@ -209,8 +210,9 @@ class _Autograd:
 
 @contextlib.contextmanager
 def _threads(n: int | None) -> Iterator[None]:
-    """PyTorch's number of threads is one for the process; it is put back."""
+    """PyTorch's number of threads is one for the process; it is put back. After a fork it stays at one."""
     before = torch.get_num_threads()
+    n = None if is_forked() else n
     if n is not None:
         torch.set_num_threads(n)
     try:
@@ -234,11 +236,15 @@ def _all_finite(values: Floats) -> bool:
     return b"\0" not in np.isfinite(values).tobytes()  # for few atoms quicker than all()
 
 
-def _volume(cell: Floats) -> float:
-    """Å³; as numbers of Python's, since the libraries behind `np.linalg` would come from slow memory for each call."""
+def cell_volume(cell: Floats) -> float:
+    """Å³, and 0 where the vectors span none but by rounding, whichever directions are periodic.
+
+    As numbers of Python's, since the libraries behind `np.linalg` would come from slow memory for each call.
+    """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
-    volume: float = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-    return abs(volume)
+    volume = abs(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx))
+    edges = math.hypot(ax, ay, az) * math.hypot(bx, by, bz) * math.hypot(cx, cy, cz)
+    return volume if volume > FLAT * edges else 0.0
 
 
 def _check_elements(numbers: NDArray[np.int64], elements: Sequence[int] | None, max_z: int) -> None:

@@ -8,6 +8,9 @@ import os
 import tempfile
 from pathlib import Path
 
+FORMATS = (".png", ".pdf", ".svg")
+"""Suffixes of pictures."""
+
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
     """Write `content` to `path` by way of a temporary file in the same folder, fsync and rename.

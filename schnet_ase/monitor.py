@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from schnet_ase.errors import MonitorError, StructureError, UncertaintyExceeded
 from schnet_ase.look import look
 from schnet_ase.monitor_files import Frame, append_frames, check_frames_file, open_log
+from schnet_ase.motion import degrees_of_freedom
 from schnet_ase.neighbors import Floats
 
 FAILED_ABOVE = 5.0
@@ -68,6 +69,7 @@ class UncertaintyMonitor:
         Those that move, with a `SchNetEnsembleCalculator`. Atoms held by ``FixAtoms``, or by ``FixCartesian`` in all
         directions, when the monitor is made are not watched; the temperatures are of the masses at that time, and of
         all degrees of freedom but those that constraints say they remove (ASE's ``MirrorForce`` and the like do not).
+        `schnet_ase.simulate.run_md` at constant energy leaves out the motion that such a run keeps.
     threshold
         ``(lo, hi)`` in eV/Å, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved. One
         number is lo, without hi. ``"auto"``: lo is what one frame in 1,000 like the calibration frames exceeds, hi five
@@ -101,6 +103,8 @@ class UncertaintyMonitor:
         Numbers of the atoms that are looked at.
     cooldown : int
         As given.
+    degrees_of_freedom : int
+        That temperatures are over.
     flags : list of Flag
         The frames flagged so far.
 
@@ -157,7 +161,7 @@ class UncertaintyMonitor:
         self._context: deque[Frame] = deque(maxlen=int(context))
         self.cooldown = cooldown
         self._inverse_masses = 1.0 / atoms.get_masses()
-        self._kelvin = 1.0 / (_degrees_of_freedom(atoms) * units.kB)
+        self.degrees_of_freedom = max(1, degrees_of_freedom(atoms))
         self._calls = 0
         self._looks = 0
         self._quiet_until = {"candidate": 0, "failed": 0}
@@ -205,7 +209,7 @@ class UncertaintyMonitor:
             )
         deviation = results["forces_deviation"] if results else np.full(len(atoms), math.nan)
         kinetic, atom, largest, smallest = look(deviation, self.watched, momenta, self._inverse_masses)
-        temperature = self._kelvin * kinetic
+        temperature = kinetic / (self.degrees_of_freedom * units.kB)
         # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
         accurate = largest <= self.threshold and smallest > 0.0 and temperature < math.inf
         frame = Frame(step, time_fs, temperature, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
@@ -267,15 +271,6 @@ def _calling_dynamics() -> BaseDynamics | None:
             return caller
         frame = frame.f_back
     return None
-
-
-def _degrees_of_freedom(atoms: Atoms) -> int:
-    """As ASE counts them, but without what it gives up on: constraints that do not say how many they remove."""
-    left = 3 * len(atoms)
-    for constraint in atoms.constraints:
-        with contextlib.suppress(NotImplementedError):
-            left -= constraint.get_removed_dof(atoms)
-    return max(1, left)
 
 
 def _thresholds(threshold: Any, calculator: Any) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from schnet_ase.files import atomic_write
+from schnet_ase.files import FORMATS, atomic_write
 from schnet_ase.neighbors import Floats
 
 if TYPE_CHECKING:
@@ -165,8 +165,9 @@ def _losses(axes: Axes, trials: Sequence[Trial], x: Sequence[float]) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """As PNG, atomically."""
+    """In the format of the path's suffix, one of `FORMATS`, else as PNG; atomically."""
     FigureCanvasAgg(figure)
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
+    suffix = path.suffix.lower()
+    figure.savefig(content, format=suffix[1:] if suffix in FORMATS else "png", dpi=150)
     atomic_write(path, content.getvalue())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -10,12 +11,14 @@ from typing import NamedTuple
 from platformdirs import user_data_path
 
 from schnet_ase.card import CARD_FILE, Card, read_card
-from schnet_ase.checkpoint import load_checkpoint
+from schnet_ase.checkpoint import load_checkpoint, read_provenance
 from schnet_ase.errors import RegistryError
 from schnet_ase.files import sha256
 from schnet_ase.index import Listing, entries_in, read_index
 from schnet_ase.model import SchNet
 
+BEST, STATE = "best.safetensors", "state.safetensors"
+"""In the folder of a training: its best model, and what it goes on from."""
 SEARCH_VARIABLE = "SCHNET_ASE_MODELS"
 PACKAGE = Path(__file__).parent
 # In a wheel the entries lie inside the package, in a source tree beside it.
@@ -121,7 +124,9 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
     ----------
     name
         ``"rmd17-ethanol"`` (its best member by validation error), ``"rmd17-ethanol/fold-2"``, the path of an entry's
-        folder (the same), or of a ``.safetensors`` file. A registry name comes before a folder of that name.
+        folder (the same), of a ``.safetensors`` file, or of the folder of a run: of ``train``, of ``crossval`` (its
+        best fold) or of ``learn`` (its last ensemble's best member). A registry name comes before a folder of that
+        name.
 
     Raises
     ------
@@ -138,11 +143,11 @@ def locate(name: str | os.PathLike[str]) -> Loaded:
     if named := _named_member(name):
         return _load_member(*named)
     folder = _folder(name)
-    if folder is not None:
-        if not (folder / CARD_FILE).is_file():
-            raise RegistryError(f"{folder}: a folder, but no registry entry (no {CARD_FILE}); name a file in it")
+    if folder is not None and (folder / CARD_FILE).is_file():
         card = read_card(folder)
         return _load_member(card, card.best.file)
+    if folder is not None:
+        return min(_loaded(_trained(folder)), key=_validation_error)
     if _is_file(name):
         return Loaded(load_checkpoint(name), Path(name))
     entry, _, member = str(name).partition("/")
@@ -175,11 +180,33 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
         card = read_card(folder)
         return [_load_member(card, m.file) for m in card.members]
     # A run's own folder has, beside its model, the state that its training goes on from.
-    models = (file for file in folder.glob("*.safetensors") if file.name != "state.safetensors")
-    files = sorted(models) or sorted(folder.glob("*/best.safetensors"))
-    if not files:
-        raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
+    models = sorted(file for file in folder.glob("*.safetensors") if file.name != STATE)
+    return _loaded(models or _trained(folder))
+
+
+def _trained(folder: Path) -> list[Path]:
+    """The model that a training has in its folder, or those of the folds of a cross-validation."""
+    files = [folder / BEST] if (folder / BEST).is_file() else sorted(folder.glob(f"*/{BEST}"))
+    if files:
+        return files
+    if any(folder.glob(f"**/{STATE}")):
+        raise RegistryError(
+            f"{folder}: no model yet, its training was stopped before the first validation; the same command resumes it"
+        )
+    if any(folder.glob("*.safetensors")):
+        raise RegistryError(f"{folder}: a folder, but no registry entry (no {CARD_FILE}); name a file in it")
+    raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
+
+
+def _loaded(files: list[Path]) -> list[Loaded]:
     return [Loaded(load_checkpoint(file), file) for file in files]
+
+
+def _validation_error(loaded: Loaded) -> tuple[float, float]:
+    """Of forces, then of energies, by which the best member is chosen, as `Card.best` is."""
+    errors = read_provenance(loaded.path).get("validation", {}).get("errors", {})
+    force, energy = (errors.get(name) for name in ("force_mae", "energy_mae"))
+    return math.inf if force is None else force, math.inf if energy is None else energy
 
 
 def _named_member(name: str | os.PathLike[str]) -> tuple[Card, str] | None:
@@ -192,19 +219,28 @@ def _named_member(name: str | os.PathLike[str]) -> tuple[Card, str] | None:
 
 
 def _folder(name: str | os.PathLike[str]) -> Path | None:
-    """The folder that `name` stands for: an entry's by its registry name, else one that is there."""
+    """The folder that `name` stands for: an entry's by its registry name, else one that is there.
+
+    That of on-the-fly learning stands for the ensemble of its last generation.
+    """
     folders = entry_folders() if isinstance(name, str) else {}
     if name in folders:
         return folders[str(name)]
-    return Path(name) if name and Path(name).is_dir() else None
+    if not name or not Path(name).is_dir():
+        return None
+    generations = sorted(Path(name).glob(f"generation-*/[!.]*/{CARD_FILE}"))
+    return generations[-1].parent if generations else Path(name)
 
 
 def _unknown(name: str) -> RegistryError:
     entry, installed, named = name.partition("/")[0], entry_folders(), listings()
     if entry in named and entry not in installed:
         return RegistryError(f"{entry} is not installed; get it with: schnet-ase models get {entry}")
-    known = sorted({*installed, *named})
-    near = difflib.get_close_matches(entry, known, n=3, cutoff=0.4) or known
+    runs = {folder.name: str(folder) for folder in Path("runs").glob("*") if folder.is_dir()}
+    known = {**runs, **{other: other for other in (*installed, *named)}}
+    wanted = name.removeprefix("runs/").partition("/")[0]
+    near = [wanted] if wanted in runs else difflib.get_close_matches(wanted, sorted(known), n=3, cutoff=0.4)
+    near = [known[other] for other in near or sorted(known)]
     hint = f"did you mean {' or '.join(near)}?" if near else f"no entries were found; set {SEARCH_VARIABLE}"
     return RegistryError(f"no model {name!r}: neither a registry entry nor a file; {hint}")
 

@@ -17,6 +17,13 @@ from schnet_ase.cli import main
 
 ModelFactory = Callable[..., SchNet]
 CalculatorFactory = Callable[..., Calculator]
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings that Python ascribes to one of our modules are errors: raised there, or by what it calls wrongly."""
+    ours = ["schnet_ase", "tests", "__main__", *sorted(path.stem for path in BENCHMARKS.iterdir())]
+    config.addinivalue_line("filterwarnings", rf"error:::({'|'.join(ours)})(\.|\Z)")
 
 
 @pytest.fixture(autouse=True, scope="session")

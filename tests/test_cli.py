@@ -560,10 +560,12 @@ validate_every = 10
 def test_learn(here, run):
     write_ethanol(here / "start.extxyz", 45)
     (here / "learn.toml").write_text(LEARN)
-    status, out, _ = run("learn", "learn.toml", "--workers", "1")
+    status, out, err = run("learn", "learn.toml", "--workers", "1")
     assert status == 0
+    assert "first frames: 45 with their labels, 0 labelled by the reference" in err
+    assert "(first frames" not in out
     for text in (
-        "label 44 (first frames, given)",
+        "label 45 (flag 0, reference)",
         "generation 0: 45 labels",
         "flag 0 at ",
         "generation 1: 47 labels",

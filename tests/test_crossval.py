@@ -118,9 +118,11 @@ def test_progress_is_reported(finished):
 
 
 def test_an_entry_is_not_overwritten(finished):
-    folder, _, _ = finished
-    with pytest.raises(TrainingError, match="an entry of this name exists"):
-        crossval(load_config(folder / "run.toml"), folder / "run", folder / "models")
+    folder, card, _ = finished
+    config = load_config(folder / "run.toml")
+    assert crossval(config, folder / "run", folder / "models") == card
+    with pytest.raises(TrainingError, match="an entry of this name exists, with other .*training_frames"):
+        crossval(replace(config, seed=4), folder / "other", folder / "models")
 
 
 def test_finished_folds_are_not_trained_again(finished):
@@ -425,13 +427,14 @@ def test_data_of_the_start_that_are_gone_or_changed(several, tmp_path):
     folder, _ = several
     moved = shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("*methanol*"))
     config = load_config(moved / "ethanol.toml")
-    with pytest.raises(TrainingError, match="other data than are in"):
+    message = r"was trained on frames of {}; on which cannot be seen without train_\*\.extxyz beside it"
+    with pytest.raises(TrainingError, match=message.format("train_ethanol.extxyz")):
         crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
     (tmp_path / "alone").mkdir()
     file = tmp_path / "alone" / "mine.extxyz"
     shutil.copy(folder / "train_ethanol.extxyz", file)
     config = replace(config, data=replace(config.data, file=str(file)))
-    with pytest.raises(TrainingError, match=r"cannot be seen; .*train_\*\.extxyz.*no file fits"):
+    with pytest.raises(TrainingError, match=message.format("mine.extxyz")):
         crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
 
 

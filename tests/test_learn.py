@@ -148,6 +148,7 @@ def test_the_budget_is_spent_and_everything_is_on_disk(finished):
     assert isinstance(events[-1], Finished)
     assert result.end == events[-1]
     assert result.end.labels == config.max_labels
+    assert result.doubts[-1] == "max_labels = 50 was reached before 0.05 ps passed without a flag"
     for g in generations:
         assert SchNetEnsembleCalculator(folder / f"generation-{g.generation:03d}" / config.name).calibration
     assert (folder / "learning.png").read_bytes().startswith(b"\x89PNG")
@@ -252,10 +253,24 @@ def test_another_configuration_does_not_go_on(finished):
         learn(replace(config, seed=2), folder, workers=1)
 
 
-def test_quiet_dynamics_ends_it(tmp_path):
+def test_quiet_dynamics_ends_it(tmp_path, caplog):
+    """With a threshold that flags nothing it has learned nothing, and says so: before the dynamics, and after it."""
     config = tiny(tmp_path, flags=FlagConfig(threshold=(1e4, 1e5)))
     result = learn(config, tmp_path / "run", workers=1)
     assert result.end == Finished("0.05 ps without a flag", STARTING, 1, 50.0)
+    assert not (tmp_path / "run" / "learning.png").exists(), "one point is no curve"
+    assert [doubt.split()[1] for doubt in result.doubts] == ["held-out", "frame"]
+    warnings = [r.getMessage() for r in caplog.records if r.levelname == "WARNING" and r.name == "schnet_ase"]
+    assert [line.split(":")[0] for line in warnings] == [
+        "the first ensemble is not fit for dynamics",
+        "the ensemble is not yet fit for dynamics",
+    ]
+    assert "a frame is flagged only above 10000.00 eV/Å" in warnings[1]
+    assert f"more training.steps (now {config.training.steps})" in warnings[1]
+    assert f"the labels of this one, {tmp_path}/run/labels.extxyz" in warnings[1]
+    caplog.clear()
+    assert learn(config, tmp_path / "run", workers=1) == result
+    assert [r.getMessage() for r in caplog.records if r.levelname == "WARNING"] == warnings[1:]
 
 
 def test_first_frames_without_labels_are_labelled(tmp_path):

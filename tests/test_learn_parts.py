@@ -17,8 +17,9 @@ from ase.io import read, write
 
 from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.errors import DataError, LearnError
-from schnet_ase.learn.audit import Audit, Failed, Finished, Flagged, read_audit
+from schnet_ase.learn.audit import Audit, Failed, Finished, Flagged, Generation, read_audit
 from schnet_ase.learn.config import CALIBRATION_EVERY, ReferenceConfig
+from schnet_ase.learn.fitness import doubts
 from schnet_ase.learn.generation import Trained
 from schnet_ase.learn.labels import LabelStore, group, split_labels
 from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
@@ -363,6 +364,25 @@ def test_a_file_that_is_no_log(tmp_path):
     (tmp_path / "audit.jsonl").write_text("hello\n")
     with pytest.raises(LearnError, match="no audit log"):
         Audit(tmp_path / "audit.jsonl", lambda event: None)
+
+
+def generation(force_mae: float, threshold: float) -> Generation:
+    return Generation(0, 50, 10, force_mae, 0.01, None, None, threshold, 5.0 * threshold)
+
+
+def test_an_ensemble_is_doubted_by_its_errors_and_its_threshold():
+    """Forces of one eV/Å along each axis: 1 a component, √3 an atom; one wild frame among them changes nothing."""
+    frames = []
+    for size in (1.0, 1.0, 1.0, 50.0):
+        atoms = molecule("H2O")
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.full((3, 3), size))
+        frames.append(atoms)
+    assert doubts(generation(0.1, 0.86), frames) == ()
+    (error,) = doubts(generation(0.468, 0.86), frames)
+    assert error.startswith("the held-out force MAE is 468 meV/Å, 47 % of a usual force component, 1000 meV/Å")
+    (threshold,) = doubts(generation(0.1, 2.0), frames)
+    assert threshold.startswith("a frame is flagged only above 2.00 eV/Å, 115 % of a usual force on an atom, 1.73 eV/Å")
+    assert len(doubts(generation(float("nan"), 2.0), frames)) == 2
 
 
 def test_learning_is_not_loaded_by_inference():

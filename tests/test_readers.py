@@ -341,7 +341,6 @@ def test_db_of_more_frames_than_are_asked_for_at_once(tmp_path: Path, monkeypatc
     assert [f.energy for f in dataset.frames] == energies[[0, 5, 6, 7, 9]].tolist()
 
 
-@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", ["extxyz", "db", "npz", "traj"])
 def test_arrays_may_become_tensors(
     tmp_path: Path, arrays: dict[str, np.ndarray], frames: list[Atoms], suffix: str

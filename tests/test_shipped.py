@@ -66,6 +66,13 @@ def test_members_were_made_by_the_configuration_beside_them(name):
         assert training.items() <= config.training.to_dict().items()
 
 
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_molecule_of_the_card_is_one_of_its_formulas(name):
+    card = get_card(name)
+    own = card.structure.atoms().get_chemical_formula()
+    assert (card.data.formulas is None) if name == "qm9-u0" else (own in card.data.formulas)
+
+
 @pytest.mark.parametrize("name", ENSEMBLES)
 def test_no_member_saw_the_calibration_frames(name):
     card = get_card(name)

@@ -118,8 +118,10 @@ def test_entry_with_one_member(tmp_path):
     assert (card.command, card.data.split) == ("the command", SPLIT.format(**{k: len(own[k]) for k in FRAMES}))
     forces = SchNetCalculator(card.path).get_forces(card.structure.atoms())
     assert np.abs(forces).max() < 0.05, "the structure on the card is relaxed"
-    with pytest.raises(TrainingError, match="an entry of this name exists"):
-        train_from_config(config, tmp_path / "run", models=tmp_path / "models")
+    again = train_from_config(config, tmp_path / "run", models=tmp_path / "models")
+    assert (again.history, again.test) == (result.history, result.test)
+    with pytest.raises(TrainingError, match="an entry of this name exists, with other .*seed"):
+        train_from_config(dataclasses.replace(config, seed=4), tmp_path / "other", models=tmp_path / "models")
 
 
 def test_files_of_a_run(tmp_path):

@@ -15,7 +15,7 @@ from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.dynamics import md, relax
 from schnet_ase.cli.models import info, models
 from schnet_ase.cli.training import crossval, learn, train, tune
-from schnet_ase.errors import SchNetError
+from schnet_ase.errors import RunawayError, SchNetError
 
 # Torch, ASE and matplotlib are imported where a command needs them: `--help` and a mistyped option answer at once.
 
@@ -31,7 +31,7 @@ for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, 
 
 
 def main() -> NoReturn:
-    """Entry point: exit status 0, or 2 with one line for a user's mistake."""
+    """Entry point: exit status 0, 3 where a run had to be stopped, or 2 with one line for a user's mistake."""
     for stream in (sys.stdout, sys.stderr):  # which may be written to a file in an encoding without an Å
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -43,9 +43,13 @@ def main() -> NoReturn:
         sys.exit(2)
     except click.ClickException as error:
         _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
-        print("schnet-ase: interrupted; what was written stays", file=sys.stderr)
+    except (click.Abort, KeyboardInterrupt) as error:
+        interrupt = error.__cause__ or error  # click's own exception stands in its place
+        said = str(interrupt) if isinstance(interrupt, KeyboardInterrupt) else ""
+        print(f"schnet-ase: {said or 'interrupted; what was written stays'}", file=sys.stderr)
         sys.exit(130)
+    except RunawayError as error:
+        _fail(str(error), 3)
     except SchNetError as error:
         _fail(str(error))
     except OSError as error:
@@ -67,6 +71,6 @@ def _log_on_stderr() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _fail(message: str) -> NoReturn:
+def _fail(message: str, status: int = 2) -> NoReturn:
     print(f"schnet-ase: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(status)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from schnet_ase.files import FORMATS
 
 if TYPE_CHECKING:
     from schnet_ase.card import Card
@@ -64,7 +67,7 @@ def label_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--output", type=click.Path(path_type=Path), help="Prefix of the files written."),
+        click.option("--output", help="Prefix of the files written, or a folder for them: one that exists, or NAME/."),
         click.option("--overwrite", is_flag=True, help="Replace files of an earlier run."),
     ):
         command = option(command)
@@ -77,6 +80,25 @@ def stem(model: str) -> str:
     if path.exists():
         return path.stem if path.suffix == ".safetensors" else path.resolve().name
     return model.replace("/", "-")
+
+
+def named(output: str | None, name: str) -> Path:
+    """What `output` stands for: a path, or the file or prefix `name` in a folder; None is the folder we are in."""
+    if output is None:
+        return Path(name)
+    if not output:
+        raise click.UsageError("--output is empty; give a path, or a folder that ends with /")
+    return Path(output, name) if output.endswith(("/", os.sep)) or Path(output).is_dir() else Path(output)
+
+
+def picture(output: str | None, name: str, overwrite: bool) -> Path:
+    """Where a command's one picture goes, as `named`; a path without a suffix gets that of `name`."""
+    path = named(output, name)
+    if not path.suffix:
+        path = path.with_suffix(Path(name).suffix)
+    if path.suffix.lower() not in FORMATS:
+        raise click.UsageError(f"--output {path}: no picture is written as {path.suffix}; give {', '.join(FORMATS)}")
+    return free(path, ("",), overwrite)
 
 
 def free(prefix: Path, suffixes: tuple[str, ...], overwrite: bool) -> Path:

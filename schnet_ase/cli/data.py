@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from schnet_ase.cli.common import free, label_options, print_calibration, print_errors, stem
+from schnet_ase.cli.common import label_options, picture, print_calibration, print_errors, stem
 
 if TYPE_CHECKING:
     from schnet_ase.calibration import EnsembleErrors
@@ -40,12 +40,12 @@ def data_get(name: str, folder: Path) -> None:
 @data.command("check")
 @click.argument("file", type=click.Path(path_type=Path))
 @label_options
-@click.option("--output", type=click.Path(path_type=Path), help="Prefix of the picture.  [default: FILE-check]")
+@click.option("--output", help="Picture (.png, .pdf, .svg), or a folder for it.  [default: FILE-check.png]")
 @click.option("--overwrite", is_flag=True, help="Replace the picture of an earlier check.")
 def data_check(
     file: Path,
     labels: dict[str, Any],
-    output: Path | None,
+    output: str | None,
     overwrite: bool,
 ) -> None:
     """Say what is in FILE before anything is trained: systems, labels, ranges, duplicates, outliers; draw it too."""
@@ -54,26 +54,28 @@ def data_check(
     from schnet_ase.data.summary.picture import draw
     from schnet_ase.progress import Progress
 
-    prefix = free(output or Path(f"{_plain_stem(file)}-check"), (".png",), overwrite)
+    drawn = picture(output, f"{_plain_stem(file)}-check.png", overwrite)
     dataset = read_dataset(file, **labels)
     with Progress(PASSES * len(dataset.frames), "check", "frame") as progress:
         summary = summarize(dataset, progress.update)
     print("\n".join(page(summary)))
-    draw(summary, Path(f"{prefix}.png"))
-    print(f"wrote {prefix}.png")
+    draw(summary, drawn)
+    print(f"wrote {drawn}")
 
 
 @click.command()
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @label_options
-@click.option("--output", type=click.Path(path_type=Path), help="Picture.  [default: MODEL-DATA.png]")
+@click.option("--output", help="Picture (.png, .pdf, .svg), or a folder for it.  [default: MODEL-DATA.png]")
+@click.option("--overwrite", is_flag=True, help="Replace a picture that is there.")
 @click.option("--device", default="cpu", show_default=True)
 def evaluate(
     model: str,
     data: Path,
     labels: dict[str, Any],
-    output: Path | None,
+    output: str | None,
+    overwrite: bool,
     device: str,
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
@@ -88,6 +90,7 @@ def evaluate(
 
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
+    drawn = picture(output, f"{stem(model)}-{dataset.source.split('.')[0]}.png", overwrite)
     log_for_evaluation(dataset)
     members = locate_members(model)
     seen = set[int]().union(*(frames_seen(m.path, dataset) or () for m in members))
@@ -101,7 +104,6 @@ def evaluate(
     if len(names) > 1:
         print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
     mean = result.mean()
-    picture = output or Path(f"{stem(model)}-{dataset.source.split('.')[0]}.png")
     title = f"{model} on {dataset.source}"
     compared = Comparison(
         mean.reference_energy, mean.energy, mean.reference_forces, mean.forces, mean.reference_stress, mean.stress
@@ -116,10 +118,10 @@ def evaluate(
         print("\n".join(measured.lines()))
         if calibration is not None:
             _print_flags(calibration, errors)
-        parity_and_uncertainty(compared, measured, title, picture)
+        parity_and_uncertainty(compared, measured, title, drawn)
     else:
-        parity(compared, title, picture)
-    print(f"wrote {picture}")
+        parity(compared, title, drawn)
+    print(f"wrote {drawn}")
 
 
 @click.command()

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from schnet_ase.cli.common import FiniteRange, calculator_options, free, output_options, stem
-from schnet_ase.errors import StructureError
+from schnet_ase.cli.common import FiniteRange, calculator_options, free, named, output_options, stem
+from schnet_ase.cli.doubts import doubts, doubts_of_run, say_what_is_strange, with_advice
+from schnet_ase.errors import CheckpointError, RunawayError, StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from schnet_ase.monitor import UncertaintyMonitor
+
+GENTLER_MD = "take a lower temperature, shorter steps, or a start that schnet-ase relax has made"
+GENTLER_RELAX = "start nearer to a minimum, such as that of another method"
 
 
 @click.command()
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--steps", default=2000, show_default=True, type=click.IntRange(1))
 @click.option("--timestep", default=0.5, show_default=True, type=FiniteRange(0, min_open=True), help="fs.")
 @click.option("--temperature", default=300.0, show_default=True, type=FiniteRange(0), help="K.")
-@click.option("--thermostat", is_flag=True, help="Langevin dynamics (NVT); default: velocity Verlet (NVE).")
+@click.option("--thermostat", is_flag=True, help="Langevin dynamics (NVT); default: NVE.")
 @click.option("--friction", type=FiniteRange(0), help="Of the thermostat, 1/ps.  [default: 10]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of velocities and thermostat.")
 @click.option("--interval", default=10, show_default=True, type=click.IntRange(1), help="Steps between rows.")
@@ -54,16 +57,19 @@ def md(
     stop: bool,
     device: str | None,
     dtype: str | None,
-    output: Path | None,
+    output: str | None,
     overwrite: bool,
 ) -> None:
     """Run molecular dynamics with MODEL on STRUCTURE (any file ASE reads; default: the model's own molecule).
 
-    Of a file with several frames the last is taken, with its velocities where it has some: an earlier run goes on, its
-    time counted from 0 again. With --thermostat give that another --seed.
+    Atoms at rest get velocities, and for a run at constant energy (NVE, by velocity Verlet) an equilibration of 1 ps,
+    so that its mean temperature is the one asked for. Of a file with several frames the last is taken, with its
+    velocities where it has some: an earlier run goes on, its time counted from 0 again. With --thermostat give that
+    another --seed. A run whose atoms fly apart is stopped, with exit status 3.
     """
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
     from schnet_ase.monitor import UncertaintyMonitor
+    from schnet_ase.motion import Thermometer, equilibration_steps
     from schnet_ase.progress import Progress
     from schnet_ase.simulate import MDRow, run_md
 
@@ -72,7 +78,7 @@ def md(
     if not thermostat and friction is not None:
         raise click.UsageError("--friction belongs to a thermostat; add --thermostat")
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
-    prefix = free(output or Path(f"{stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
+    prefix = free(named(output, f"{stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float32")
     watch = None
     if monitor:
@@ -86,21 +92,34 @@ def md(
         )
         failed = f", and not kept above {watch.failed_above:.4f}" if math.isfinite(watch.failed_above) else ""
         print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged{failed}")
+    fresh = not atoms.get_momenta().any()
+    equilibration = equilibration_steps(timestep) if fresh and not thermostat and temperature else 0
     kind = f"Langevin at {temperature:g} K" if thermostat else "NVE"
-    velocities = f"of {structure}" if atoms.get_momenta().any() else f"drawn at {temperature:g} K"
-    print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, velocities {velocities}")
-    print("  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K)   drift (meV/atom)   deviation (eV/Å)")
+    velocities = f"velocities drawn at {temperature:g} K" if fresh else f"velocities of {structure}"
+    if equilibration:
+        velocities = f"after {equilibration} with a thermostat, which set its mean temperature to {temperature:g} K"
+    print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, {velocities}")
+    degrees = Thermometer(not thermostat).degrees(atoms)
+    if degrees < 3 * len(atoms):
+        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
+    card = say_what_is_strange(model, atoms, moving=True)
+    last = f"{'mean T (K)':>18s}" if thermostat else "  drift (meV/atom)"
+    print(f"  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K) {last}   deviation (eV/Å)")
     every = max(interval, steps // 20 // interval * interval)
-    with Progress(steps, "md") as progress:
+    kelvin: list[float] = []
+    with Progress(steps + equilibration, "md") as progress:
 
         def report(step: int, row: MDRow | None) -> None:
             if step:
                 progress.update()
-            if row is not None and (step % every == 0 or step == steps):
+            if row is None:
+                return
+            kelvin.append(row.temperature_K)
+            if step % every == 0 or step == steps:
+                last = f"{sum(kelvin) / len(kelvin):18.1f}" if thermostat else f"{row.drift_meV_per_atom:18.4f}"
                 progress.print(
                     f"  {row.time_ps:9.4f} {row.potential_eV:16.4f} {row.kinetic_eV:14.4f} {row.total_eV:16.4f} "
-                    f"{row.temperature_K:8.1f} {row.drift_meV_per_atom:18.4f} "
-                    f"{_known(row.max_forces_deviation_eV_per_A):>18s}"
+                    f"{row.temperature_K:8.1f} {last} {_known(row.max_forces_deviation_eV_per_A):>18s}"
                 )
 
         rows: list[MDRow] = []
@@ -120,13 +139,16 @@ def md(
             )
         except UncertaintyExceeded as stopped:
             progress.print(f"stopped: {stopped}")
+        except RunawayError as error:
+            raise with_advice(error, card, atoms, GENTLER_MD) from error
     if rows:
-        half = rows[len(rows) // 2 :]
-        print(f"mean temperature of the second half: {sum(row.temperature_K for row in half) / len(half):.0f} K")
+        # A thermostat that begins with a relaxed structure has to heat it first.
+        settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
+        print(f"mean temperature{of}: {sum(settled) / len(settled):.0f} K")
     if watch is not None:
         print(f"{_flagged(watch, prefix)}; every step's deviation is in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
-    for doubt in _doubts_of_run(atoms, [row.max_forces_deviation_eV_per_A for row in rows]):
+    for doubt in doubts_of_run(atoms, [row.max_forces_deviation_eV_per_A for row in rows], monitor):
         print(f"do not trust this run: {doubt}", file=sys.stderr)
 
 
@@ -144,24 +166,31 @@ def relax(
     steps: int,
     device: str | None,
     dtype: str | None,
-    output: Path | None,
+    output: str | None,
     overwrite: bool,
 ) -> None:
-    """Optimize the geometry of STRUCTURE with MODEL (BFGS; default: the model's own molecule, in float64)."""
+    """Optimize the geometry of STRUCTURE with MODEL (BFGS; default: the model's own molecule, in float64).
+
+    An optimization whose atoms fly apart or fall into each other is stopped, with exit status 3.
+    """
     from schnet_ase.simulate import RelaxRow, run_relax
 
-    prefix = free(output or Path(f"{stem(model)}-relax"), (".xyz", ".traj", ".csv", ".png"), overwrite)
+    prefix = free(named(output, f"{stem(model)}-relax"), (".xyz", ".traj", ".csv", ".png"), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float64")
     print(f"{model}: {atoms.get_chemical_formula()}, BFGS to {fmax:g} eV/Å")
+    card = say_what_is_strange(model, atoms, moving=False)
     print("  step       energy (eV)   largest force (eV/Å)   deviation (eV/Å)")
 
     def report(row: RelaxRow) -> None:
         deviation = _known(row.max_forces_deviation_eV_per_A)
         print(f"  {row.step:4d} {row.energy_eV:17.6f} {row.max_force_eV_per_A:22.5f} {deviation:>18s}", flush=True)
 
-    rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
+    try:
+        rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
+    except RunawayError as error:
+        raise with_advice(error, card, atoms, GENTLER_RELAX) from error
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
-    for doubt in _doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
+    for doubt in doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
 
 
@@ -190,35 +219,6 @@ def _known(deviation: float) -> str:
     return "–" if math.isnan(deviation) else f"{deviation:.4f}"
 
 
-def _doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
-    """What speaks against a structure on which the forces vanish: they do where atoms are far apart, and in holes."""
-    lone = atoms.calc.out_of_reach(atoms)
-    if len(lone):
-        yield f"{len(lone)} of its atoms have no other within the cutoff; start from one that holds together"
-    calibration = getattr(atoms.calc, "calibration", None)
-    if calibration is not None and deviation > calibration.threshold():
-        yield (
-            f"its forces_deviation of {deviation:.3f} eV/Å is above {calibration.threshold():.3f}, which 1 in 1,000 "
-            "frames like those of the calibration exceeds; start nearer to those, or check it with the reference method"
-        )
-
-
-def _doubts_of_run(atoms: Atoms, deviations: Sequence[float]) -> Iterator[str]:
-    """What speaks against a run; single frames above the threshold are a monitor's to tell."""
-    from schnet_ase.monitor import FAILED_ABOVE
-
-    lone = atoms.calc.out_of_reach(atoms)
-    if len(lone):
-        yield f"{len(lone)} of its atoms end with no other within the cutoff; take shorter steps, or a relaxed start"
-    calibration = getattr(atoms.calc, "calibration", None)
-    largest = max(deviations, default=0.0)
-    if calibration is not None and largest > FAILED_ABOVE * calibration.threshold():
-        yield (
-            f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times the "
-            f"{calibration.threshold():.3f} that 1 in 1,000 frames like those of the calibration exceeds; add --monitor"
-        )
-
-
 def _check_forces(model: str) -> None:
     """Refuse an entry that learned from energies alone: its forces were never compared with anything."""
     from schnet_ase.registry import owning_card
@@ -236,7 +236,12 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     from schnet_ase.ensemble import SchNetEnsembleCalculator
     from schnet_ase.registry import find_card, get_card, locate_members
 
-    members = locate_members(model)
+    try:
+        members = locate_members(model)
+    except CheckpointError as error:
+        if Path(model).suffix == ".safetensors":
+            raise
+        raise StructureError(f"{model} is no model; give MODEL, a name or a .safetensors file, before it") from error
     _check_forces(model)
     atoms: Atoms
     if structure is not None:

@@ -11,6 +11,7 @@ from schnet_ase.cli.common import mev, print_calibration
 
 if TYPE_CHECKING:
     from schnet_ase.metrics import Errors
+    from schnet_ase.registry import Loaded
 
 
 @click.group(invoke_without_command=True)
@@ -37,15 +38,20 @@ def models(context: click.Context) -> None:
 @models.command("show")
 @click.argument("name")
 def models_show(name: str) -> None:
-    """Print the card of the model NAME, or of the entry in a folder."""
-    from schnet_ase.registry import get_card, owning_card
+    """Print the card of the model NAME, or of the entry in a folder; of a run or a file, what the file says."""
+    from schnet_ase.registry import locate_members, owning_card
 
-    card = owning_card(name) or get_card(name)
+    card = owning_card(name)
+    if card is None:
+        for network in locate_members(name):
+            _print_network(network)
+        return
     data = card.data
     print(f"{card.name}: {data.description}")
     for label, text in (
         ("folder", card.path),
         ("elements", " ".join(card.elements)),
+        *([] if data.formulas is None else [("formulas", ", ".join(data.formulas))]),
         ("level of theory", data.level_of_theory),
         ("temperature", data.temperature),
         ("training data", f"{data.file}, {data.n_frames} frames ({data.licence})"),
@@ -73,6 +79,30 @@ def models_show(name: str) -> None:
     print_calibration(card)
     if card.dynamics is not None:
         print("\n".join(card.dynamics.lines()))
+
+
+def _print_network(network: Loaded) -> None:
+    """What a checkpoint that belongs to no entry says of itself."""
+    from ase.data import chemical_symbols
+
+    from schnet_ase.checkpoint import read_provenance
+
+    made = read_provenance(network.path)
+    row = made.get("validation", {})
+    validation = row.get("errors", {})
+    frames = [len(made.get(key, ())) for key in ("training_frames", "validation_frames")]
+    print(f"{network.path}: a network without a card")
+    for label, text in (
+        ("elements", " ".join(chemical_symbols[z] for z in network.model.elements or ())),
+        ("formulas", ", ".join(made.get("formulas") or ())),
+        ("training data", made.get("data_file")),
+        ("frames", f"{frames[0]} to train, {frames[1]} to validate on" if any(frames) else None),
+        ("steps", row and f"{row['step']} of {made['training']['steps']}"),
+        ("validation", validation and f"MAE {mev(validation['energy_mae'])} meV, {mev(validation['force_mae'])} meV/Å"),
+        ("made with", ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())),
+    ):
+        if text:
+            print(f"  {label:16s} {text}")
 
 
 @models.command("get")

@@ -21,7 +21,15 @@ from schnet_ase.cli.common import print_calibration, print_card_errors, print_er
 )
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
-def train(config: Path, output: Path | None, models_folder: Path | None, data_root: Path | None, device: str) -> None:
+@click.option("--initial", help="Trained weights to start from: an entry, a run (a folder) or a file.")
+def train(
+    config: Path,
+    output: Path | None,
+    models_folder: Path | None,
+    data_root: Path | None,
+    device: str,
+    initial: str | None,
+) -> None:
     """Train one model from the TOML file CONFIG; the same command resumes an interrupted training.
 
     Started by torchrun, its processes train the model together.
@@ -32,10 +40,10 @@ def train(config: Path, output: Path | None, models_folder: Path | None, data_ro
     from schnet_ase.training.processes import torchrun_processes
 
     with torchrun_processes(device) as processes:
-        run = processes.agree(lambda: load_config(config, data_root))
+        run = processes.agree(lambda: load_config(config, data_root, initial))
         folder = output or Path("runs") / run.name
         if processes.rank:
-            train_from_config(run, folder, models=models_folder, device=device, processes=processes)
+            train_from_config(run, folder, models=models_folder, initial=initial, device=device, processes=processes)
             return
         with Progress(run.training.steps, run.name) as progress:
 
@@ -46,6 +54,7 @@ def train(config: Path, output: Path | None, models_folder: Path | None, data_ro
                 run,
                 folder,
                 models=models_folder,
+                initial=initial,
                 device=device,
                 processes=processes,
                 command=shlex.join(["schnet-ase", *sys.argv[1:]]),
@@ -96,7 +105,7 @@ def crossval(
     with torchrun_processes("cpu") as processes:
         if processes.size > 1:
             raise TrainingError("crossval trains its folds side by side by itself; start it without torchrun")
-    run = load_config(config, data_root)
+    run = load_config(config, data_root, initial)
     folder = output or Path("runs") / run.name
     done = [0] * run.folds
     with Progress(run.folds * run.training.steps, run.name) as progress:
@@ -191,20 +200,21 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
     """Learn on the fly from CONFIG: dynamics, flags, labels, retraining; the same command resumes."""
     from schnet_ase.learn import learn as run_learn
     from schnet_ase.learn import load_learn_config
-    from schnet_ase.learn.audit import describe
+    from schnet_ase.learn.audit import Event, Labelled, describe
     from schnet_ase.progress import Stages
 
     run = load_learn_config(config, data_root)
     folder = output or Path("runs") / run.name
     sys.path.insert(0, str(config.parent.resolve()))  # a reference of one's own lies there, as modules beside a script
     with Stages() as stages:
-        result = run_learn(
-            run,
-            folder,
-            workers=workers,
-            report=lambda event: stages.print(describe(event)),
-            progress=stages.update,
-        )
+
+        def report(event: Event) -> None:
+            if not (isinstance(event, Labelled) and event.flag is None):  # the first frames have one line together
+                stages.print(describe(event))
+
+        result = run_learn(run, folder, workers=workers, report=report, progress=stages.update)
     print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
-    print(f"wrote {result.labels}, {result.audit}, {result.audit.with_name('learning.png')}")
-    print(f"use it as SchNetEnsembleCalculator({str(result.ensemble)!r})")
+    written = [result.labels, result.audit, result.audit.with_name("learning.png")]
+    print(f"wrote {', '.join(str(path) for path in written if path.exists())}")
+    use = "the ensemble so far, not yet fit for dynamics, is" if result.doubts else "use it as"
+    print(f"{use} SchNetEnsembleCalculator({str(result.ensemble)!r})")

@@ -73,6 +73,12 @@ def formula(numbers: ArrayLike) -> str:
     return hill
 
 
+def formulas(frames: Iterable[Frame]) -> tuple[str, ...]:
+    """The chemical formulas of some frames, each once, in alphabetical order."""
+    different = {np.sort(frame.geometry.numbers.astype(np.int64)).tobytes() for frame in frames}
+    return tuple(sorted(formula(np.frombuffer(numbers, dtype=np.int64)) for numbers in different))
+
+
 def molecules(numbers: Iterable[Integers]) -> Integers:
     """Which molecule each frame is of, counted from 0 in the order they come in: the same atoms in the same order.
 

@@ -48,13 +48,16 @@ def _compilations() -> int:
 
 @contextlib.contextmanager
 def announced(seconds: float = 3.0) -> Iterator[None]:
-    """Say what takes so long, if it does and is a compilation, as the first call on a machine is."""
+    """Say what takes so long, if it does and is a compilation, as the first call for a kind of system is."""
     before, done = _compilations(), threading.Event()
 
     def watch() -> None:
         while not done.wait(seconds):
             if _compilations() > before:
-                message = "compiling the engine for this machine, once: this takes up to half a minute"
+                message = (
+                    "compiling the engine: up to a minute and a half, once for each installation, dtype and kind of "
+                    "system; then it is kept"
+                )
                 logging.getLogger("schnet_ase").warning(message)
                 return
 

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from schnet_ase.calibration import check_sizes
 from schnet_ase.card import NOT_STATED
 from schnet_ase.model import SchNetConfig
-from schnet_ase.training.config import STRICT, TrainingConfig, existing, read_toml, validated
+from schnet_ase.training.config import STRICT, Name, TrainingConfig, existing, read_toml, validated
 
 CALIBRATION_EVERY = 5
 """One label in so many is for calibration alone."""
@@ -70,7 +70,7 @@ class FlagConfig:
 class LearnConfig:
     """A whole file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     """Of the ensembles."""
     start: str
     """File of the first frames. Those with energy and forces are taken as they are, the others are labelled. The
@@ -100,7 +100,7 @@ class LearnConfig:
         """`retraining`, or its default."""
         t = self.training
         steps, warmup = max(1, t.steps // 5), None if t.warmup is None else t.warmup // 5
-        return self.retraining or replace(t, steps=steps, warmup=warmup, learning_rate=t.learning_rate / 3.0)
+        return self.retraining or replace(t, steps=steps, warmup=warmup, learning_rate=t.rate / 3.0)
 
 
 def load_learn_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> LearnConfig:

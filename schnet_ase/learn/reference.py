@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.calculators.mixing import LinearCombinationCalculator
 
 from schnet_ase.errors import LearnError
+from schnet_ase.learn.arguments import ignored_arguments
+from schnet_ase.learn.charges import restore_whole_charge
 from schnet_ase.learn.config import ReferenceConfig
+from schnet_ase.learn.pyscf_molecule import pyscf
 from schnet_ase.neighbors import Floats
+
+__all__ = ["Label", "ReferenceFailed", "check_reference", "find_reference", "label", "labelled_by", "pyscf"]
+
+SAME_ENERGY = 1e-6
+"""eV: energies that differ by less are one energy, written with other digits."""
+log = logging.getLogger("schnet_ase")
 
 
 class Label(NamedTuple):
     """What the reference says of a frame."""
 
     energy: float
-    """eV."""
+    """eV, of which the forces are the derivatives."""
     forces: Floats
     """(N, 3) eV/Å."""
+    other_energy: float | None = None
+    """eV: what the calculator calls its energy, where that is another one."""
 
 
 class ReferenceFailed(Exception):
@@ -60,67 +73,91 @@ def _signature(maker: Callable[..., Calculator]) -> inspect.Signature:
         return inspect.signature(lambda *arguments, **named: None)
 
 
+def check_reference(reference: ReferenceConfig, make_calculator: Callable[[Atoms], Calculator], atoms: Atoms) -> None:
+    """Make a calculator for a first frame and look at it, before anything is labelled.
+
+    Logs a warning for arguments that the calculator ignores. Where it cannot be made, a label says so later.
+
+    Raises
+    ------
+    LearnError
+        The function that makes the calculator refuses the frame or its arguments.
+    """
+    try:
+        calculator = make_calculator(atoms.copy())
+    except LearnError:
+        raise
+    except (Exception, SystemExit):
+        return
+    for name in ignored_arguments(calculator, reference.arguments):
+        log.warning(
+            "reference.arguments has %s, which %s does not know and ignores; it knows %s",
+            name,
+            reference.calculator,
+            ", ".join(sorted(calculator.default_parameters)),
+        )
+
+
 def label(atoms: Atoms, make_calculator: Callable[[Atoms], Calculator]) -> Label:
     """Energy and forces of `atoms` by a new calculator, so that a label does not depend on those before.
 
-    Constraints are left out: a label has the forces on held atoms too.
+    Constraints are left out: a label has the forces on held atoms too. Initial charges whose sum is a whole number but
+    for rounding are corrected to sum to it.
 
     Raises
     ------
     ReferenceFailed
         It raised, did not converge, or gave numbers that are no label.
+    LearnError
+        The function that makes the calculator refuses the frame.
     """
     atoms = atoms.copy()
     atoms.set_constraint()
+    restore_whole_charge(atoms)
     try:
         atoms.calc = make_calculator(atoms)
-        energy, forces = float(atoms.get_potential_energy()), np.array(atoms.get_forces(), dtype=float)
+        found = labelled_by(atoms)
+    except LearnError:
+        raise
     except (Exception, SystemExit) as error:  # calculators fail in ways of their own
         raise ReferenceFailed(_in_a_line(error)) from error
-    if forces.shape != (len(atoms), 3):
-        raise ReferenceFailed(f"forces have the shape {forces.shape}; expected {(len(atoms), 3)}")
-    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+    if found.forces.shape != (len(atoms), 3):
+        raise ReferenceFailed(f"forces have the shape {found.forces.shape}; expected {(len(atoms), 3)}")
+    if not (np.isfinite(found.energy) and np.isfinite(found.forces).all()):
         raise ReferenceFailed("energy or forces are not finite")
-    if len(atoms) > 1 and not forces.any():
+    if len(atoms) > 1 and not found.forces.any():
         raise ReferenceFailed("forces are all zero")
-    return Label(energy, forces)
+    return found
+
+
+def labelled_by(atoms: Atoms) -> Label:
+    """The label that the atoms' calculator has or makes, in one calculation where it can.
+
+    Forces are asked for first, as many calculators find the energy on the way but not the other way round. With a
+    smeared occupation the forces are the derivatives of the free energy, which is then taken for the energy.
+    """
+    forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
+    energy = float(atoms.get_potential_energy())
+    free = _free_energy(atoms.calc)
+    if not np.isfinite(free) or abs(free - energy) < SAME_ENERGY:
+        return Label(energy, forces)
+    return Label(free, forces, energy)
+
+
+def _free_energy(calculator: Any) -> float:
+    """What a calculator has found, eV; its energy where it tells the two not apart, NaN where it has neither.
+
+    ASE's sums of calculators, such as one of density-functional theory and dispersion, lose the free energy of one part
+    where another does not declare its own.
+    """
+    if isinstance(calculator, LinearCombinationCalculator):
+        parts = zip(calculator.mixer.weights, calculator.mixer.calcs, strict=True)
+        return float(sum(weight * _free_energy(part) for weight, part in parts))
+    results = getattr(calculator, "results", {})
+    free = results.get("free_energy")
+    return float(results.get("energy", np.nan) if free is None else free)
 
 
 def _in_a_line(error: BaseException) -> str:
     reason = " ".join(str(error).split()) or "no reason given"
     return f"{type(error).__name__}: {reason[:300]}"
-
-
-def pyscf(
-    atoms: Atoms, method: str = "RKS", xc: str = "PBE", basis: str = "def2-svp", charge: int = 0, spin: int = 0
-) -> Calculator:
-    """PySCF's mean-field methods for a molecule as an ASE calculator.
-
-    Parameters
-    ----------
-    atoms
-        The molecule; PySCF wants to know its elements beforehand.
-    method
-        ``"RHF"``, ``"UHF"``, ``"RKS"`` or ``"UKS"``.
-    xc
-        Functional, of the last two.
-    basis
-        Basis set.
-    charge
-        e.
-    spin
-        Unpaired electrons.
-    """
-    from pyscf import dft, gto, scf
-    from pyscf.pbc.tools.pyscf_ase import PySCF
-
-    molecule = gto.M(
-        atom=list(zip(atoms.symbols, atoms.positions, strict=True)), basis=basis, charge=charge, spin=spin, verbose=0
-    )
-    mean_field: Any = getattr(dft if method.endswith("KS") else scf, method)(molecule)
-    mean_field._chkfile.close()  # PySCF leaves that to the garbage collector
-    mean_field.chkfile = None
-    if method.endswith("KS"):
-        mean_field.xc = xc
-    calculator: Calculator = PySCF(method=mean_field)
-    return calculator

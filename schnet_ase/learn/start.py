@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import ase.io
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
@@ -15,9 +15,12 @@ from schnet_ase.data.checks import check_frame
 from schnet_ase.data.frames import Frame
 from schnet_ase.errors import DataError
 from schnet_ase.graph import geometry
+from schnet_ase.learn.charges import nearly_whole
 from schnet_ase.learn.labels import lost, restore_constraints
-from schnet_ase.learn.reference import Label
+from schnet_ase.learn.reference import Label, labelled_by
 from schnet_ase.neighbors import Floats
+
+log = logging.getLogger("schnet_ase")
 
 
 def given_label(frame: Atoms) -> Label | None:
@@ -25,7 +28,7 @@ def given_label(frame: Atoms) -> Label | None:
     if frame.calc is None:
         return None
     try:
-        return Label(float(frame.get_potential_energy()), np.array(frame.get_forces(apply_constraint=False)))
+        return labelled_by(frame)
     except (PropertyNotImplementedError, RuntimeError):
         return None
 
@@ -60,8 +63,24 @@ def check_start(frames: Sequence[Atoms], source: str) -> None:
         energies.append(frame.energy)
         if (what := lost(atoms)) is not None:
             raise DataError(f"{where} has {what}, which labels.extxyz cannot keep; remove it there")
+    _doubt_charges(frames, source)
     if energies and not any(energy is None or energy for energy in energies):
         raise DataError(f"{source}: frame 0 and all others have energy zero: labels were not written")
+
+
+def _doubt_charges(frames: Sequence[Atoms], source: str) -> None:
+    """Say where the sum of initial charges cannot be the total charge, for which many references take it."""
+    for index, atoms in enumerate(frames):
+        total = float(atoms.get_initial_charges().sum())
+        if not nearly_whole(total):
+            log.warning(
+                "%s: initial charges of frame %d sum to %.6g, which is no whole number; a reference may take it for "
+                "the total charge, remove them unless it is",
+                source,
+                index,
+                total,
+            )
+            return
 
 
 def _read(path: Path) -> list[Atoms]:

@@ -4,7 +4,7 @@ from schnet_ase.training.calibrate import calibrate_entry, unseen_frames
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig, load_config
 from schnet_ase.training.crossval import crossval
 from schnet_ase.training.folds import FoldProgress
-from schnet_ase.training.run import train_from_config
+from schnet_ase.training.from_config import train_from_config
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trial_task import TrialProgress

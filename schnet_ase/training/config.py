@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from dataclasses import asdict, replace
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
+from ase.data import chemical_symbols
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.data.units import ENERGY, FORCE, LENGTH, STRESS, Kind, is_unit
 from schnet_ase.errors import ConfigError
 from schnet_ase.model import SchNetConfig
+from schnet_ase.registry import locate_members
 from schnet_ase.training.tune_config import TuneConfig, Value
 
 PRESETS = {
@@ -40,7 +43,29 @@ def _unit_of(*kinds: Kind) -> AfterValidator:
 
 
 STRICT = ConfigDict(extra="forbid", strict=True)
+LEARNING_RATE = 3e-3
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 T = TypeVar("T")
+
+
+def _is_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            "expected letters, digits, dots, hyphens and underscores, without a blank, and a letter or digit first"
+        )
+    return name
+
+
+def _is_element(symbol: str) -> str:
+    if symbol not in chemical_symbols[1:]:
+        raise ValueError(f"expected symbols of elements, such as H, and not {symbol!r}")
+    return symbol
+
+
+Name = Annotated[str, AfterValidator(_is_name)]
+"""Of files and folders."""
+Element = Annotated[str, AfterValidator(_is_element)]
+"""Its symbol."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -87,6 +112,9 @@ class DataConfig:
     """Whether the frames of each molecule, the same atoms in the same order, are split by themselves, as they would be
     if they were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames
     of each molecule, and every batch has the molecules in their shares."""
+    reference_energies: dict[Element, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
+    """Energies of single atoms, ``{ H = -13.6, O = -2041.8 }``, eV, that the network's energies are counted from; of
+    elements that are not named, those of frames of isolated atoms, else a fit to the energies."""
     level_of_theory: str = NOT_STATED
     licence: str = NOT_STATED
     temperature: str = NOT_STATED
@@ -132,7 +160,8 @@ class TrainingConfig:
     batch_size: int = Field(default=10, ge=1)
     optimizer: Literal["adamw", "soap"] = "soap"
     """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and does more."""
-    learning_rate: float = Field(default=3e-3, gt=0, allow_inf_nan=False)
+    learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Unset: 3e-3, but for a training that starts from trained weights what `fine_tuning_rate` finds."""
     schedule: Literal["cosine", "report"] = "cosine"
     """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
     warmup: int | None = Field(default=None, ge=0)
@@ -172,7 +201,12 @@ class TrainingConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """What is recorded of a training: all fields, defaults resolved."""
-        return {**asdict(self), "warmup": self.warmup_steps}
+        return {**asdict(self), "learning_rate": self.rate, "warmup": self.warmup_steps}
+
+    @property
+    def rate(self) -> float:
+        """`learning_rate`, or what it is where it is unset."""
+        return LEARNING_RATE if self.learning_rate is None else self.learning_rate
 
     @property
     def warmup_steps(self) -> int:
@@ -184,7 +218,7 @@ class TrainingConfig:
 class RunConfig:
     """A whole file."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Name
     """Of the registry entry and of the run folder."""
     data: DataConfig
     model: SchNetConfig = Field(default_factory=SchNetConfig.md)
@@ -219,7 +253,11 @@ class RunConfig:
         return replace(self, model=model, training=_changed(self.training, "training", tables["training"]), tune=None)
 
 
-def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> RunConfig:
+def load_config(
+    path: str | os.PathLike[str],
+    data_root: str | os.PathLike[str] | None = None,
+    initial: str | os.PathLike[str] | None = None,
+) -> RunConfig:
     """Read and validate a TOML file.
 
     Parameters
@@ -229,15 +267,23 @@ def load_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] 
         ``"default"`` or ``"large"``) that they change.
     data_root
         Where relative paths of ``[data]`` start; None: the folder of `path`.
+    initial
+        Trained weights that the training is to start from, an entry, a run or a file: without a table ``[model]`` the
+        network is theirs.
 
     Raises
     ------
     ConfigError
         The file is missing, not TOML, has a key that does not exist or a value of the wrong type, or names a data file
         that is not there.
+    RegistryError, CheckpointError
+        `initial` cannot be found or read.
     """
     file = Path(path)
-    config = validated(file, read_toml(file), RunConfig)
+    table = read_toml(file)
+    if initial is not None and "model" not in table:
+        table = {**table, "model": locate_members(initial)[0].model.config.to_dict()}
+    config = validated(file, table, RunConfig)
     root = file.parent if data_root is None else Path(data_root)
     data, test = config.data, config.data.test
     if (extra := data.extra_of(0)) is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -12,17 +14,16 @@ from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from schnet_ase.calibration import check_sizes
 from schnet_ase.card import Card
-from schnet_ase.checkpoint import read_provenance
-from schnet_ase.data import CrossValidationSplit, Dataset, TrainingSplit
-from schnet_ase.errors import CalibrationError, DataError, TrainingError
+from schnet_ase.data import TrainingSplit
+from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.entry import free_entry, write_entry
+from schnet_ase.training.entry import describe_data, earlier_entry, fold_seed, write_entry
 from schnet_ase.training.folds import (
     SECONDS_BETWEEN_REPORTS,
     FoldProgress,
@@ -31,19 +32,20 @@ from schnet_ase.training.folds import (
     checkpoints,
     fold_report,
     now_and_then,
+    now_and_then_asked,
     train_fold,
 )
+from schnet_ase.training.identity import identity
 from schnet_ase.training.ray_cluster import check_ray
 from schnet_ase.training.ray_folds import train_on_ray
-from schnet_ase.training.run import check_extra, content, load_frames, load_test, split_for_crossval
-from schnet_ase.training.state import TrainingResult, extra_hashes
+from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, split_for_crossval
+from schnet_ase.training.start import check_start, formulas_to_keep
+from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.stopping import Stopped, stop_on_signals
 from schnet_ase.training.together import train_together
 
+log = logging.getLogger("schnet_ase")
 Executor = Literal["processes", "ray"]
-
-
-class _Interrupted(Exception):
-    """The run is being ended from outside; the fold's last checkpoint is where it goes on."""
 
 
 def crossval(
@@ -72,8 +74,8 @@ def crossval(
         Where the entry ``<models>/<config.name>/`` is written, whole or not at all.
     initial
         Folder of an earlier run of as many folds, or an entry (name or folder): each fold starts from its weights, of
-        the same network or of one with fewer features. They are of the same data or of more, which lie beside them;
-        that no fold's training saw what is validated or calibrated on here is checked.
+        the same network or of one with fewer features, see `train`. That no fold's training saw what is validated,
+        calibrated or tested on here is checked as far as it can be, see `check_start`.
     device
         ``"cpu"`` or ``"cuda"``.
     workers
@@ -93,19 +95,18 @@ def crossval(
     Returns
     -------
     Card
-        Of the new entry.
+        Of the new entry, or of the one that the same call wrote earlier.
 
     Raises
     ------
     TrainingError
-        There is an entry of this name already, or a fold cannot go on; or Ray is not there; or `initial` has seen
-        frames that are validated or calibrated on here, or which it has seen cannot be told.
+        There is an entry of this name already, of another run, or a fold cannot go on; or Ray is not there; or
+        `initial` has seen frames that are validated, calibrated or tested on here.
     CalibrationError
         Too few folds or calibration frames, and not none of them.
     DataError
         The data cannot be trained on.
     """
-    entry = free_entry(models, config.name)
     if config.data.calibration:
         try:
             check_sizes(config.folds, config.data.calibration)
@@ -122,7 +123,28 @@ def crossval(
     split = split_for_crossval(config, dataset)
     check_extra(config, dataset, split, test)
     weights = None if initial is None else checkpoints(initial, config.folds)
-    started_from = None if weights is None else _check_initial(weights, config, dataset, split)
+    started_from = None if weights is None else check_start(weights, config, dataset, split, test)
+    extra = [load_extra(config, k, dataset) for k in range(config.folds)]
+    data = describe_data(
+        config,
+        dataset,
+        test,
+        split,
+        initial=started_from,
+        formulas=formulas_to_keep(dataset, extra[0], None if weights is None else weights[0]),
+    )
+    members = [
+        {
+            **identity(config, dataset, fold, fold_seed(config, k), extra[k], None if weights is None else weights[k]),
+            "calibration_frames": split.calibration.tolist(),
+        }
+        for k, fold in enumerate(split.folds)
+    ]
+    entry = models / config.name
+    if (earlier := earlier_entry(entry, data, members)) is not None:
+        return earlier
+    if weights is not None:
+        log.info("%s: each fold starts with reference energies refitted to the data and forces as they were", folder)
     results = train_folds(
         config,
         split.folds,
@@ -134,7 +156,7 @@ def crossval(
         ray_address=ray_address,
         report=report,
     )
-    return write_entry(config, dataset, test, split, results, entry, command, started_from)
+    return write_entry(config, dataset, test, split, results, entry, command, data)
 
 
 def train_folds(
@@ -170,16 +192,19 @@ def train_folds(
     context = multiprocessing.get_context("spawn")
     manager, parent = SyncManager(ctx=context), (os.getpid(),)
     manager.start(_end_with, parent)
-    with manager, ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with, initargs=parent) as pool:
+    with manager, ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=parent) as pool:
         queue, stop = manager.Queue(), manager.Event()
         futures: list[Future[TrainingResult]] = [
             pool.submit(_train_in_process, task, threads, queue, stop) for task in tasks
         ]
         try:
-            while wait(futures, timeout=SECONDS_BETWEEN_REPORTS, return_when=FIRST_EXCEPTION).not_done:
-                _drain(queue, report)
-                if any(f.done() and f.exception() for f in futures):
-                    break
+            with stop_on_signals() as asked:
+                while wait(futures, timeout=SECONDS_BETWEEN_REPORTS, return_when=FIRST_EXCEPTION).not_done:
+                    _drain(queue, report)
+                    if asked():
+                        raise Stopped(f"stopped; states of the folds in {folder}; the same command resumes")
+                    if any(f.done() and f.exception() for f in futures):
+                        break
             _drain(queue, report)
             for future in futures:
                 if future.done() and (error := future.exception()):
@@ -199,55 +224,6 @@ def _drain(queue: Queue[FoldProgress], report: Callable[[FoldProgress], None]) -
             return
 
 
-def _check_initial(files: Sequence[Path], config: RunConfig, dataset: Dataset, split: CrossValidationSplit) -> str:
-    """The file of frames behind earlier weights, which must not have seen a frame of validation or calibration."""
-    earlier = [read_provenance(file) for file in files]
-    if len({e.get("data_sha256") for e in earlier}) > 1:
-        raise TrainingError(f"{files[0]}: the other folds were trained on other data; give one run")
-    for file, provenance in zip(files, earlier, strict=True):
-        if {dataset.sha256, *dataset.parts}.intersection(extra_hashes(provenance)):
-            raise TrainingError(
-                f"{file}: was trained on all of {dataset.source}, as its data.extra; give other weights"
-            )
-    data = _data_of_initial(files[0], earlier[0], config, dataset)
-    for file, provenance, fold in zip(files, earlier, split.folds, strict=True):
-        trained, validated = (
-            _in_both(data, provenance.get(key, []), dataset) for key in ("training_frames", "validation_frames")
-        )
-        for known, verb, use, frames in (
-            (trained, "trained", "validation", fold.validation),
-            (trained, "trained", "calibration", split.calibration),
-            (validated, "validated", "calibration", split.calibration),
-        ):
-            if both := known.intersection(frames.tolist()):
-                raise TrainingError(
-                    f"{file}: was {verb} on {len(both)} of the {len(frames)} frames that are for {use} here; "
-                    "give a run that splits them in the same way (of several molecules: with data.by_molecule)"
-                )
-    return data.source
-
-
-def _data_of_initial(file: Path, earlier: dict[str, Any], config: RunConfig, dataset: Dataset) -> Dataset:
-    if earlier.get("data_sha256") == dataset.sha256:
-        return dataset
-    beside = str(Path(config.data.file).with_name(earlier.get("data_file", "?")))
-    try:
-        data = load_frames(beside, config)
-    except DataError as error:
-        raise TrainingError(f"{file}: which frames it was trained on cannot be seen; {error}") from error
-    if data.sha256 != earlier.get("data_sha256"):
-        raise TrainingError(f"{file}: was trained on other data than are in {beside} now; give a run of those")
-    return data
-
-
-def _in_both(data: Dataset, frames: list[int], dataset: Dataset) -> set[int]:
-    """Those of `frames` of `data` that are in `dataset`, by their index there."""
-    if data is dataset:
-        return set(frames)
-    contents = {content(data.frames[i]) for i in frames}
-    return {i for i, frame in enumerate(dataset.frames) if content(frame) in contents}
-
-
 def _end_with(parent: int) -> None:
     """Let this process end with its parent, which cannot tell when it is killed: a next start trains the same folds."""
 
@@ -259,12 +235,12 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _begin(parent: int) -> None:
+    """In a process of the pool: Ctrl-C, which reaches all processes of a terminal, is the parent's to pass on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with(parent)
+
+
 def _train_in_process(task: FoldTask, threads: int, queue: Queue[FoldProgress], stop: Event) -> TrainingResult:
     torch.set_num_threads(threads)
-
-    def send(progress: FoldProgress) -> None:
-        if stop.is_set():
-            raise _Interrupted
-        queue.put(progress)
-
-    return train_fold(task, fold_report(task, now_and_then(send)))
+    return train_fold(task, fold_report(task, now_and_then(queue.put)), now_and_then_asked(stop.is_set))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,11 @@ from schnet_ase.model import SchNet, StackedSchNet
 from schnet_ase.training.batches import make_examples
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate
+from schnet_ase.training.identity import entry_differences
+from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.training.state import TrainingResult, library_versions
+
+log = logging.getLogger("schnet_ase")
 
 
 def fold_seed(config: RunConfig, k: int) -> int:
@@ -39,18 +45,32 @@ def fold_name(k: int) -> str:
     return f"fold-{k + 1}"
 
 
-def free_entry(models: Path, name: str) -> Path:
-    """The folder of a new entry.
+def earlier_entry(entry: Path, data: TrainingData, members: list[dict[str, Any]]) -> Card | None:
+    """The card of the entry that an earlier call of the same run wrote; None where there is none.
+
+    Parameters
+    ----------
+    entry
+        Its folder.
+    data, members
+        As for `entry_differences`.
 
     Raises
     ------
     TrainingError
-        It is there.
+        It is the entry of another run.
     """
-    entry = models / name
-    if entry.exists():
-        raise TrainingError(f"{entry}: an entry of this name exists; remove it or give the configuration another name")
-    return entry
+    if not entry.exists():
+        return None
+    card = read_card(entry)
+    if changed := entry_differences(card, data, members):
+        more = "" if len(changed) <= 5 else f" and {len(changed) - 5} more"
+        raise TrainingError(
+            f"{entry}: an entry of this name exists, with other {', '.join(changed[:5])}{more}; "
+            "remove it or give the configuration another name"
+        )
+    log.info("%s: is there already, of the same configuration and data", entry)
+    return card
 
 
 def write_entry(
@@ -61,7 +81,7 @@ def write_entry(
     results: list[TrainingResult],
     entry: Path,
     command: str,
-    initial: str | None = None,
+    data: TrainingData | None = None,
 ) -> Card:
     """Write the folder `entry` from the trained folds of a cross-validation, or from a single training.
 
@@ -79,8 +99,8 @@ def write_entry(
         Folder to write; it must not exist. It is built beside itself and renamed.
     command
         That made it, for the card.
-    initial
-        The file of frames behind the weights that training started from; None: random weights.
+    data
+        What the card says of the frames; None: `describe_data` of a run that started from random weights.
 
     Raises
     ------
@@ -89,6 +109,7 @@ def write_entry(
     OSError
         The disk is full or the folder not writable; nothing is left behind.
     """
+    data = data or describe_data(config, dataset, test, split, formulas=read_provenance(results[0].path)["formulas"])
     models = [result.model for result in results]
     ensemble = StackedSchNet(models)
     calibration = _evaluate(ensemble, dataset, split.calibration.tolist())
@@ -101,23 +122,14 @@ def write_entry(
         members = []
         for k, result in enumerate(results):
             provenance = read_provenance(result.path)
+            del provenance["validation"], provenance["versions"]
             file = f"{fold_name(k)}.safetensors"
             save_model(
                 result.model,
                 building / file,
+                **provenance,
                 name=f"{config.name}/{fold_name(k)}",
-                training=config.training.to_dict(),
-                seed=provenance["seed"],
-                data_file=dataset.source,
-                data_sha256=dataset.sha256,
-                data_parts=list(dataset.parts),
-                training_frames=split.folds[k].training.tolist(),
-                validation_frames=split.folds[k].validation.tolist(),
                 calibration_frames=split.calibration.tolist(),
-                extra_file=provenance.get("extra_file"),
-                extra_sha256=provenance.get("extra_sha256"),
-                extra_parts=provenance.get("extra_parts"),
-                initial_data=provenance.get("initial_data"),
                 best_step=result.best.step,
                 versions=library_versions(),
             )
@@ -133,7 +145,7 @@ def write_entry(
         card = Card(
             name=config.name,
             elements=tuple(chemical_symbols[z] for z in dataset.elements),
-            data=_describe(config, dataset, test, split, initial),
+            data=data,
             members=tuple(members),
             metrics=Metrics(
                 calibration=None if calibration is None else calibration.mean().errors(),
@@ -169,9 +181,25 @@ def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors
     return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
 
 
-def _describe(
-    config: RunConfig, dataset: Dataset, test: Dataset | None, split: CrossValidationSplit, initial: str | None
+def describe_data(
+    config: RunConfig,
+    dataset: Dataset,
+    test: Dataset | None,
+    split: CrossValidationSplit,
+    initial: str | None = None,
+    formulas: Sequence[str] | None = None,
 ) -> TrainingData:
+    """What a card says of the frames of a run.
+
+    Parameters
+    ----------
+    config, dataset, test, split
+        Of the run.
+    initial
+        The frames behind the weights that training started from, in words; None: random weights.
+    formulas
+        See `TrainingData`.
+    """
     energies = [f.energy for f in dataset.frames if f.energy is not None]
     return TrainingData(
         description=config.data.description,
@@ -189,6 +217,7 @@ def _describe(
         split=f"{_in_words(split)}, seed {config.seed}",
         initial=initial,
         extra=None if config.data.extra is None else Path(config.data.extra).name,
+        formulas=None if formulas is None else tuple(formulas),
     )
 
 
@@ -202,9 +231,9 @@ def _in_words(split: CrossValidationSplit) -> str:
 
 
 def _lowest(dataset: Dataset) -> Atoms:
-    """The frame of several atoms with the lowest energy per atom; one atom is nothing to start dynamics from."""
+    """The frame of several atoms, or of a crystal, with the lowest energy per atom."""
     energies = [
-        np.inf if f.energy is None or len(f.geometry.numbers) == 1 else f.energy / len(f.geometry.numbers)
+        np.inf if f.energy is None or is_isolated_atom(f) else f.energy / len(f.geometry.numbers)
         for f in dataset.frames
     ]
     return dataset.frames[int(np.argmin(energies))].atoms()

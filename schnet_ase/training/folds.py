@@ -11,13 +11,13 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.errors import TrainingError
-from schnet_ase.registry import locate_members
+from schnet_ase.registry import BEST, locate_members
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed
 from schnet_ase.training.history import Row
 from schnet_ase.training.run import load_extra, load_frames
 from schnet_ase.training.single import prepared
-from schnet_ase.training.state import BEST, TrainingResult
+from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.trainer import Report, Trainer
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -77,10 +77,10 @@ def checkpoints(start: str | Path, folds: int) -> list[Path]:
     return files
 
 
-def train_fold(task: FoldTask, report: Report) -> TrainingResult:
-    """Train a fold, or go on with it."""
+def train_fold(task: FoldTask, report: Report, stop: Callable[[], bool] = lambda: False) -> TrainingResult:
+    """Train a fold, or go on with it, until it is over or `stop` says so; see `Trainer.run`."""
     with prepared_fold(task, load_frames(task.config.data.file, task.config, quiet=True)) as trainer:
-        return trainer.run(report)
+        return trainer.run(report, stop)
 
 
 def prepared_fold(task: FoldTask, dataset: Dataset) -> AbstractContextManager[Trainer]:
@@ -114,6 +114,20 @@ def now_and_then(send: Callable[[P], None]) -> Callable[[P], None]:
             send(progress)
 
     return report
+
+
+def now_and_then_asked(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """The answer to a question that is asked anew once in a while only."""
+    last, answer = time.monotonic(), False
+
+    def newest() -> bool:
+        nonlocal last, answer
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_REPORTS:
+            last, answer = now, ask()
+        return answer
+
+    return newest
 
 
 def available_cores() -> int:

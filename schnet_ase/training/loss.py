@@ -250,8 +250,9 @@ class _Form(NamedTuple):
     def describe(self, model: Trainable) -> str:
         """For a line that says why there is another step to compile."""
         filters = "interpolated filters" if isinstance(model, InterpolatedSchNet) else "filters pair by pair"
-        some = f", more than {SUMMED_AT_ONCE:,} atoms or pairs in a batch" if any(self.large) else ""
-        return f" ({filters}{some}{', pairs across cell faces' if self.periodic else ''})"
+        most = " and ".join(what for what, large in zip(("atoms", "pairs"), self.large, strict=False) if large)
+        large_batches = f", batches of more than {SUMMED_AT_ONCE:,} {most}" if most else ""
+        return f" ({filters}{large_batches}{', pairs across cell faces' if self.periodic else ''})"
 
 
 def _form(batch: Batch, n_networks: int) -> _Form:

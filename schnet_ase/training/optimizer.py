@@ -20,6 +20,6 @@ def make_optimizer(config: TrainingConfig, parameters: list[torch.nn.Parameter])
 def learning_rate(step: int, config: TrainingConfig) -> float:
     """Learning rate of a step (counted from 0): warm-up and cosine to zero, or the report's steps of 0.96."""
     if config.schedule == "report":
-        return config.learning_rate * 0.96 ** (step // 100_000)
+        return config.rate * 0.96 ** (step // 100_000)
     warmup = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    return config.learning_rate * warmup * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
+    return config.rate * warmup * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))

@@ -1,9 +1,9 @@
-"""A training from its configuration: data in, checked, split, trained."""
+"""The data of a run: read, checked, split."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -26,14 +26,10 @@ from schnet_ase.data.report import labelled_frames, log_dataset
 from schnet_ase.errors import DataError
 from schnet_ase.neighbors import Integers
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.entry import free_entry, write_entry
-from schnet_ase.training.evaluate import evaluate_dataset
-from schnet_ase.training.processes import ALONE, Processes
-from schnet_ase.training.single import train
-from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.trainer import Report
+from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.training.weights import check_weights
 
+log = logging.getLogger("schnet_ase")
 STREAM_ABOVE = 50e6
 """Bytes of a file whose frames are not held in memory unless the configuration says so."""
 
@@ -155,6 +151,7 @@ def split_for_crossval(config: RunConfig, dataset: Dataset) -> CrossValidationSp
         As `split_folds`.
     """
     data, together = config.data, _split_together(config, dataset)
+    _say_isolated(dataset, together)
     splits = [
         split_folds(
             len(frames),
@@ -173,8 +170,9 @@ def split_for_crossval(config: RunConfig, dataset: Dataset) -> CrossValidationSp
     )
 
 
-def _split_for_training(config: RunConfig, dataset: Dataset) -> TrainingSplit:
+def split_for_training(config: RunConfig, dataset: Dataset) -> TrainingSplit:
     together = _split_together(config, dataset)
+    _say_isolated(dataset, together)
     splits = [
         split_training(
             len(frames),
@@ -189,12 +187,23 @@ def _split_for_training(config: RunConfig, dataset: Dataset) -> TrainingSplit:
 
 
 def _split_together(config: RunConfig, dataset: Dataset) -> list[Integers]:
-    """The frames of each molecule, where they are split by themselves; else one list of all."""
+    """The frames of each molecule, where they are split by themselves; else one list of all.
+
+    Those of isolated atoms are in none: they give the reference energies.
+    """
+    frames = np.flatnonzero([not is_isolated_atom(frame) for frame in dataset.frames])
+    if not len(frames):
+        raise DataError(f"{dataset.source}: holds isolated atoms alone; expected frames of several atoms to train on")
     if not config.data.by_molecule:
-        return [np.arange(len(dataset.frames))]
-    molecule = molecules(frame.geometry.numbers for frame in dataset.frames)
+        return [frames]
+    molecule = molecules(dataset.frames[i].geometry.numbers for i in frames.tolist())
     order = np.argsort(molecule, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(molecule))[:-1])
+    return np.split(frames[order], np.cumsum(np.bincount(molecule))[:-1])
+
+
+def _say_isolated(dataset: Dataset, together: list[Integers]) -> None:
+    if n := len(dataset.frames) - sum(len(frames) for frames in together):
+        log.info("%s: %d frames of isolated atoms give reference energies and are not trained on", dataset.source, n)
 
 
 def _training_split(together: list[Integers], splits: list[TrainingSplit]) -> TrainingSplit:
@@ -207,46 +216,3 @@ def _training_split(together: list[Integers], splits: list[TrainingSplit]) -> Tr
 
 def _joined(parts: list[Integers]) -> Integers:
     return np.sort(np.concatenate(parts))
-
-
-def train_from_config(
-    config: RunConfig,
-    folder: Path,
-    *,
-    models: Path | None = None,
-    device: str = "cpu",
-    processes: Processes = ALONE,
-    command: str = "schnet_ase.training.train_from_config",
-    report: Report = lambda step, row: None,
-) -> TrainingResult:
-    """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise, and test it.
-
-    Parameters
-    ----------
-    models
-        Where to write ``<models>/<config.name>/``, a registry entry with this one member; None: nowhere.
-    command
-        What to write into its card as the command that made it.
-
-    The other parameters are those of `train`.
-
-    Raises
-    ------
-    DataError, TrainingError
-        As `load_frames`, `train` and `free_entry`.
-    """
-    entry = None if models is None else free_entry(models, config.name)
-    dataset = processes.agree(lambda: load_frames(config.data.file, config))
-    split = _split_for_training(config, dataset)
-    # First: what is wrong with it should not be found out after hours.
-    test = processes.agree(lambda: load_test(config, dataset))
-    whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
-    processes.agree(lambda: check_extra(config, dataset, whole, test))
-    extra = processes.agree(lambda: load_extra(config, 0, dataset))
-    result = train(config, dataset, split, folder, extra=extra, device=device, processes=processes, report=report)
-    if entry is not None and processes.rank == 0:
-        card = write_entry(config, dataset, test, whole, [result], entry, command)
-        return result._replace(test=card.metrics.test)
-    if test is None:
-        return result
-    return result._replace(test=evaluate_dataset([result.model], test, device=device).member(0).errors())

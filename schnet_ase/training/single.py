@@ -46,7 +46,8 @@ def train(
         More frames to train on, of the elements of `dataset`.
     initial
         Checkpoint whose weights to start from, of the same network or of one with fewer features; None: random ones.
-        That it has not seen a validation frame is the caller's to see to.
+        Its reference energies are refitted to the training frames; no validation is worse than that of the weights as
+        they are then. That it has not seen a validation frame is the caller's to see to.
     device
         ``"cpu"`` or ``"cuda"``.
     processes

@@ -17,9 +17,10 @@ from schnet_ase.checkpoint import load_checkpoint, read_tensors
 from schnet_ase.errors import TrainingError
 from schnet_ase.metrics import Errors
 from schnet_ase.model import SchNet
+from schnet_ase.registry import BEST, STATE
 from schnet_ase.training.history import Row
 
-BEST, STATE, LOCK = "best.safetensors", "state.safetensors", ".lock"
+LOCK = ".lock"
 
 
 class TrainingResult(NamedTuple):

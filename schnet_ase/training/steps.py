@@ -43,6 +43,8 @@ class Steps:
 
     def __init__(self, model: SchNet, training: TrainingConfig, same_shape: bool) -> None:
         make = step_maker(training, model.config.dropout, same_shape)
+        self.exact = False
+        """Whether the last choice was the step whose filters are computed pair by pair."""
         self._model = model
         self._terms = terms_for(model)
         self._exact: GradientStep = make(model)
@@ -50,11 +52,15 @@ class Steps:
         if self._terms is not None:
             self._interpolated = make(InterpolatedSchNet(model, self._terms))
 
-    def current(self) -> GradientStep:
-        """The fastest that is exact to rounding for the weights as they are now; training may sharpen filters."""
-        if self._terms is not None and interpolation_error(self._model, self._terms) > TOLERANCE:
-            return self._exact
-        return self._interpolated
+    def current(self, exact: bool | None = None) -> GradientStep:
+        """The fastest that is exact to rounding for the weights as they are now; training may sharpen filters.
+
+        `exact` is what `Steps.exact` was for an interrupted training, which goes on with the same kind of step.
+        """
+        if exact is None:
+            exact = self._terms is not None and interpolation_error(self._model, self._terms) > TOLERANCE
+        self.exact = exact
+        return self._exact if exact else self._interpolated
 
 
 def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Callable[[Trainable], GradientStep]:

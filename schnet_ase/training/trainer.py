@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.checkpoint import Tensors, load_checkpoint, read_provenance, read_tensors, save_model, write_tensors
+from schnet_ase.checkpoint import Tensors, read_provenance, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
 from schnet_ase.device import resolve_device
 from schnet_ase.errors import DivergenceError, TrainingError
-from schnet_ase.files import sha256
-from schnet_ase.model import SchNet
-from schnet_ase.model.widen import fits, inherit
 from schnet_ase.neighbors import Integers
+from schnet_ase.registry import BEST, STATE
 from schnet_ase.training.batches import (
     Batch,
     batch_to,
@@ -35,15 +34,16 @@ from schnet_ase.training.batches import (
 )
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.evaluate import Evaluation, evaluate, join
+from schnet_ase.training.first_weights import LEAST_SHARE, between, random_weights, trained_weights
 from schnet_ase.training.history import Row, draw_history, write_metrics
+from schnet_ase.training.identity import identity
 from schnet_ase.training.loss import check_labels, evaluation_loss, loss_terms
-from schnet_ase.training.normalization import fit_normalization
+from schnet_ase.training.normalization import known_references
 from schnet_ase.training.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.order import BatchOrder
 from schnet_ase.training.processes import Processes
+from schnet_ase.training.start import formulas_to_keep
 from schnet_ase.training.state import (
-    BEST,
-    STATE,
     TrainingResult,
     all_hashes,
     differences,
@@ -53,9 +53,12 @@ from schnet_ase.training.state import (
     unpack,
 )
 from schnet_ase.training.steps import Steps
+from schnet_ase.training.stopping import StopAsked, Stopped, stop_on_signals
 from schnet_ase.training.weights import frame_weight
 
+log = logging.getLogger("schnet_ase")
 SECONDS_BETWEEN_PICTURES = 30.0
+SECONDS_BETWEEN_STATES = 60.0
 Report = Callable[[int, Row | None], None]
 """Told the steps done and, after a validation, its row."""
 
@@ -78,28 +81,12 @@ class Trainer:
         self.config, self.training, self.folder, self.seed = config, config.training, folder, seed
         self.processes = processes
         self.device = resolve_device(device)
-        # What makes it this training: a state of another one is not gone on with.
-        self.identity: dict[str, Any] = {
-            "config": config.model.to_dict(),
-            "training": config.training.to_dict(),
-            "seed": seed,
-            "data_sha256": dataset.sha256,
-            "data_file": dataset.source,
-            "data_units": dataset.units,
-            "energy_key": config.data.energy_key,
-            "forces_key": config.data.forces_key,
-            "stress_key": config.data.stress_key,
-            "training_frames": split.training.tolist(),
-            "validation_frames": split.validation.tolist(),
-            "extra_file": None if extra is None else extra.source,
-            "extra_sha256": None if extra is None else extra.sha256,
-            "extra_parts": None if extra is None else list(extra.parts),
-            "initial_sha256": None if initial is None else sha256(initial),
-        }
+        self.identity = identity(config, dataset, split, seed, extra, initial)
         # Not of the identity, which would keep states of before these were written from being gone on with.
         self.origin = {
             "data_parts": list(dataset.parts),
             "initial_data": None if initial is None else sorted(all_hashes(read_provenance(initial))),
+            "formulas": formulas_to_keep(dataset, extra, initial),
         }
         cutoff = config.model.pair_cutoff
         weigh = partial(frame_weight, training=config.training)
@@ -109,13 +96,22 @@ class Trainer:
         self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff, weigh)
         check_labels(self.examples, self.validation, loss_terms(config.training), dataset.source)
         torch.manual_seed(seed)
-        self.model = SchNet(config.model)
         training_frames = split.training
-        fit_normalization(self.model, Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames)))
-        if initial is not None:
-            self._start_from(initial)
-        self.model.to(self.device)
+        own = Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames))
+        known = known_references(config.data.reference_energies, dataset.frames)
+        if initial is None:
+            first = random_weights(config.model, own, known)
+        else:
+            examples = self.examples[: len(own)]
+            first = trained_weights(config.model, own, examples, known, initial, self.device)
+        if first.shift is not None and processes.rank == 0:
+            log.info("%s: %s", folder, first.shift.describe())
+        if self.training.learning_rate is None:
+            self.training = replace(self.training, learning_rate=first.rate)
+        self.model = first.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval()
+        self.start = None if initial is None else copy.deepcopy(self.average)
+        self.validated = self.average
         # Lists made once: walking the modules every step costs as much as the optimizer.
         self.parameters = list(self.model.parameters())
         self.averaged = list(self.average.parameters())
@@ -124,10 +120,11 @@ class Trainer:
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.losses: list[float] = []
         """Since the last validation."""
-        self.started = self.drawn = time.monotonic()
+        self.exact: bool | None = None
+        """Whether the steps since the last validation take filters pair by pair; see `Steps`. None: not chosen yet."""
+        self.started = self.drawn = self.saved = time.monotonic()
         together = np.zeros(len(self.examples), dtype=np.int64)
         if config.data.by_molecule:
-            own = (dataset.frames[i] for i in training_frames)
             together = molecules(frame.geometry.numbers for frame in chain(own, more))
         self.order = BatchOrder(together, self.training.batch_size, seed)
         if (size := self.order.batch_size) < processes.size:
@@ -135,28 +132,52 @@ class Trainer:
         if processes.rank == 0 and (folder / STATE).exists():
             self._resume()
 
-    def run(self, report: Report) -> TrainingResult:
-        """Train until `finished`, by the training's own processes."""
+    def run(self, report: Report, stop: Callable[[], bool] = lambda: False) -> TrainingResult:
+        """Train until `finished`, by the training's own processes.
+
+        Raises
+        ------
+        Stopped
+            SIGINT or SIGTERM came, or `stop` said so between two steps; the state is written.
+        """
         self._synchronize()
-        self.begin(report)
-        steps = Steps(self.model, self.training, same_shape(self.examples))
-        gradient_step = steps.current()
-        while not self.finished:
-            indices = self.order.batch(self.step)
-            own = indices[self.processes.share(indices)]
+        with stop_on_signals() as asked:
+            self.begin(report)
+            steps = Steps(self.model, self.training, same_shape(self.examples))
+            gradient_step = steps.current(self.exact)
+            while not self.finished:
+                indices = self.order.batch(self.step)
+                own = indices[self.processes.share(indices)]
 
-            def step() -> torch.Tensor:
-                return gradient_step(batch_to(self._collate(own), self.device))  # noqa: B023 - called at once
+                def step() -> torch.Tensor:
+                    if asked() or stop():
+                        raise StopAsked("this training was asked to end")
+                    return gradient_step(batch_to(self._collate(own), self.device))  # noqa: B023 - called at once
 
-            loss = self.processes.mean_gradient(step, len(own) / len(indices), self.parameters)
-            if self.advance(loss, report):
-                gradient_step = steps.current()
+                try:
+                    loss = self.processes.mean_gradient(step, len(own) / len(indices), self.parameters)
+                except StopAsked:
+                    raise self.stopped() from None
+                except Exception:  # of whatever kind: the weights are those of a whole number of steps
+                    self.save()
+                    raise
+                if self.advance(loss, report):
+                    gradient_step = steps.current()
+                self.exact = steps.exact
         return self.processes.of_first(self.result)
 
+    def stopped(self) -> Stopped:
+        """What to raise where the training is asked to end, once its state is written."""
+        self.save()
+        where = f"state in {self.folder}; the same command resumes" if self.step else "nothing is lost"
+        return Stopped(f"stopped at step {self.step}; {where}")
+
     def begin(self, report: Report) -> None:
-        """Report where an earlier start ended, and let the clock run."""
-        if self.step:
-            report(self.step, self.history[-1])
+        """Validate the weights that are trained on, or report where an earlier start ended, and let the clock run."""
+        if self.start is not None and not self.step and not self.history:
+            self._keep(self._validate(math.nan))
+        if self.step or self.history:
+            report(self.step, self.history[-1] if self.history else None)
         self.started = time.monotonic() - self.seconds
 
     @property
@@ -188,7 +209,10 @@ class Trainer:
             self.seconds = time.monotonic() - self.started
             row = self._validate(sum(self.losses) / len(self.losses))
             self.losses.clear()
+            self.exact = None
             self._keep(row)
+        elif time.monotonic() - self.saved >= SECONDS_BETWEEN_STATES:
+            self.save()
         report(self.step, row)
         return row is not None
 
@@ -207,19 +231,34 @@ class Trainer:
             yield str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra"
 
     def _validate(self, training_loss: float) -> Row:
-        result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
-        loss = evaluation_loss(result, loss_terms(self.training))
+        self.validated = self.average
+        result, loss = self._evaluate()
         if not math.isfinite(loss):
             raise self._divergence(f"validation loss is {loss} at step {self.step}")
+        if self.start is not None and self.history:
+            share = 1.0
+            while share and self._worse_than_start(result, loss):
+                share = share / 2 if share > LEAST_SHARE else 0.0
+                self.validated = between(self.start, self.average, share)
+                result, loss = self._evaluate()
         return Row(
             self.step,
             self.step / (len(self.examples) // self.order.batch_size),
-            learning_rate(self.step - 1, self.training),
+            learning_rate(self.step - 1, self.training) if self.step else 0.0,
             training_loss,
             loss,
             result.errors(),
             self.seconds,
         )
+
+    def _worse_than_start(self, result: Evaluation, loss: float) -> bool:
+        start, forces = self.history[0], result.errors().force_mae
+        worse_forces = forces is not None and forces > (start.errors.force_mae or 0.0)
+        return loss > start.validation_loss or (worse_forces and self.training.force_weight > 0)
+
+    def _evaluate(self) -> tuple[Evaluation, float]:
+        result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
+        return result, evaluation_loss(result, loss_terms(self.training))
 
     def _divergence(self, what: str, more_advice: str = "") -> DivergenceError:
         kept = "; the last good checkpoint is there" if self.history else ""
@@ -229,7 +268,7 @@ class Trainer:
 
     def _evaluate_share(self) -> Evaluation | None:
         own = self.validation[self.processes.share(self.validation)]
-        return evaluate(self.average, own, device=str(self.device)) if own else None
+        return evaluate(self.validated, own, device=str(self.device)) if own else None
 
     def _keep(self, row: Row) -> None:
         self.history.append(row)
@@ -240,30 +279,50 @@ class Trainer:
         """Write the model if it is the best, then the state: a kill between the two repeats work and loses none."""
         if all(row.validation_loss < r.validation_loss for r in self.history[:-1]):
             save_model(
-                self.average,
+                self.validated,
                 self.folder / BEST,
                 **self.identity,
                 **self.origin,
+                learning_rate=self.training.rate,
                 validation=row.to_json(),
                 versions=library_versions(),
             )
-        state = self._state()
-        write_tensors(self.folder / STATE, state.tensors, "training state", state.header)
+        self.save()
         write_metrics(self.history, self.folder)
         now = time.monotonic()
         if now - self.drawn >= SECONDS_BETWEEN_PICTURES:
             self.drawn = now
             draw_history(self.history, self.folder)
 
+    def save(self) -> None:
+        """Write the state after the last step, from which the next start goes on with the same numbers."""
+        # Between validations the other processes' random numbers for dropout are known to them alone.
+        known_elsewhere = self.losses and self.processes.size > 1 and self.config.model.dropout
+        if self.processes.rank or known_elsewhere or not (self.step or self.history):
+            return
+        self.seconds = time.monotonic() - self.started
+        state = self._state()
+        write_tensors(self.folder / STATE, state.tensors, "training state", state.header)
+        self.saved = time.monotonic()
+
     def _state(self) -> Tensors:
-        header = {"identity": self.identity, "step": self.step, "history": [r.to_json() for r in self.history]}
+        header = {
+            "identity": self.identity,
+            "step": self.step,
+            "history": [r.to_json() for r in self.history],
+            "losses": self.losses,
+            "exact": self.exact,
+            "seconds": self.seconds,
+            "learning_rate": self.training.learning_rate,
+        }
         return Tensors(pack(self.model, self.average, self.optimizer), header)
 
     def _restore(self, state: Tensors) -> None:
         unpack(state.tensors, self.model, self.average, self.optimizer)
         self.step = state.header["step"]
         self.history = [Row.from_json(table) for table in state.header["history"]]
-        self.seconds = self.history[-1].seconds if self.history else 0.0
+        self.losses, self.exact, self.seconds = (state.header[key] for key in ("losses", "exact", "seconds"))
+        self.training = replace(self.training, learning_rate=state.header["learning_rate"])
 
     def _synchronize(self) -> None:
         """Go on from where the first process stands, which has read the folder."""
@@ -284,14 +343,6 @@ class Trainer:
         if self.processes.rank:
             seeds = np.random.SeedSequence([self.seed, self.step, self.processes.rank])
             torch.manual_seed(int(seeds.generate_state(1)[0]))
-
-    def _start_from(self, initial: Path) -> None:
-        model = load_checkpoint(initial)
-        if not fits(model.config, self.config.model):
-            raise TrainingError(
-                f"{initial}: has another architecture; give a run of the same [model], or of a narrower"
-            )
-        inherit(self.model, model)
 
     def _resume(self) -> None:
         state = read_tensors(self.folder / STATE, "training state")

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from schnet_ase.data import TrainingSplit
 from schnet_ase.errors import ConfigError, DivergenceError
+from schnet_ase.registry import STATE
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.folds import FoldTask, train_fold
 from schnet_ase.training.history import Row
-from schnet_ase.training.state import STATE, read_history
+from schnet_ase.training.state import read_history
 from schnet_ase.training.trials import State, Trial
 
 if TYPE_CHECKING:  # needs Optuna

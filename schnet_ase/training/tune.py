@@ -141,6 +141,7 @@ def _identity(config: RunConfig, dataset: Dataset, extra: Dataset | None) -> dic
             "energy_key": config.data.energy_key,
             "forces_key": config.data.forces_key,
             "stress_key": config.data.stress_key,
+            "reference_energies": config.data.reference_energies,
             "training": config.data.training,
             "calibration": config.data.calibration,
             "test": n_test(config),

@@ -1,0 +1,148 @@
+"""A molecule that no entry knows: how its network's error falls with frames and steps, by learning rate and start.
+
+Frames are Langevin dynamics of STRUCTURE with GFN2-xTB at 500 K, one every 20 fs after 1 ps; test frames are those of
+another run with other velocities. One network of the preset `md` is trained for each row on one thread: from random
+weights, and from those of the entry START, which has seen other molecules with labels of another method. Printed are
+errors on the test frames and how long the training took. Needs `pip install schnet_ase[learn]`.
+
+    python benchmarks/new_molecule.py examples/butanol.xyz --output docs
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import torch
+from _report import conditions, exit_on_error, table, write_results
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import read, write
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+
+from schnet_ase.progress import Progress
+from schnet_ase.training import DataConfig, RunConfig, TrainingConfig, train_from_config
+
+TEMPERATURE = 500.0  # K
+MEV = 1000.0
+HEADER = ("start", "frames", "steps", "learning rate", "minutes", "energy MAE (meV)", "force MAE (meV/Å)", "of usual")
+
+
+class Case(NamedTuple):
+    """One training."""
+
+    frames: int
+    steps: int
+    learning_rate: float | None
+    """None: the default."""
+    start: str | None
+    """An entry; None: random weights."""
+
+
+def cases(start: str, frames: tuple[int, ...], steps: tuple[int, ...]) -> Iterator[Case]:
+    """Every number of frames with every number of steps, then other learning rates, then the other start."""
+    for n in frames:
+        for k in steps:
+            yield Case(n, k, None, None)
+    middle = frames[len(frames) // 2]
+    for rate in (3e-4, 1e-3, 1e-2):
+        yield Case(middle, steps[0], rate, None)
+    for n in frames:
+        for rate in (None, 1e-3):
+            yield Case(n, steps[0], rate, start)
+
+
+def label(structure: Atoms, n: int, seed: int, file: Path) -> None:
+    """Write `n` frames of xTB dynamics."""
+    from tblite.ase import TBLite
+
+    rng = np.random.default_rng(seed)
+    atoms = structure.copy()
+    atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    thermalize_momenta(atoms, temperature_K=TEMPERATURE, rng=rng)
+    friction = 0.02 / units.fs
+    dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=TEMPERATURE, friction=friction, fixcm=False, rng=rng)
+    dynamics.run(1000)
+    frames = []
+    with Progress(n, file.stem, "frame") as progress:
+        for _ in range(n):
+            dynamics.run(20)
+            frame = Atoms(atoms.numbers, atoms.positions)
+            frame.calc = SinglePointCalculator(frame, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
+            frames.append(frame)
+            progress.update()
+    write(file, frames)
+
+
+def measure(case: Case, folder: Path, number: int, usual: float) -> tuple[str, ...]:
+    """A row of the table."""
+    rate = {} if case.learning_rate is None else {"learning_rate": case.learning_rate}
+    config = RunConfig(
+        name="molecule",
+        data=DataConfig(file=str(folder / f"{case.frames}.extxyz"), test=str(folder / "test.extxyz")),
+        training=TrainingConfig(steps=case.steps, validate_every=max(1, case.steps // 10), **rate),
+    )
+    with Progress(case.steps, f"{case.frames} frames, {case.steps} steps") as progress:
+
+        def report(step: int, row: object) -> None:
+            progress.update(step - progress.done)
+
+        began = time.perf_counter()
+        result = train_from_config(config, folder / f"run-{number}", initial=case.start, report=report)
+        minutes = (time.perf_counter() - began) / 60.0
+    assert result.test is not None
+    assert result.test.energy_mae is not None
+    assert result.test.force_mae is not None
+    return (
+        case.start or "random",
+        f"{case.frames:,}",
+        f"{case.steps:,}",
+        "default" if case.learning_rate is None else f"{case.learning_rate:g}",
+        f"{minutes:.1f}",
+        f"{MEV * result.test.energy_mae:.1f}",
+        f"{MEV * result.test.force_mae:.1f}",
+        f"{100.0 * result.test.force_mae / usual:.1f} %",
+    )
+
+
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("structure", type=click.Path(path_type=Path))
+@click.option("--start", default="rmd17-all", show_default=True, help="Entry whose weights the last rows start from.")
+@click.option("--frames", "frames", default=(50, 100, 200, 400), show_default=True, multiple=True, type=int)
+@click.option("--steps", "steps", default=(2000, 10000), show_default=True, multiple=True, type=int)
+@click.option("--test", "n_test", default=200, show_default=True, type=click.IntRange(1), help="Frames.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for new-molecule.md and .csv.")
+@exit_on_error
+def main(
+    structure: Path, start: str, frames: tuple[int, ...], steps: tuple[int, ...], n_test: int, output: Path | None
+) -> None:
+    torch.set_num_threads(1)
+    atoms = read(structure)
+    assert isinstance(atoms, Atoms)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        label(atoms, max(frames), 0, folder / "all.extxyz")
+        label(atoms, n_test, 1, folder / "test.extxyz")
+        every = read(folder / "all.extxyz", ":")
+        for n in frames:
+            write(folder / f"{n}.extxyz", every[:: len(every) // n][:n])
+        usual = float(np.mean([np.abs(frame.get_forces()).mean() for frame in every]))
+        rows = [measure(case, folder, number, usual) for number, case in enumerate(cases(start, frames, steps))]
+    page = (
+        f"# {structure.stem}: frames, steps and starts\n\n"
+        f"{atoms.get_chemical_formula()}, GFN2-xTB at {TEMPERATURE:g} K, {n_test} test frames of another run; a usual "
+        f"force component is {MEV * usual:.0f} meV/Å.\n\n{table(HEADER, rows)}\n\n{conditions()}\n"
+    )
+    if output is not None:
+        write_results(output, "new-molecule", page, HEADER, rows)
+    print(page)
+
+
+if __name__ == "__main__":
+    main()

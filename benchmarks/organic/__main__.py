@@ -1,0 +1,94 @@
+"""Frames of organic molecules with labels of GFN2-xTB; see README.md beside this file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+from filelock import FileLock, Timeout
+
+from schnet_ase.errors import SchNetError
+from schnet_ase.files import atomic_write
+
+from .check import check
+from .report import collect, report
+from .run import make_all
+
+PACKAGES = ("rdkit", "tblite", "qm9pack", "datamol")
+
+
+@click.group(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """See the module."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+
+
+@main.command("make")
+@click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
+@click.option("--rounds", default=400, show_default=True, type=click.IntRange(1))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Shards at once.")
+def make_command(output: Path, rounds: int, workers: int) -> None:
+    """Make the shards that are missing, in the order of the plan; the same command resumes after a kill."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the workers: shards are made side by side
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output / ".lock").acquire(timeout=0):
+            _same_packages(output / "packages.json")
+            make_all(output, rounds, workers)
+    except Timeout:
+        raise click.ClickException(f"{output}: another process works here; wait for it or stop it") from None
+    except SchNetError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _same_packages(file: Path) -> None:
+    """Other versions make other frames, which must not be mixed without notice."""
+    now = {name: version(name) for name in PACKAGES}
+    if not file.exists():
+        atomic_write(file, json.dumps(now) + "\n")
+        return
+    earlier = json.loads(file.read_text())
+    changed = [f"{name} {earlier.get(name)}" for name in PACKAGES if earlier.get(name) != now[name]]
+    if changed:
+        raise SchNetError(f"{file.parent}: was made with {', '.join(changed)}; install these, or give another folder")
+
+
+@main.command("check")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+@click.option("--shards", default=20, show_default=True, type=click.IntRange(1), help="A frame of each is checked.")
+def check_command(output: Path, shards: int) -> None:
+    """Compare forces with finite differences of the energy, and labels with what is calculated again."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        check(output, shards)
+    except SchNetError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command("report")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+def report_command(output: Path) -> None:
+    """Print what there is by kind, size, split, element and force, and draw it in report.png."""
+    try:
+        report(output)
+    except SchNetError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command("collect")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+def collect_command(output: Path) -> None:
+    """Write a file of each split, fold-0.extxyz to test.extxyz, from the shards that are there."""
+    try:
+        collect(output)
+    except SchNetError as error:
+        raise click.ClickException(str(error)) from error
+
+
+if __name__ == "__main__":
+    main()

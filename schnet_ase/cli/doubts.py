@@ -1,0 +1,65 @@
+"""What speaks for or against a run, before it and after."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from schnet_ase.errors import RunawayError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from schnet_ase.card import Card
+
+
+def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Card | None:
+    """Warn of a molecule that the entry was not trained on, and of images; the entry's card, where there is one."""
+    from schnet_ase.applicability import images, strange
+    from schnet_ase.registry import owning_card
+
+    logger, card = logging.getLogger("schnet_ase"), owning_card(model)
+    if card is not None and (sentence := strange(card, atoms)):
+        logger.warning(sentence)
+    if sentence := images(card, atoms, atoms.calc.cutoff, moving=moving):
+        logger.warning(sentence)
+    return card
+
+
+def with_advice(error: RunawayError, card: Card | None, atoms: Atoms, gentler: str) -> RunawayError:
+    from schnet_ase.applicability import advice, images
+
+    if images(card, atoms, atoms.calc.cutoff, moving=False):
+        gentler = "set pbc to False, or give a larger cell"
+    return RunawayError(f"{error}; {advice(card, atoms, gentler)}", error.step)
+
+
+def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
+    """What speaks against a structure on which the forces vanish: they do where atoms are far apart, and in holes."""
+    lone = atoms.calc.out_of_reach(atoms)
+    if len(lone):
+        yield f"{len(lone)} of its atoms have no other within the cutoff; start from one that holds together"
+    calibration = getattr(atoms.calc, "calibration", None)
+    if calibration is not None and deviation > calibration.threshold():
+        yield (
+            f"its forces_deviation of {deviation:.3f} eV/Å is above {calibration.threshold():.3f}, which 1 in 1,000 "
+            "frames like those of the calibration exceeds; start nearer to those, or check it with the reference method"
+        )
+
+
+def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitored: bool) -> Iterator[str]:
+    """What speaks against a run; single frames above the threshold are a monitor's to tell."""
+    from schnet_ase.monitor import FAILED_ABOVE
+
+    lone = atoms.calc.out_of_reach(atoms)
+    if len(lone):
+        yield f"{len(lone)} of its atoms end with no other within the cutoff; take shorter steps, or a relaxed start"
+    calibration = getattr(atoms.calc, "calibration", None)
+    largest = max(deviations, default=0.0)
+    if calibration is not None and largest > FAILED_ABOVE * calibration.threshold():
+        helps = "end it at the first such frame with --stop" if monitored else "see where with --monitor"
+        yield (
+            f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times the "
+            f"{calibration.threshold():.3f} that 1 in 1,000 frames like those of the calibration exceeds; {helps}"
+        )

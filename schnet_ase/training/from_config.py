@@ -1,0 +1,85 @@
+"""A training from its configuration: data in, checked, split, trained, and registered where asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from schnet_ase.data import CrossValidationSplit
+from schnet_ase.registry import locate
+from schnet_ase.training.config import RunConfig
+from schnet_ase.training.entry import describe_data, earlier_entry, write_entry
+from schnet_ase.training.evaluate import evaluate_dataset
+from schnet_ase.training.identity import identity
+from schnet_ase.training.processes import ALONE, Processes
+from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, split_for_training
+from schnet_ase.training.single import train
+from schnet_ase.training.start import check_start, formulas_to_keep
+from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.trainer import Report
+
+
+def train_from_config(
+    config: RunConfig,
+    folder: Path,
+    *,
+    models: Path | None = None,
+    initial: str | Path | None = None,
+    device: str = "cpu",
+    processes: Processes = ALONE,
+    command: str = "schnet_ase.training.train_from_config",
+    report: Report = lambda step, row: None,
+) -> TrainingResult:
+    """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise, and test it.
+
+    Parameters
+    ----------
+    models
+        Where to write ``<models>/<config.name>/``, a registry entry with this one member; None: nowhere.
+    initial
+        Trained weights to start from, whatever `load_model` takes. That they have not seen what is validated or tested
+        on here is checked as far as it can be, see `check_start`. None: random weights.
+    command
+        What to write into its card as the command that made it.
+
+    The other parameters are those of `train`.
+
+    Raises
+    ------
+    DataError, TrainingError
+        As `load_frames`, `train`, `check_start` and `earlier_entry`.
+    """
+    weights = None if initial is None else locate(initial).path
+    dataset = processes.agree(lambda: load_frames(config.data.file, config))
+    split = split_for_training(config, dataset)
+    # First: what is wrong with it should not be found out after hours.
+    test = processes.agree(lambda: load_test(config, dataset))
+    whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
+    processes.agree(lambda: check_extra(config, dataset, whole, test))
+    extra = processes.agree(lambda: load_extra(config, 0, dataset))
+    started_from = None
+    if weights is not None:
+        started_from = processes.of_first(lambda: check_start([weights], config, dataset, whole, test))
+    kept = formulas_to_keep(dataset, extra, weights)
+    data = describe_data(config, dataset, test, whole, initial=started_from, formulas=kept)
+    member = {**identity(config, dataset, split, config.seed, extra, weights), "calibration_frames": []}
+    entry = None if models is None else models / config.name
+    card = None if entry is None else processes.of_first(lambda: earlier_entry(entry, data, [member]))
+    result = train(
+        config,
+        dataset,
+        split,
+        folder,
+        extra=extra,
+        initial=weights,
+        device=device,
+        processes=processes,
+        report=report,
+    )
+    if entry is not None and processes.rank == 0:
+        card = card or write_entry(config, dataset, test, whole, [result], entry, command, data)
+        return result._replace(test=card.metrics.test)
+    if test is None:
+        return result
+    return result._replace(test=evaluate_dataset([result.model], test, device=device).member(0).errors())
