@@ -63,7 +63,7 @@ class Chooser:
             geometry = geometry._replace(positions=geometry.positions * length, cell=geometry.cell * length)
         energy = self._choose("energy", found, geometry, where)
         forces = self._choose("forces", found, geometry, where)
-        if energy is not None and forces is not None:
+        if energy is not None and forces is not None and forces.held.own is not None:
             energy = self._of_the_forces(energy, found, geometry, where)
         stress = self._choose("stress", found, geometry, where)
         return Frame(
