@@ -17,7 +17,8 @@ from schnet_ase.graph import geometry
 from schnet_ase.interop import from_schnetpack
 from schnet_ase.model import Pairs, schnet
 from schnet_ase.training.batches import Batch, collate, make_example
-from schnet_ase.training.loss import LossTerms, compiled_step, eager_step
+from schnet_ase.training.compiled import compiled_step
+from schnet_ase.training.loss import LossTerms, eager_step
 
 
 def read_potential(file: Path) -> SchNet:

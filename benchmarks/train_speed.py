@@ -28,7 +28,7 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.files import atomic_write
 from schnet_ase.interop import from_schnetpack
 from schnet_ase.progress import Progress
-from schnet_ase.training.loss import can_compile
+from schnet_ase.training.compiled import can_compile
 
 TOLERANCE = 1e-3
 """Of losses and gradients between the sides, relative: second derivatives in float32."""

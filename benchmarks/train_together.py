@@ -26,7 +26,8 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.graph import geometry
 from schnet_ase.training import TrainingConfig
 from schnet_ase.training.batches import Batch, batch_to, collate, make_training_examples
-from schnet_ase.training.loss import GradientStep, can_compile
+from schnet_ase.training.compiled import can_compile
+from schnet_ase.training.loss import GradientStep
 from schnet_ase.training.padding import side_by_side
 from schnet_ase.training.side_by_side import SideBySide
 from schnet_ase.training.steps import Steps, step_maker

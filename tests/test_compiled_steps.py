@@ -10,9 +10,10 @@ from ase.build import bulk, molecule
 
 from schnet_ase.data import Frame
 from schnet_ase.graph import geometry
-from schnet_ase.training import loss
+from schnet_ase.training import compiled
 from schnet_ase.training.batches import collate, make_example
-from schnet_ase.training.loss import LossTerms, can_compile, compiled_step, eager_step, without_small_batches
+from schnet_ase.training.compiled import can_compile, compiled_step, without_small_batches
+from schnet_ase.training.loss import LossTerms, eager_step
 
 TERMS = LossTerms(0.01, 1.0)
 COMPILE = torch.compile
@@ -68,7 +69,7 @@ def test_sizes_that_are_equal_in_the_first_batch_are_not_one(traced, make_model)
 def test_a_batch_with_more_pairs_than_torch_sums_at_once_has_a_step_of_its_own_and_a_line_says_so(
     traced, make_model, monkeypatch
 ):
-    monkeypatch.setattr(loss, "SUMMED_AT_ONCE", 20)
+    monkeypatch.setattr(compiled, "SUMMED_AT_ONCE", 20)
     model = make_model(n_interactions=1)
     step = compiled_step(model, TERMS, one_shape=False)
     for names, lines in (
@@ -96,11 +97,11 @@ def test_periodic_batches_have_a_step_of_their_own_and_a_line_says_so(traced, ma
 def test_batches_of_one_atom_or_pair_are_not_compiled_for(make_model):
     model, asked = make_model(), []
 
-    def compiled(batch):
+    def counted(batch):
         asked.append(len(batch.graph.numbers))
         return eager_step(model, TERMS)(batch)
 
-    step = without_small_batches(compiled, eager_step(model, TERMS))
+    step = without_small_batches(counted, eager_step(model, TERMS))
     for batch in (
         batch_of(Atoms("H")),  # one atom
         batch_of(Atoms("H"), Atoms("O")),  # no pair
@@ -117,7 +118,7 @@ def test_batches_of_one_atom_or_pair_are_not_compiled_for(make_model):
 def test_nothing_is_compiled_twice_for_more_pairs_than_torch_sums_at_once(make_model, caplog):
     """As ``SUMMED_AT_ONCE`` has it: torch's own code for sums is another one from there on."""
     caplog.set_level("INFO", "schnet_ase")
-    model = make_model(n_features=4, n_interactions=1, n_rbf=4, readout_features=4)
+    model = make_model(n_features=4, n_interactions=1, n_rbf=4)
     step = compiled_step(model, TERMS, one_shape=False)
     for lengths in ((20, 10), (30, 1366), (1400, 10), (10, 10)):  # 3 n - 6 pairs
         check(step, model, batch_of(*(chain(n) for n in lengths)))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from schnet_ase.data import read_dataset, stored_dataset
@@ -231,3 +232,29 @@ def test_forces_belong_to_the_free_energy(tmp_path: Path) -> None:
     assert [f.energy for f in read_dataset(tmp_path / "a.traj", energy_key="energy").frames] == [-1.0, -1.0]
     ase.io.write(tmp_path / "b.traj", water(energy=-1.0, free_energy=-1.25))
     assert read_dataset(tmp_path / "b.traj").frames[0].energy == -1.0
+
+
+def test_what_a_calculator_has_beside_its_labels(tmp_path: Path) -> None:
+    """Energies and stresses of atoms by ASE's own names, and spreads by an ensemble's."""
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.05, seed=0)
+    atoms.calc = EMT()
+    energy, stress = atoms.get_potential_energy(), atoms.get_stress()
+    assert atoms.calc.results["energies"].shape == (4,)
+    for name in ("a.traj", "a.extxyz", "a.db"):
+        ase.io.write(tmp_path / name, atoms)
+        (frame,) = read_dataset(tmp_path / name).frames
+        assert frame.energy == pytest.approx(energy, rel=1e-12)
+        np.testing.assert_allclose(frame.forces, atoms.get_forces(), atol=1e-8)
+        np.testing.assert_allclose(frame.stress, stress, atol=1e-8)
+
+
+def test_words_in_a_comment_are_no_labels(tmp_path: Path) -> None:
+    """ASE makes a key of every word that is none of its own, with the value True."""
+    (tmp_path / "a.xyz").write_text("3\nenergy: -76.3 Ha\nO 0 0 0\nH 0 0 1\nH 0 1 0\n")
+    assert ase.io.read(tmp_path / "a.xyz").info["energy:"] is True
+    dataset = read_dataset(tmp_path / "a.xyz")
+    assert dataset.frames[0].energy is None
+    assert dataset.labels == "labels: none"
+    assert "info['energy:']" in dataset.keys
+    assert "frame 0 has energy True; expected a number" in refused(tmp_path / "a.xyz", energy_key="energy:")

@@ -10,17 +10,10 @@ from schnet_ase.data import Frame
 from schnet_ase.forces import predict
 from schnet_ase.graph import geometry
 from schnet_ase.training.batches import collate, make_example, make_examples
+from schnet_ase.training.compiled import can_compile, compiled_step
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.evaluate import evaluate
-from schnet_ase.training.loss import (
-    ROUNDED,
-    LossTerms,
-    can_compile,
-    compiled_step,
-    eager_step,
-    evaluation_loss,
-    frame_losses,
-)
+from schnet_ase.training.loss import ROUNDED, LossTerms, eager_step, evaluation_loss, frame_losses
 from schnet_ase.training.weights import frame_weight
 
 CONFIG = SchNetConfig(n_features=8, n_interactions=1, n_rbf=8, cutoff=4.0, gamma=None, envelope="polynomial")

@@ -55,7 +55,8 @@ import sys
 import torch
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.training.batches import collate, make_example
-from schnet_ase.training.loss import LossTerms, compiled_step, eager_step
+from schnet_ase.training.compiled import compiled_step
+from schnet_ase.training.loss import LossTerms, eager_step
 from schnet_ase.training.processes import torchrun_processes
 from tests.test_processes import labelled, small_model
 

@@ -17,17 +17,11 @@ from schnet_ase.graph import geometry
 from schnet_ase.metrics import GPA, Errors, compute_errors
 from schnet_ase.training import TrainingConfig, train
 from schnet_ase.training.batches import collate, make_example, make_examples
+from schnet_ase.training.compiled import can_compile, compiled_step
 from schnet_ase.training.config import DataConfig, RunConfig
 from schnet_ase.training.evaluate import evaluate
 from schnet_ase.training.history import describe
-from schnet_ase.training.loss import (
-    LossTerms,
-    can_compile,
-    compiled_step,
-    eager_step,
-    evaluation_loss,
-    frame_losses,
-)
+from schnet_ase.training.loss import LossTerms, eager_step, evaluation_loss, frame_losses
 from schnet_ase.training.padding import side_by_side
 from schnet_ase.training.side_by_side import SideBySide
 

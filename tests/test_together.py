@@ -16,9 +16,10 @@ from schnet_ase.data import Frame
 from schnet_ase.graph import geometry
 from schnet_ase.training import load_config
 from schnet_ase.training.batches import batch_to, collate, make_example
+from schnet_ase.training.compiled import compiled_step
 from schnet_ase.training.crossval import train_folds
 from schnet_ase.training.folds import FoldTask, train_fold
-from schnet_ase.training.loss import LossTerms, compiled_step, eager_step
+from schnet_ase.training.loss import LossTerms, eager_step
 from schnet_ase.training.padding import side_by_side
 from schnet_ase.training.run import load_frames, split_for_crossval
 from schnet_ase.training.side_by_side import SideBySide

@@ -278,7 +278,11 @@ def test_other_configuration_in_the_folder_is_refused(tmp_path):
 def test_other_labels_of_the_same_file_are_refused(tmp_path):
     config = configured(tmp_path)
     train_from_config(config, tmp_path / "run")
-    for changed, said in ({"energy_unit": "kcal/mol"}, "data_units"), ({"energy_key": "energy"}, "energy_key"):
+    for changed, said in (
+        ({"energy_unit": "kcal/mol"}, "data_units"),
+        ({"force_unit": "meV/Å"}, "data_units"),
+        ({"energy_key": "energy"}, "energy_key"),
+    ):
         other = dataclasses.replace(config, data=dataclasses.replace(config.data, **changed))
         with pytest.raises(TrainingError, match=f"other {said}"):
             train_from_config(other, tmp_path / "run")

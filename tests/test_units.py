@@ -199,6 +199,27 @@ def test_virial_is_minus_stress_times_volume(tmp_path: Path, name: str, options:
     assert f"stress from info['{name}'], a virial" in dataset.labels
 
 
+def test_a_unit_of_stress_goes_with_what_the_label_is(tmp_path: Path) -> None:
+    """A virial is an energy; what a name does not say, the unit does."""
+    atoms = crystal()
+    atoms.info["w"] = -FULL * atoms.get_volume() / KCAL
+    ase.io.write(tmp_path / "a.extxyz", atoms)
+    (frame,) = read_dataset(tmp_path / "a.extxyz", stress_key="w", stress_unit="kcal/mol").frames
+    np.testing.assert_allclose(frame.stress, STRESS_6, rtol=1e-7)
+    for name, unit, said in (
+        ("virial", "GPa", r"info\['virial'\], a virial, but the unit of stress is GPa; expected a unit of energy"),
+        (
+            "REF_stress",
+            "eV",
+            r"info\['REF_stress'\], a stress, but the unit of stress is eV; expected energy per volume",
+        ),
+    ):
+        atoms.info = {name: FULL}
+        ase.io.write(tmp_path / "b.extxyz", atoms)
+        with pytest.raises(DataError, match=said):
+            read_dataset(tmp_path / "b.extxyz", stress_unit=unit)
+
+
 def test_stress_and_virial_must_agree(tmp_path: Path) -> None:
     """That of MACE's files and that of ASE's calculators; where their signs differ, neither is believed."""
     atoms = crystal()

@@ -80,8 +80,6 @@ def read_ase(file: Path) -> Iterator[Found]:
     for atoms in _atoms_of(file):
         # ASE moves labels of its own names from the file into a calculator.
         results = {} if atoms.calc is None else atoms.calc.results
-        # Per atom by ASE's rules: many calculators write them beside the labels, and they are none.
-        results = {name: value for name, value in results.items() if name not in ("energies", "stresses")}
         arrays = {name: a for name, a in atoms.arrays.items() if name not in ("numbers", "positions")}
         yield Found(
             Geometry(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc),

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from ase.neighborlist import neighbor_list
 
 from schnet_ase.data.frames import Frame
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Floats
+from schnet_ase.neighbors import Floats, half_neighbor_list
 
 NEARLY_ALL = 0.95
 """Share of the frames whose zero labels mean that labels were not written."""
@@ -219,8 +218,12 @@ class _Counts:
 
 def _balanced(frame: Frame) -> bool:
     """Whether every atom sees its surroundings alike on opposite sides, so that no force is left by symmetry."""
-    first, vectors = neighbor_list("iD", frame.atoms(), _REACH)
-    weights = np.exp(-np.square(np.linalg.norm(vectors, axis=1)) / 8.0)[:, None]
-    pull: Floats = np.zeros_like(frame.geometry.positions)
+    _, positions, cell, pbc = frame.geometry
+    first, second, shifts = half_neighbor_list(positions, cell, pbc, _REACH)
+    vectors = positions[second] - positions[first] + shifts @ cell
+    distances = np.linalg.norm(vectors, axis=1)
+    weights = np.where(distances < _REACH, np.exp(-np.square(distances) / 8.0), 0.0)[:, None]
+    pull: Floats = np.zeros_like(positions)
     np.add.at(pull, first, weights * vectors)
+    np.subtract.at(pull, second, weights * vectors)
     return float(np.abs(pull).max(initial=0.0)) < 1e-3

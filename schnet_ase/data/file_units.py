@@ -44,6 +44,8 @@ class FileUnits(NamedTuple):
     length_how: str
     force_how: str
     stress_how: str
+    stress_is_virial: bool | None = None
+    """Whether the unit of stress that was given or stated is that of a virial; None: there is none."""
 
     def in_words(self, assumed: str) -> str:
         """All of them; `assumed` says why those are assumed that nobody has given or stated."""
@@ -101,6 +103,7 @@ def resolve_units(
         length_how,
         force_how,
         stress_how,
+        None if not stress_how else stress is None,
     )
 
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schnet_ase.data.file_units import FileUnits
 from schnet_ase.data.frames import Frame
 from schnet_ase.data.keys import QUANTITY_OF, Form, Found, Held, Meaning, Quantity, meaning, meaning_of_key
 from schnet_ase.data.options import LabelOptions
+from schnet_ase.data.values import numbers_of, scalar, voigt, weight_of
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Floats, Geometry
+from schnet_ase.neighbors import Geometry
 
-_WEIGHTS = ("weight", "config_weight")
-_ASYMMETRY = 0.01
-"""Largest part of a stress that may be antisymmetric; it is left out."""
 _FORM_IN_WORDS: Mapping[Form, str] = {"gradient": ", a gradient", "virial": ", a virial"}
 
 
@@ -66,7 +63,7 @@ class Chooser:
             geometry = geometry._replace(positions=geometry.positions * length, cell=geometry.cell * length)
         energy = self._choose("energy", found, geometry, where)
         forces = self._choose("forces", found, geometry, where)
-        if energy is not None and forces is not None:
+        if energy is not None and forces is not None and forces.held.own is not None:
             energy = self._of_the_forces(energy, found, geometry, where)
         stress = self._choose("stress", found, geometry, where)
         return Frame(
@@ -74,7 +71,7 @@ class Chooser:
             None if energy is None else energy.value,
             None if forces is None else forces.value,
             None if stress is None else stress.value,
-            _weight(found.held, where),
+            weight_of(found.held, where),
             next((str(one.value) for one in found.held if one.name == "config_type"), ""),
         )
 
@@ -107,13 +104,29 @@ class Chooser:
             return None if energy is None else energy * self.units.energy.factor
         if one.value is None:
             return None
-        value = _numbers(one, where)
+        value = numbers_of(one, where)
+        if form in ("stress", "virial"):
+            form = self._stress_or_virial(one, form, where)
         if form in ("forces", "gradient"):
             return value * (self.units.force.factor if form == "forces" else -self.units.force.factor)
         if form == "virial":
             volume = abs(float(np.linalg.det(geometry.cell)))
-            return _voigt(value, one, where) * (-self.units.virial.factor / volume)
-        return _voigt(value, one, where) * self.units.stress.factor
+            return voigt(value, one, where) * (-self.units.virial.factor / volume)
+        return voigt(value, one, where) * self.units.stress.factor
+
+    def _stress_or_virial(self, one: Held, form: Form, where: str) -> Form:
+        """What the label is by the unit that was given, where its name does not say it."""
+        is_virial = self.units.stress_is_virial
+        if is_virial is None or is_virial == (form == "virial"):
+            return form
+        if meaning(one.name) is None and one.own is None:
+            return "virial"
+        unit = self.units.virial if is_virial else self.units.stress
+        expected = "a unit of energy" if form == "virial" else "energy per volume or a pressure"
+        raise DataError(
+            f"{where} has {one.words}, a {form}, but the unit of stress is {unit.word}; expected {expected}, "
+            "correct stress_unit"
+        )
 
     def _of_the_forces(self, energy: Label, found: Found, geometry: Geometry, where: str) -> Label:
         """The free energy, where electrons are smeared: it is what forces are the derivative of."""
@@ -194,9 +207,10 @@ def candidates(quantity: Quantity, found: Found, options: LabelOptions) -> list[
         return sorted(named, key=lambda pair: pair[0].own is None)[:1]
     known, others = list[tuple[Held, Form]](), list[tuple[Held, Form]]()
     for one in found.held:
-        means = Meaning(one.own, True) if one.own else meaning(one.name)
-        if means is None or QUANTITY_OF.get(means.form) != quantity:
-            continue
+        # What a calculator has beside its own labels, energies of atoms for one, is none whatever its name says.
+        means = Meaning(one.own, True) if one.own else None if one.place == "results" else meaning(one.name)
+        if means is None or QUANTITY_OF.get(means.form) != quantity or isinstance(one.value, bool | np.bool_):
+            continue  # a word in a comment, "energy: -76.3", is a key that is true to ASE
         if one.own or one.per_atom is not (quantity != "forces"):
             (known if means.known else others).append((one, means.form))
     return sorted(known, key=lambda pair: pair[0].own is None) or others
@@ -205,62 +219,6 @@ def candidates(quantity: Quantity, found: Found, options: LabelOptions) -> list[
 def _key(quantity: Quantity, options: LabelOptions) -> str | None:
     """The key that the user has given for a label."""
     return {"energy": options.energy_key, "forces": options.forces_key, "stress": options.stress_key}[quantity]
-
-
-def scalar(energy: object, where: str) -> float | None:
-    """An energy as a number, whatever its type; None is None.
-
-    Raises
-    ------
-    DataError
-        It is several numbers, or none.
-    """
-    if energy is None:
-        return None
-    try:
-        value: NDArray[np.float64] = np.asarray(energy, dtype=float)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{where} has energy {energy!r}; expected a number") from error
-    if value.size != 1:
-        raise DataError(f"{where} has an energy of shape {value.shape}; expected one number")
-    return float(value.reshape(()))
-
-
-def _numbers(one: Held, where: str) -> Floats:
-    try:
-        return np.array(one.value, dtype=float)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"{where} has {one.words} = {one.value!r}; expected an array of numbers") from error
-
-
-def _voigt(value: Floats, one: Held, where: str) -> Floats:
-    """(6,) of six or nine numbers, of which those across the diagonal are alike."""
-    if value.size == 6:
-        return value.reshape(6)
-    if value.size != 9:
-        raise DataError(f"{where} has {one.words} of shape {value.shape}; expected (6,), (9,) or (3, 3)")
-    full = value.reshape(3, 3)
-    if np.abs(full - full.T).max() > _ASYMMETRY * np.abs(full).max():
-        raise DataError(f"{where} has {one.words} that is not symmetric; expected a symmetric 3 x 3 matrix")
-    half = 0.5 * (full + full.T)
-    return half[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-
-
-def _weight(held: Sequence[Held], where: str) -> float:
-    weights = [(one.words, one.value) for one in held if one.name in _WEIGHTS and one.per_atom is not True]
-    if not weights:
-        return 1.0
-    name, value = weights[0]
-    try:
-        numbers = {float(value) for _, value in weights}
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} has {name} = {value!r}; expected a number") from error
-    if len(numbers) > 1:
-        raise DataError(f"{where} has {' and '.join(f'{n} = {v}' for n, v in weights)}; expected one weight")
-    (number,) = numbers
-    if not 0.0 <= number < np.inf:
-        raise DataError(f"{where} has {name} = {number}; expected a finite number that is not negative")
-    return number
 
 
 def _agree(a: Any, b: Any) -> bool:

@@ -57,7 +57,7 @@ def train_from_config(
     test = processes.agree(lambda: load_test(config, dataset))
     whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
     processes.agree(lambda: check_extra(config, dataset, whole, test))
-    extra = processes.agree(lambda: load_extra(config, 0, dataset))
+    extra = processes.agree(lambda: load_extra(config, 0, dataset, quiet=True))
     started_from = None
     if weights is not None:
         started_from = processes.of_first(lambda: check_start([weights], config, dataset, whole, test))

@@ -7,18 +7,10 @@ from collections.abc import Callable
 
 from schnet_ase.errors import TrainingError
 from schnet_ase.model import SchNet
+from schnet_ase.training.compiled import can_compile, compiled_step, with_fallback, without_small_batches
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, terms_for
-from schnet_ase.training.loss import (
-    GradientStep,
-    Trainable,
-    can_compile,
-    compiled_step,
-    eager_step,
-    loss_terms,
-    with_fallback,
-    without_small_batches,
-)
+from schnet_ase.training.loss import GradientStep, Trainable, eager_step, loss_terms
 
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two, a step saves about twenty milliseconds
 

@@ -101,7 +101,7 @@ def tune(
     with only_here(folder):
         dataset = load_frames(config.data.file, config)
         split = split_for_crossval(config, dataset)
-        fold, extra = split.folds[0], load_extra(config, 0, dataset)
+        fold, extra = split.folds[0], load_extra(config, 0, dataset, quiet=True)
         if extra is not None:
             check_extra(config, dataset, split._replace(folds=(fold,)), load_test(config, dataset))
         with open_study(folder / STUDY, config.tune.search, config.seed, _identity(config, dataset, extra)) as study:
