@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from schnet_ase.card import Card
 from schnet_ase.errors import CalibrationError
-from schnet_ase.registry import find_card, get_card
-from schnet_ase.uncertainty import Calibration
+from schnet_ase.registry.card import Card
+from schnet_ase.registry.lookup import find_card, get_card
+from schnet_ase.uncertainty.calibration import Calibration
 
 
 def calibrated(entry: str) -> tuple[Card, Calibration]:

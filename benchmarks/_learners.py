@@ -15,7 +15,7 @@ from scipy.spatial.distance import pdist
 
 from schnet_ase import SchNetCalculator
 from schnet_ase.data import Dataset, Frame, TrainingSplit
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
 from schnet_ase.training.single import train
 

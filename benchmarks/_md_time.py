@@ -13,7 +13,7 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
-from schnet_ase.card import Card
+from schnet_ase.registry.card import Card
 
 TIMESTEP_FS = 0.5
 YARDSTICK = SchNetConfig(

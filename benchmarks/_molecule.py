@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
-from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
 
 BINS, FARTHEST = 500, 10.0  # of h(r), Å
 HYDROGEN_BOND = 2.2  # Å, from the proton to the atom that takes it

@@ -12,11 +12,11 @@ from ase import Atoms
 
 from schnet_ase import SchNet
 from schnet_ase.data import Frame
-from schnet_ase.graph import geometry
-from schnet_ase.model import StackedSchNet
-from schnet_ase.neighbors import Floats
-from schnet_ase.training.batches import make_example
-from schnet_ase.training.evaluate import evaluate
+from schnet_ase.data.batches import make_example
+from schnet_ase.evaluation.evaluate import evaluate
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.system import geometry
+from schnet_ase.networks import StackedSchNet
 
 STEP = 0.01  # Å
 FARTHEST = 0.5  # Å beyond the longest length in training

@@ -18,7 +18,7 @@ from typing import ParamSpec, TypeVar
 import click
 
 from schnet_ase.errors import SchNetError
-from schnet_ase.files import atomic_write
+from schnet_ase.output.files import atomic_write
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -23,11 +23,11 @@ from ase.md.nose_hoover_chain import NoseHooverChainNVT
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
-from schnet_ase.card import read_card
 from schnet_ase.errors import SchNetError, StructureError
-from schnet_ase.files import atomic_write
-from schnet_ase.neighbors import Floats, Integers
-from schnet_ase.progress import Progress
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.card import read_card
 
 TIMESTEP_FS = 0.5
 DAMPING_FS = 50.0  # of the Nosé-Hoover chain: 100 steps, as ASE advises

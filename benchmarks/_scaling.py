@@ -18,11 +18,11 @@ from _learners import METHODS, Task
 from _worker import peak_mb
 
 from schnet_ase.data import TrainingSplit, read_dataset
-from schnet_ase.data.checks import check_frames
+from schnet_ase.data.labels.checks import check_frames
+from schnet_ase.data.metrics import MEV
 from schnet_ase.errors import DataError, SchNetError
-from schnet_ase.files import atomic_write, sha256
-from schnet_ase.metrics import MEV
-from schnet_ase.progress import Progress
+from schnet_ase.output.files import atomic_write, sha256
+from schnet_ase.output.progress import Progress
 
 SEED = 0
 REPEATS = 3

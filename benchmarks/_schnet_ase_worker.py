@@ -13,12 +13,13 @@ from torch import Tensor
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetEnsembleCalculator
 from schnet_ase.data import Frame
-from schnet_ase.graph import geometry
-from schnet_ase.interop import from_schnetpack
-from schnet_ase.model import Pairs, schnet
-from schnet_ase.training.batches import Batch, collate, make_example
-from schnet_ase.training.compiled import compiled_step
-from schnet_ase.training.loss import LossTerms, eager_step
+from schnet_ase.data.batches import Batch, collate, make_example
+from schnet_ase.export.schnetpack import from_schnetpack
+from schnet_ase.geometry.graph import Pairs
+from schnet_ase.geometry.system import geometry
+from schnet_ase.networks import schnet
+from schnet_ase.training.step.compiled import compiled_step
+from schnet_ase.training.step.loss import LossTerms, eager_step
 
 
 def read_potential(file: Path) -> SchNet:

@@ -15,8 +15,8 @@ from _runs import BLOCK, BROKEN, TIMESTEP_FS, Job, Run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from schnet_ase.neighbors import Floats, Integers
-from schnet_ase.plots import save_figure
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.output.plots import save_figure
 
 WARNING_FS = 50.0  # before a collapse, and
 REACH = 0.3  # Å beyond the longest length in training: by then the monitor shall have flagged

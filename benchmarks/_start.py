@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schnet_ase.model import SchNetConfig
+from schnet_ase.networks import SchNetConfig
 from schnet_ase.training.config import TrainingConfig
 
 NETWORK = SchNetConfig(

@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from schnet_ase.data import Frame
-from schnet_ase.neighbors import Geometry
+from schnet_ase.geometry.system import Geometry
 
 WATER_DENSITY = 0.997  # g/cm³, at 298 K and 1 bar
 SIDE = 4  # molecules along an edge of the smallest box

@@ -10,10 +10,10 @@ import argparse
 
 import numpy as np
 
-from schnet_ase.calibration import EnsembleErrors, calibrate
 from schnet_ase.data import read_dataset
-from schnet_ase.registry import locate_members
-from schnet_ase.training.evaluate import evaluate_dataset
+from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.registry.lookup import locate_members
+from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate
 
 COVERAGE = 0.9
 RATES = (0.02, 0.005)

@@ -27,10 +27,10 @@ from _molecule import find_bonds, with_shared_protons
 from _report import exit_on_error, processor
 from _runs import TIMESTEP_FS, Job, Run, read_run, run_jobs
 
-from schnet_ase.card import Card, Dynamics, OtherRun, read_card, write_card
 from schnet_ase.errors import SchNetError
-from schnet_ase.progress import Progress
-from schnet_ase.registry import find_card, get_card
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.card import Card, Dynamics, OtherRun, read_card, write_card
+from schnet_ase.registry.lookup import find_card, get_card
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,10 +11,10 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from schnet_ase.card import read_card, write_card
 from schnet_ase.data import read_dataset
 from schnet_ase.data.frames import formulas
 from schnet_ase.errors import DataError
+from schnet_ase.registry.card import read_card, write_card
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ import click
 from _md_time import member_times
 from _report import conditions, exit_on_error, processor, table
 
-from schnet_ase.card import read_card, write_card
-from schnet_ase.registry import find_card, get_card
+from schnet_ase.registry.card import read_card, write_card
+from schnet_ase.registry.lookup import find_card, get_card
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

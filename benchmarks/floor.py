@@ -20,8 +20,8 @@ import torch
 
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.engine import CompiledSchNet
-from schnet_ase.graph import geometry
-from schnet_ase.neighbors import half_neighbor_list
+from schnet_ase.geometry.neighbors import half_neighbor_list
+from schnet_ase.geometry.system import geometry
 
 BYTES = 4  # of a float32
 SKIN = 1.0  # Å, as the calculators have it

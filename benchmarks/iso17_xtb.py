@@ -46,9 +46,9 @@ from filelock import FileLock, Timeout
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
-from schnet_ase.files import atomic_write
 from schnet_ase.learn.reference import label
-from schnet_ase.progress import Progress
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.progress import Progress
 
 FORMULA = {6: 7, 8: 2, 1: 10}
 TEMPERATURE = 500.0  # K

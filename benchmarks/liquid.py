@@ -34,14 +34,14 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from matplotlib.figure import Figure
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
-from schnet_ase.card import Card, Dynamics, read_card, write_card
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
-from schnet_ase.files import atomic_write
-from schnet_ase.neighbors import Floats, Integers
-from schnet_ase.plots import save_figure
-from schnet_ase.progress import Progress
-from schnet_ase.simulate import MDRow, run_md
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.plots import save_figure
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.card import Card, Dynamics, read_card, write_card
+from schnet_ase.simulation.drivers import MDRow, run_md
 
 TIMESTEP_FS = 0.5
 SPACING = 20  # steps between frames of the trajectory

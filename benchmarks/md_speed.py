@@ -27,8 +27,8 @@ from _worker import TIMESTEP_FS, Job
 from ase.io import write
 
 from schnet_ase.errors import SchNetError
-from schnet_ase.files import atomic_write
-from schnet_ase.progress import Progress
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.progress import Progress
 
 SYSTEMS = ("ethanol", *WATER)
 TOLERANCE = 1e-4

@@ -19,8 +19,8 @@ from _md_time import start
 from _report import conditions, exit_on_error, table
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
-from schnet_ase.card import Card
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.registry.card import Card
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

@@ -13,8 +13,8 @@ from _report import conditions, exit_on_error, table
 
 from schnet_ase.engine import compiled_half_list
 from schnet_ase.errors import SchNetError
-from schnet_ase.graph import geometry
-from schnet_ase.neighbors import Geometry, HalfNeighbors, half_neighbor_list
+from schnet_ase.geometry.neighbors import HalfNeighbors, half_neighbor_list
+from schnet_ase.geometry.system import Geometry, geometry
 
 REACH = 6.0  # Å: a cutoff of 5 Å and a skin, as in md_speed.py
 HEADER = ("system", "pairs", "matscipy (ms)", "compiled (ms)", "times faster")

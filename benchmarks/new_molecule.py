@@ -26,7 +26,7 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
-from schnet_ase.progress import Progress
+from schnet_ase.output.progress import Progress
 from schnet_ase.training import DataConfig, RunConfig, TrainingConfig, train_from_config
 
 TEMPERATURE = 500.0  # K

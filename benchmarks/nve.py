@@ -16,8 +16,8 @@ from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_mom
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetCalculator
-from schnet_ase.progress import Progress
-from schnet_ase.registry import get_card
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.lookup import get_card
 
 TENTHS = 10
 SAMPLES = 200  # of the energy, in each tenth

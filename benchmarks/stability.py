@@ -26,11 +26,11 @@ from ase import Atoms
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import DataError
-from schnet_ase.files import atomic_write
-from schnet_ase.neighbors import Floats
-from schnet_ase.progress import Progress
-from schnet_ase.registry import locate_members
-from schnet_ase.uncertainty import FALSE_FLAG_RATE
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.lookup import locate_members
+from schnet_ase.uncertainty.calibration import FALSE_FLAG_RATE
 
 RATES = (FALSE_FLAG_RATE, 0.01, 0.05)
 """Of false flags; the first is the monitor's own."""

@@ -17,14 +17,14 @@ import numpy as np
 from _report import conditions, exit_on_error, table
 
 from schnet_ase.errors import SchNetError
-from schnet_ase.progress import Progress
-from schnet_ase.registry import get_card
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.lookup import get_card
 
 PROGRAM = """
 import json, sys, time
 began = time.perf_counter()
 import schnet_ase
-from schnet_ase.registry import get_card
+from schnet_ase.registry.lookup import get_card
 imported = time.perf_counter()
 card = get_card(sys.argv[1])
 atoms = card.structure.atoms()

@@ -21,8 +21,8 @@ from _report import conditions, exit_on_error, table
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator
-from schnet_ase.card import Card
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.registry.card import Card
 
 MICRO = 1e6
 

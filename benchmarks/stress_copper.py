@@ -28,8 +28,8 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from schnet_ase import SchNetCalculator, SchNetConfig
 from schnet_ase.data import Dataset, Frame, split_training
-from schnet_ase.graph import geometry
-from schnet_ase.metrics import GPA, MEV
+from schnet_ase.data.metrics import GPA, MEV
+from schnet_ase.geometry.system import geometry
 from schnet_ase.training import TrainingConfig, train
 from schnet_ase.training.config import DataConfig, RunConfig
 

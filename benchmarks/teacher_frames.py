@@ -22,13 +22,13 @@ from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetEnsembleCalculator
-from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import Dataset, read_dataset
 from schnet_ase.errors import DataError
-from schnet_ase.files import atomic_write
-from schnet_ase.neighbors import Floats, Integers
-from schnet_ase.progress import Progress
-from schnet_ase.registry import locate_members
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.checkpoint import read_provenance
+from schnet_ase.registry.lookup import locate_members
 
 TIMESTEP_FS, STEPS = 0.5, 20
 """Of the dynamics, and steps from frame to frame."""

@@ -21,8 +21,8 @@ from _worker import CUTOFF, N_RBF, Dynamics
 from ase.md.velocitydistribution import thermalize_momenta
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
-from schnet_ase.neighbors import Floats
-from schnet_ase.progress import Progress
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.output.progress import Progress
 
 CONFIG = SchNetConfig(n_features=64, n_rbf=N_RBF, cutoff=CUTOFF, gamma=None, envelope="cosine")
 

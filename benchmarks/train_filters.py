@@ -19,12 +19,12 @@ from _systems import MOLECULES, labelled_frames
 
 from schnet_ase import SchNet
 from schnet_ase.data import Frame
+from schnet_ase.data.batches import Batch, collate, make_training_examples
 from schnet_ase.errors import SchNetError
-from schnet_ase.graph import geometry
-from schnet_ase.training.batches import Batch, collate, make_training_examples
-from schnet_ase.training.compiled import can_compile, compiled_step
-from schnet_ase.training.filters import InterpolatedSchNet, terms_for
-from schnet_ase.training.loss import GradientStep, LossTerms
+from schnet_ase.geometry.system import geometry
+from schnet_ase.training.step.compiled import can_compile, compiled_step
+from schnet_ase.training.step.filters import InterpolatedSchNet, terms_for
+from schnet_ase.training.step.loss import GradientStep, LossTerms
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

@@ -25,10 +25,10 @@ from _worker import Job
 from ase.io import write
 
 from schnet_ase.errors import SchNetError
-from schnet_ase.files import atomic_write
-from schnet_ase.interop import from_schnetpack
-from schnet_ase.progress import Progress
-from schnet_ase.training.compiled import can_compile
+from schnet_ase.export.schnetpack import from_schnetpack
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.progress import Progress
+from schnet_ase.training.step.compiled import can_compile
 
 TOLERANCE = 1e-3
 """Of losses and gradients between the sides, relative: second derivatives in float32."""

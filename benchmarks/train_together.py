@@ -21,16 +21,16 @@ from ase import Atoms
 
 from schnet_ase import SchNet
 from schnet_ase.data import Frame
-from schnet_ase.device import resolve_device
+from schnet_ase.data.batches import Batch, batch_to, collate, make_training_examples
 from schnet_ase.errors import SchNetError
-from schnet_ase.graph import geometry
+from schnet_ase.geometry.system import geometry
+from schnet_ase.inference.device import resolve_device
 from schnet_ase.training import TrainingConfig
-from schnet_ase.training.batches import Batch, batch_to, collate, make_training_examples
-from schnet_ase.training.compiled import can_compile
-from schnet_ase.training.loss import GradientStep
-from schnet_ase.training.padding import side_by_side
-from schnet_ase.training.side_by_side import SideBySide
-from schnet_ase.training.steps import Steps, step_maker
+from schnet_ase.training.step.compiled import can_compile
+from schnet_ase.training.step.loss import GradientStep
+from schnet_ase.training.step.padding import side_by_side
+from schnet_ase.training.step.side_by_side import SideBySide
+from schnet_ase.training.step.steps import Steps, step_maker
 
 WAYS = ("eager", "compiled")
 

@@ -16,7 +16,7 @@ from ase.io import Trajectory
 from ase.md.verlet import VelocityVerlet
 
 from schnet_ase import SchNetEnsembleCalculator
-from schnet_ase.motion import draw_velocities, equilibrate
+from schnet_ase.geometry.motion import draw_velocities, equilibrate
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--steps", type=int, default=2000)

@@ -4,13 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from schnet_ase.calculator import SchNetCalculator
-    from schnet_ase.checkpoint import save_model
-    from schnet_ase.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.calculators.single import SchNetCalculator
     from schnet_ase.errors import UncertaintyExceeded
-    from schnet_ase.model import SchNet, SchNetConfig
-    from schnet_ase.monitor import UncertaintyMonitor
-    from schnet_ase.registry import list_models, load_model
+    from schnet_ase.monitor.monitor import UncertaintyMonitor
+    from schnet_ase.networks import SchNet, SchNetConfig
+    from schnet_ase.registry.checkpoint import save_model
+    from schnet_ase.registry.lookup import list_models, load_model
 
 __all__ = [
     "SchNet",
@@ -25,15 +25,15 @@ __all__ = [
 ]
 
 _MODULES = {
-    "SchNet": "model",
-    "SchNetCalculator": "calculator",
-    "SchNetConfig": "model",
-    "SchNetEnsembleCalculator": "ensemble",
+    "SchNet": "networks",
+    "SchNetCalculator": "calculators.single",
+    "SchNetConfig": "networks",
+    "SchNetEnsembleCalculator": "calculators.ensemble",
     "UncertaintyExceeded": "errors",
-    "UncertaintyMonitor": "monitor",
-    "list_models": "registry",
-    "load_model": "registry",
-    "save_model": "checkpoint",
+    "UncertaintyMonitor": "monitor.monitor",
+    "list_models": "registry.lookup",
+    "load_model": "registry.lookup",
+    "save_model": "registry.checkpoint",
 }
 
 

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.fd import calculate_numerical_forces, calculate_numerical_stress
 
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
 
 
 class Tolerances(NamedTuple):

@@ -12,8 +12,9 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
 
-from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator, registry
+from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.cli import main
+from schnet_ase.registry import lookup as registry
 
 ModelFactory = Callable[..., SchNet]
 CalculatorFactory = Callable[..., Calculator]

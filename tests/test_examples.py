@@ -3,14 +3,13 @@
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from schnet_ase.training import load_config
-from tests.frames import write_ethanol
+from tests.support.frames import write_ethanol
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {
     "01-molecular-dynamics": ["--steps", "40"],

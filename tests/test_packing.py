@@ -8,11 +8,11 @@ from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
 
-from schnet_ase.card import read_card
-from schnet_ase.index import read_index
-from tests.entries import make_entry
+from schnet_ase.registry.card import read_card
+from schnet_ase.registry.index import read_index
+from tests.support.entries import make_entry
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 LIMIT = 60e6
 PACKED = "schnet_ase/models/"
 

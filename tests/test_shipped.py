@@ -3,7 +3,6 @@
 import importlib.util
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,18 +15,18 @@ from ase.md.verlet import VelocityVerlet
 from ase.neighborlist import build_neighbor_list
 
 from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
-from schnet_ase.card import read_card
-from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import held_out, read_dataset
-from schnet_ase.files import sha256
-from schnet_ase.registry import get_card
-from schnet_ase.reliability import reliability
+from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.evaluation.reliability import reliability
+from schnet_ase.output.files import sha256
+from schnet_ase.registry.card import read_card
+from schnet_ase.registry.checkpoint import read_provenance
+from schnet_ase.registry.lookup import get_card
 from schnet_ase.testing import check_calculator
 from schnet_ase.training import calibrate_entry, unseen_frames
 from schnet_ase.training.config import RunConfig, read_toml, validated
-from schnet_ase.training.evaluate import evaluate_dataset
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 DATASETS = ROOT.parent / "shared" / "data"
 DATA = DATASETS / "rmd17"
 ENTRIES = sorted(file.parent.name for file in (ROOT / "models").glob("*/card.json"))

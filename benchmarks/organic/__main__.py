@@ -13,7 +13,7 @@ import click
 from filelock import FileLock, Timeout
 
 from schnet_ase.errors import SchNetError
-from schnet_ase.files import atomic_write
+from schnet_ase.output.files import atomic_write
 
 from .check import check
 from .report import collect, report

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from rdkit import Chem, RDLogger
 
-from schnet_ase.files import atomic_write
+from schnet_ase.output.files import atomic_write
 
 from .by_hand import NUCLEOBASES, SMALL, SUGARS, peptides
 from .clusters import clusters

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from rdkit import Chem, RDLogger
 
-from schnet_ase.files import atomic_write
+from schnet_ase.output.files import atomic_write
 
 from .geometry import NoGeometry, with_hydrogens
 from .molecules import fit

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from schnet_ase import SchNet
+from schnet_ase.data.batches import Batch, collate
 from schnet_ase.errors import TrainingError
-from schnet_ase.forces import Prediction, predict
-from schnet_ase.graph import Graph
-from schnet_ase.model import Pairs
-from schnet_ase.training.batches import Batch, collate
+from schnet_ase.evaluation.evaluate import Evaluation
+from schnet_ase.geometry.graph import Graph, Pairs
+from schnet_ase.inference.forces import Prediction, predict
 from schnet_ase.training.config import TrainingConfig
-from schnet_ase.training.evaluate import Evaluation
-from schnet_ase.training.loss import evaluation_loss, frame_losses, loss_terms
-from schnet_ase.training.optimizer import learning_rate, make_optimizer
-from schnet_ase.training.order import BatchOrder
+from schnet_ase.training.step.loss import evaluation_loss, frame_losses, loss_terms
+from schnet_ase.training.step.optimizer import learning_rate, make_optimizer
+from schnet_ase.training.step.order import BatchOrder
 
 
 class Baseline(nn.Module):

@@ -16,15 +16,15 @@ from ase.units import kcal, mol
 from matplotlib.figure import Figure
 
 from schnet_ase import SchNet, SchNetConfig
-from schnet_ase.checkpoint import save_model
 from schnet_ase.data import Dataset, Frame, TrainingSplit, read_dataset, split_folds
-from schnet_ase.data.checks import check_frames
+from schnet_ase.data.batches import make_examples
+from schnet_ase.data.labels.checks import check_frames
 from schnet_ase.errors import DataError, SchNetError
-from schnet_ase.plots import save_figure
-from schnet_ase.progress import Progress
-from schnet_ase.training.batches import make_examples
+from schnet_ase.evaluation.evaluate import Evaluation, evaluate
+from schnet_ase.output.plots import save_figure
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.checkpoint import save_model
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
-from schnet_ase.training.evaluate import Evaluation, evaluate
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
 

@@ -20,11 +20,11 @@ from _report import conditions, exit_on_error, table, write_results
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from schnet_ase.card import Card
+from schnet_ase.data.metrics import KCAL_PER_MOL, MEV
 from schnet_ase.errors import SchNetError
-from schnet_ase.metrics import KCAL_PER_MOL, MEV
-from schnet_ase.plots import save_figure
-from schnet_ase.registry import find_card
+from schnet_ase.output.plots import save_figure
+from schnet_ase.registry.card import Card
+from schnet_ase.registry.lookup import find_card
 
 MEV_PER_KCAL = MEV / KCAL_PER_MOL
 """meV of 1 kcal/mol."""

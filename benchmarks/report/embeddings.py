@@ -29,13 +29,13 @@ from matplotlib.figure import Figure
 
 from schnet_ase import SchNet, load_model
 from schnet_ase.data import Frame, read_dataset
+from schnet_ase.data.batches import collate, make_example
 from schnet_ase.errors import SchNetError
-from schnet_ase.graph import pair_vectors
-from schnet_ase.neighbors import Floats
-from schnet_ase.plots import save_figure
-from schnet_ase.progress import Progress
-from schnet_ase.registry import locate_members
-from schnet_ase.training.batches import collate, make_example
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.graph import pair_vectors
+from schnet_ase.output.plots import save_figure
+from schnet_ase.output.progress import Progress
+from schnet_ase.registry.lookup import locate_members
 
 BATCH = 32
 RARE = 0.01

@@ -24,8 +24,8 @@ from matplotlib.figure import Figure
 from scipy.stats import linregress
 
 from schnet_ase.errors import SchNetError
-from schnet_ase.neighbors import Floats
-from schnet_ase.plots import save_figure
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.output.plots import save_figure
 
 FEWEST = 4
 """Points of a fit."""

@@ -28,11 +28,11 @@ from torch import Tensor
 
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Frame, read_dataset
-from schnet_ase.model.activation import ssp
-from schnet_ase.progress import Progress
-from schnet_ase.training.batches import collate, make_examples
-from schnet_ase.training.loss import LossTerms, eager_step
+from schnet_ase.data.batches import collate, make_examples
+from schnet_ase.networks.activation import ssp
+from schnet_ase.output.progress import Progress
 from schnet_ase.training.normalization import fit_normalization
+from schnet_ase.training.step.loss import LossTerms, eager_step
 
 FRAMES = 8
 Activation = Callable[[Tensor], Tensor]

@@ -31,8 +31,8 @@ from scipy.stats import linregress
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import DataError, SchNetError
-from schnet_ase.plots import save_figure
-from schnet_ase.progress import Progress
+from schnet_ase.output.plots import save_figure
+from schnet_ase.output.progress import Progress
 
 ENOUGH = 10.0
 """MB; less is not told from what an allocator keeps."""

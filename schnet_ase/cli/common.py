@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from schnet_ase.files import FORMATS
+from schnet_ase.output.files import FORMATS
 
 if TYPE_CHECKING:
-    from schnet_ase.card import Card
-    from schnet_ase.metrics import Errors
+    from schnet_ase.data.metrics import Errors
+    from schnet_ase.registry.card import Card
 
 
 class FiniteRange(click.FloatRange):
@@ -126,7 +126,7 @@ def print_card_errors(card: Card) -> None:
 
 
 def print_calibration(card: Card) -> None:
-    from schnet_ase.uncertainty import MIN_MEMBERS
+    from schnet_ase.uncertainty.calibration import MIN_MEMBERS
 
     calibration = card.calibration
     if calibration is None:

@@ -11,8 +11,8 @@ import click
 from schnet_ase.cli.common import label_options, picture, print_calibration, print_errors, stem
 
 if TYPE_CHECKING:
-    from schnet_ase.calibration import EnsembleErrors
-    from schnet_ase.uncertainty import Calibration
+    from schnet_ase.uncertainty.calibration import Calibration
+    from schnet_ase.uncertainty.fit import EnsembleErrors
 
 
 @click.group(invoke_without_command=True)
@@ -52,7 +52,7 @@ def data_check(
     from schnet_ase.data import read_dataset
     from schnet_ase.data.summary import PASSES, page, summarize
     from schnet_ase.data.summary.picture import draw
-    from schnet_ase.progress import Progress
+    from schnet_ase.output.progress import Progress
 
     drawn = picture(output, f"{_plain_stem(file)}-check.png", overwrite)
     dataset = read_dataset(file, **labels)
@@ -80,13 +80,13 @@ def evaluate(
 ) -> None:
     """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.data.report import log_for_evaluation
-    from schnet_ase.parity import Comparison, parity, parity_and_uncertainty
-    from schnet_ase.progress import Progress
-    from schnet_ase.registry import find_card, locate_members
-    from schnet_ase.reliability import reliability
-    from schnet_ase.training.calibrate import frames_seen
-    from schnet_ase.training.evaluate import evaluate_dataset
+    from schnet_ase.data.labels.report import log_for_evaluation
+    from schnet_ase.evaluation.calibrate import frames_seen
+    from schnet_ase.evaluation.evaluate import evaluate_dataset
+    from schnet_ase.evaluation.parity import Comparison, parity, parity_and_uncertainty
+    from schnet_ase.evaluation.reliability import reliability
+    from schnet_ase.output.progress import Progress
+    from schnet_ase.registry.lookup import find_card, locate_members
 
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
@@ -139,9 +139,9 @@ def calibrate(
 ) -> None:
     """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
     from schnet_ase.data import read_dataset
-    from schnet_ase.data.report import log_for_evaluation
+    from schnet_ase.data.labels.report import log_for_evaluation
     from schnet_ase.errors import RegistryError
-    from schnet_ase.registry import find_card
+    from schnet_ase.registry.lookup import find_card
     from schnet_ase.training import calibrate_entry, unseen_frames
 
     card = find_card(entry)

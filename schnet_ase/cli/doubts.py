@@ -11,13 +11,13 @@ from schnet_ase.errors import RunawayError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from schnet_ase.card import Card
+    from schnet_ase.registry.card import Card
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Card | None:
     """Warn of a molecule that the entry was not trained on, and of images; the entry's card, where there is one."""
-    from schnet_ase.applicability import images, strange
-    from schnet_ase.registry import owning_card
+    from schnet_ase.registry.applicability import images, strange
+    from schnet_ase.registry.lookup import owning_card
 
     logger, card = logging.getLogger("schnet_ase"), owning_card(model)
     if card is not None and (sentence := strange(card, atoms)):
@@ -28,7 +28,7 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Card | Non
 
 
 def with_advice(error: RunawayError, card: Card | None, atoms: Atoms, gentler: str) -> RunawayError:
-    from schnet_ase.applicability import advice, images
+    from schnet_ase.registry.applicability import advice, images
 
     if images(card, atoms, atoms.calc.cutoff, moving=False):
         gentler = "set pbc to False, or give a larger cell"
@@ -50,7 +50,7 @@ def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
 
 def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitored: bool) -> Iterator[str]:
     """What speaks against a run; single frames above the threshold are a monitor's to tell."""
-    from schnet_ase.monitor import FAILED_ABOVE
+    from schnet_ase.monitor.monitor import FAILED_ABOVE
 
     lone = atoms.calc.out_of_reach(atoms)
     if len(lone):

@@ -16,7 +16,7 @@ from schnet_ase.errors import CheckpointError, RunawayError, StructureError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from schnet_ase.monitor import UncertaintyMonitor
+    from schnet_ase.monitor.monitor import UncertaintyMonitor
 
 GENTLER_MD = "take a lower temperature, shorter steps, or a start that schnet-ase relax has made"
 GENTLER_RELAX = "start nearer to a minimum, such as that of another method"
@@ -68,10 +68,10 @@ def md(
     another --seed. A run whose atoms fly apart is stopped, with exit status 3.
     """
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
-    from schnet_ase.monitor import UncertaintyMonitor
-    from schnet_ase.motion import Thermometer, equilibration_steps
-    from schnet_ase.progress import Progress
-    from schnet_ase.simulate import MDRow, run_md
+    from schnet_ase.geometry.motion import Thermometer, equilibration_steps
+    from schnet_ase.monitor.monitor import UncertaintyMonitor
+    from schnet_ase.output.progress import Progress
+    from schnet_ase.simulation.drivers import MDRow, run_md
 
     if not monitor and (stop or threshold is not None):
         raise MonitorError("--threshold and --stop belong to a monitor; add --monitor")
@@ -173,7 +173,7 @@ def relax(
 
     An optimization whose atoms fly apart or fall into each other is stopped, with exit status 3.
     """
-    from schnet_ase.simulate import RelaxRow, run_relax
+    from schnet_ase.simulation.drivers import RelaxRow, run_relax
 
     prefix = free(named(output, f"{stem(model)}-relax"), (".xyz", ".traj", ".csv", ".png"), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float64")
@@ -221,7 +221,7 @@ def _known(deviation: float) -> str:
 
 def _check_forces(model: str) -> None:
     """Refuse an entry that learned from energies alone: its forces were never compared with anything."""
-    from schnet_ase.registry import owning_card
+    from schnet_ase.registry.lookup import owning_card
 
     card = owning_card(model)
     if card is not None and card.best.validation.force_mae is None:
@@ -232,9 +232,9 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     """The structure, or the entry's own, with the calculator of the model: an ensemble where there are members."""
     import ase.io
 
-    from schnet_ase.calculator import SchNetCalculator
-    from schnet_ase.ensemble import SchNetEnsembleCalculator
-    from schnet_ase.registry import find_card, get_card, locate_members
+    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.calculators.single import SchNetCalculator
+    from schnet_ase.registry.lookup import find_card, get_card, locate_members
 
     try:
         members = locate_members(model)

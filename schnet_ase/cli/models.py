@@ -10,8 +10,8 @@ import click
 from schnet_ase.cli.common import mev, print_calibration
 
 if TYPE_CHECKING:
-    from schnet_ase.metrics import Errors
-    from schnet_ase.registry import Loaded
+    from schnet_ase.data.metrics import Errors
+    from schnet_ase.registry.lookup import Loaded
 
 
 @click.group(invoke_without_command=True)
@@ -20,7 +20,7 @@ def models(context: click.Context) -> None:
     """List the models that can be used by name, and those that can be had."""
     if context.invoked_subcommand is not None:
         return
-    from schnet_ase.registry import list_models, listings
+    from schnet_ase.registry.lookup import list_models, listings
 
     installed = list_models()
     for card in installed:
@@ -39,7 +39,7 @@ def models(context: click.Context) -> None:
 @click.argument("name")
 def models_show(name: str) -> None:
     """Print the card of the model NAME, or of the entry in a folder; of a run or a file, what the file says."""
-    from schnet_ase.registry import locate_members, owning_card
+    from schnet_ase.registry.lookup import locate_members, owning_card
 
     card = owning_card(name)
     if card is None:
@@ -85,7 +85,7 @@ def _print_network(network: Loaded) -> None:
     """What a checkpoint that belongs to no entry says of itself."""
     from ase.data import chemical_symbols
 
-    from schnet_ase.checkpoint import read_provenance
+    from schnet_ase.registry.checkpoint import read_provenance
 
     made = read_provenance(network.path)
     row = made.get("validation", {})
@@ -111,7 +111,7 @@ def _print_network(network: Loaded) -> None:
 @click.option("--sha256", help="Of its card.json.  [default: that of the index]")
 def models_get(name: str, source: str | None, sha256: str | None) -> None:
     """Install the model NAME in your data folder, whole or not at all; the same command resumes."""
-    from schnet_ase.download import install_entry
+    from schnet_ase.registry.install import install_entry
 
     card = install_entry(name, source, sha256=sha256)
     print(f"{card.name}: {len(card.members)} members in {card.path}")
@@ -122,7 +122,7 @@ def models_get(name: str, source: str | None, sha256: str | None) -> None:
 @click.option("--address", help="Where a copy of FOLDER can be got.  [default: what the index says]")
 def models_index(folder: Path, address: str | None) -> None:
     """Write the index of the entries in FOLDER, so that others can list and get them."""
-    from schnet_ase.index import INDEX_FILE, write_index
+    from schnet_ase.registry.index import INDEX_FILE, write_index
 
     listings = write_index(folder, address)
     print(f"wrote {folder / INDEX_FILE}: {', '.join(x.name for x in listings)}")
@@ -136,8 +136,8 @@ def info(model: str | None) -> None:
 
     import torch
 
-    from schnet_ase.calculator import SchNetCalculator
-    from schnet_ase.registry import search_path
+    from schnet_ase.calculators.single import SchNetCalculator
+    from schnet_ase.registry.lookup import search_path
 
     calculator = None if model is None else SchNetCalculator(model)  # first: it may not be there
     for name in ("schnet_ase", "torch", "ase", "numpy", "numba", "matscipy"):

@@ -34,7 +34,7 @@ def train(
 
     Started by torchrun, its processes train the model together.
     """
-    from schnet_ase.progress import Progress
+    from schnet_ase.output.progress import Progress
     from schnet_ase.training import load_config, train_from_config
     from schnet_ase.training.history import Row, describe
     from schnet_ase.training.processes import torchrun_processes
@@ -95,8 +95,8 @@ def crossval(
 ) -> None:
     """Train an ensemble by cross-validation from CONFIG and register it; the same command resumes."""
     from schnet_ase.errors import TrainingError
-    from schnet_ase.progress import Progress
-    from schnet_ase.registry import user_models
+    from schnet_ase.output.progress import Progress
+    from schnet_ase.registry.lookup import user_models
     from schnet_ase.training import FoldProgress, load_config
     from schnet_ase.training import crossval as run_crossval
     from schnet_ase.training.history import describe
@@ -152,7 +152,7 @@ def tune(
     ray_address: str | None,
 ) -> None:
     """Search the settings that table [tune] of CONFIG names, on fold 1 of crossval; the same command resumes."""
-    from schnet_ase.progress import Progress, Stages
+    from schnet_ase.output.progress import Progress, Stages
     from schnet_ase.training import TrialProgress, load_config
     from schnet_ase.training import tune as run_tune
     from schnet_ase.training.history import describe
@@ -201,7 +201,7 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
     from schnet_ase.learn import learn as run_learn
     from schnet_ase.learn import load_learn_config
     from schnet_ase.learn.audit import Event, Labelled, describe
-    from schnet_ase.progress import Stages
+    from schnet_ase.output.progress import Stages
 
     run = load_learn_config(config, data_root)
     folder = output or Path("runs") / run.name

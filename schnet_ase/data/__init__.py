@@ -1,9 +1,9 @@
 """Reference data: reading it, checking it, splitting it."""
 
-from schnet_ase.data.checks import check_frames
 from schnet_ase.data.frames import Dataset, Frame
-from schnet_ase.data.options import LabelOptions
-from schnet_ase.data.readers import read_dataset
+from schnet_ase.data.labels.checks import check_frames
+from schnet_ase.data.labels.options import LabelOptions
+from schnet_ase.data.readers.dataset import read_dataset
 from schnet_ase.data.splits import CrossValidationSplit, TrainingSplit, held_out, split_folds, split_training
 from schnet_ase.data.store import StoredFrames, stored_dataset
 

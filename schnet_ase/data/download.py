@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from schnet_ase.data.qm9 import read_excluded
-from schnet_ase.data.readers import open_frames
+from schnet_ase.data.readers.dataset import open_frames
+from schnet_ase.data.readers.qm9 import read_excluded
 from schnet_ase.data.rmd17 import write_split
 from schnet_ase.errors import DataError, DownloadError
-from schnet_ase.files import sha256
-from schnet_ase.progress import Progress
+from schnet_ase.output.files import sha256
+from schnet_ase.output.progress import Progress
 
 
 class Remote(NamedTuple):

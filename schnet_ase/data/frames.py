@@ -9,7 +9,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike
 
-from schnet_ase.neighbors import Floats, Geometry, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.system import Geometry
 
 
 class Frame(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from schnet_ase.errors import DataError
-from schnet_ase.files import atomic_write
+from schnet_ase.output.files import atomic_write
 
 PARTS = ("train_01", "test_01")
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Integers
+from schnet_ase.geometry.arrays import Integers
 
 
 class TrainingSplit(NamedTuple):

@@ -22,14 +22,16 @@ from filelock import FileLock
 from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
-from schnet_ase.data.checks import with_whole_labels
 from schnet_ase.data.frames import Dataset, Frame
+from schnet_ase.data.labels.checks import with_whole_labels
+from schnet_ase.data.labels.options import UNSAID, LabelOptions
 from schnet_ase.data.lazy import Lazy
-from schnet_ase.data.options import UNSAID, LabelOptions
-from schnet_ase.data.readers import OpenedFrames, open_frames
-from schnet_ase.files import atomic_write
-from schnet_ase.neighbors import Geometry, HalfNeighbors, Integers, half_neighbor_list
-from schnet_ase.progress import Progress
+from schnet_ase.data.readers.dataset import OpenedFrames, open_frames
+from schnet_ase.geometry.arrays import Integers
+from schnet_ase.geometry.neighbors import HalfNeighbors, half_neighbor_list
+from schnet_ase.geometry.system import Geometry
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.progress import Progress
 
 CACHE_VARIABLE = "SCHNET_ASE_CACHE"
 FORMAT = 2

@@ -17,8 +17,10 @@ from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work,
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.team import Team
 from schnet_ase.engine.weights import lay_out
-from schnet_ase.model import SchNet, SchNetConfig
-from schnet_ase.neighbors import Floats, Geometry, HalfNeighbors, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.neighbors import HalfNeighbors
+from schnet_ase.geometry.system import Geometry
+from schnet_ase.networks import SchNet, SchNetConfig
 
 COVERED = ("ssp", "silu")
 """Activations of the kernel. Inside the filter networks, which are tabulated, they are all the same to it."""

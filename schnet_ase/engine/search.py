@@ -12,9 +12,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from schnet_ase import neighbors
 from schnet_ase.engine.cells import find_near
-from schnet_ase.neighbors import Floats, HalfNeighbors, Integers, has_all_pairs, in_box
+from schnet_ase.geometry import neighbors
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.neighbors import HalfNeighbors, has_all_pairs, in_box
 
 MARGIN = 1e-9
 """Of a cell's width: no pair is lost to rounding."""

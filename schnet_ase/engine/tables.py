@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from schnet_ase.model import SchNet
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.networks import SchNet
 
 TOLERANCES = {"float32": 5e-7, "float64": 1e-10}
 """Error of values and slopes, relative to the largest of each. In float32 a table as exact as its numbers has nearly

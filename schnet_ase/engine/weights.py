@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from schnet_ase.engine.layout import Shape, Weights
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.tables import TOLERANCES, FilterTable, tabulate
-from schnet_ase.model import SchNet
-from schnet_ase.model.schnet import Interaction
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.networks import SchNet
+from schnet_ase.networks.schnet import Interaction
 
 
 def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:

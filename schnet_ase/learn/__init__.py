@@ -1,12 +1,6 @@
 """On-the-fly learning: an ensemble that runs dynamics, asks for labels where it does not know, and goes on."""
 
-from schnet_ase.learn.config import (
-    DynamicsConfig,
-    FlagConfig,
-    LearnConfig,
-    ReferenceConfig,
-    load_learn_config,
-)
+from schnet_ase.learn.config import DynamicsConfig, FlagConfig, LearnConfig, ReferenceConfig, load_learn_config
 from schnet_ase.learn.loop import LearnResult, learn
 
 __all__ = [

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from schnet_ase.errors import LearnError
-from schnet_ase.files import atomic_write
+from schnet_ase.output.files import atomic_write
 
 
 class Labelled(NamedTuple):

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from schnet_ase.calibration import check_sizes
-from schnet_ase.card import NOT_STATED
-from schnet_ase.model import SchNetConfig
+from schnet_ase.networks import SchNetConfig
+from schnet_ase.registry.card import NOT_STATED
 from schnet_ase.training.config import STRICT, Name, TrainingConfig, existing, read_toml, validated
+from schnet_ase.uncertainty.fit import check_sizes
 
 CALIBRATION_EVERY = 5
 """One label in so many is for calibration alone."""

@@ -14,12 +14,12 @@ from ase import Atoms, units
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
-from schnet_ase.ensemble import SchNetEnsembleCalculator
+from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
 from schnet_ase.errors import StructureError, UncertaintyExceeded
-from schnet_ase.files import atomic_write
+from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.learn.config import DynamicsConfig
-from schnet_ase.monitor import Flag, UncertaintyMonitor
-from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.monitor.monitor import Flag, UncertaintyMonitor
+from schnet_ase.output.files import atomic_write
 
 STEPS_BETWEEN_STATES = 500
 STEPS_BETWEEN_CANDIDATES = 5

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from schnet_ase.errors import LearnError
-from schnet_ase.files import atomic_write, sha256
 from schnet_ase.learn.audit import Audit, Failed, Flagged, Generation, Labelled
 from schnet_ase.learn.config import LearnConfig
 from schnet_ase.learn.reference import Label, ReferenceFailed
+from schnet_ase.output.files import atomic_write, sha256
 
 ATTEMPT = "attempt.json"
 """Which frame the reference is asked about now, and for which time."""

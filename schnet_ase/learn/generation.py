@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from schnet_ase.card import Card, read_card
+from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+from schnet_ase.crossval.folds import FoldProgress, checkpoints
+from schnet_ase.crossval.run import train_folds
 from schnet_ase.data import CrossValidationSplit, Dataset, read_dataset
-from schnet_ase.ensemble import SchNetEnsembleCalculator
-from schnet_ase.files import atomic_write
+from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.learn.config import LearnConfig
-from schnet_ase.monitor import FAILED_ABOVE
-from schnet_ase.registry import locate_members
+from schnet_ase.monitor.monitor import FAILED_ABOVE
+from schnet_ase.output.files import atomic_write
+from schnet_ase.registry.card import Card, read_card
+from schnet_ase.registry.lookup import locate_members
 from schnet_ase.training.config import DataConfig, RunConfig
-from schnet_ase.training.crossval import train_folds
 from schnet_ase.training.entry import write_entry
-from schnet_ase.training.evaluate import evaluate_dataset
-from schnet_ase.training.folds import FoldProgress, checkpoints
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it is."""

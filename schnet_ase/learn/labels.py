@@ -16,9 +16,9 @@ from ase.io import read
 from ase.io.extxyz import write_extxyz
 
 from schnet_ase.data.splits import CrossValidationSplit, TrainingSplit
-from schnet_ase.files import atomic_write
 from schnet_ase.learn.config import CALIBRATION_EVERY
 from schnet_ase.learn.reference import Label
+from schnet_ase.output.files import atomic_write
 
 CONSTRAINTS = "ase_constraints"
 """Key of a stored frame's constraints in its ``info``. As ASE would write them, most kinds would be lost, and readers

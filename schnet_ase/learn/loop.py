@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms
 from filelock import FileLock, Timeout
 
-from schnet_ase.calibration import check_sizes
 from schnet_ase.errors import CalibrationError, LearnError
 from schnet_ase.learn.audit import Audit, Event, Finished, Flagged, Generation, Labelled
 from schnet_ase.learn.config import CALIBRATION_EVERY, LearnConfig
@@ -28,7 +27,8 @@ from schnet_ase.learn.labeller import Labeller
 from schnet_ase.learn.labels import split_labels
 from schnet_ase.learn.reference import check_reference, find_reference
 from schnet_ase.learn.start import moved, read_start
-from schnet_ase.plots import learning
+from schnet_ase.output.plots import learning
+from schnet_ase.uncertainty.fit import check_sizes
 
 BARREN_FLAGS = 5
 """So many flags in a row without a label end the run."""

@@ -14,11 +14,11 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.mixing import LinearCombinationCalculator
 
 from schnet_ase.errors import LearnError
+from schnet_ase.geometry.arrays import Floats
 from schnet_ase.learn.arguments import ignored_arguments
 from schnet_ase.learn.charges import restore_whole_charge
 from schnet_ase.learn.config import ReferenceConfig
 from schnet_ase.learn.pyscf_molecule import pyscf
-from schnet_ase.neighbors import Floats
 
 __all__ = ["Label", "ReferenceFailed", "check_reference", "find_reference", "label", "labelled_by", "pyscf"]
 

@@ -12,9 +12,10 @@ from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from schnet_ase.graph import batch_graphs, build_graph, geometry, pair_vectors
-from schnet_ase.model import SchNet
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.graph import batch_graphs, build_graph, pair_vectors
+from schnet_ase.geometry.system import geometry
+from schnet_ase.networks import SchNet
 
 NEAR = 0.1
 """Times the usual distance of labelled frames from each other: a frame nearer to one than this is that one again."""

@@ -11,14 +11,14 @@ import ase.io
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 
-from schnet_ase.data.checks import check_frame
 from schnet_ase.data.frames import Frame
+from schnet_ase.data.labels.checks import check_frame
 from schnet_ase.errors import DataError
-from schnet_ase.graph import geometry
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.system import geometry
 from schnet_ase.learn.charges import nearly_whole
 from schnet_ase.learn.labels import lost, restore_constraints
 from schnet_ase.learn.reference import Label, labelled_by
-from schnet_ase.neighbors import Floats
 
 log = logging.getLogger("schnet_ase")
 

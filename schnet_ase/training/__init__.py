@@ -1,15 +1,20 @@
 """Training: configuration, loss, trainer, cross-validation. Nothing of the calculators."""
 
-from schnet_ase.training.calibrate import calibrate_entry, unseen_frames
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from schnet_ase.evaluation.calibrate import calibrate_entry, unseen_frames
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig, load_config
-from schnet_ase.training.crossval import crossval
-from schnet_ase.training.folds import FoldProgress
 from schnet_ase.training.from_config import train_from_config
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.trial_task import TrialProgress
-from schnet_ase.training.tune import TuneResult, tune
 from schnet_ase.training.tune_config import SearchRange, TuneConfig
+
+if TYPE_CHECKING:
+    from schnet_ase.crossval.folds import FoldProgress
+    from schnet_ase.crossval.run import crossval
+    from schnet_ase.tune.trial_task import TrialProgress
+    from schnet_ase.tune.tune import TuneResult, tune
 
 __all__ = [
     "DataConfig",
@@ -29,3 +34,18 @@ __all__ = [
     "tune",
     "unseen_frames",
 ]
+
+_ABOVE = {
+    "crossval": "crossval.run",
+    "FoldProgress": "crossval.folds",
+    "TrialProgress": "tune.trial_task",
+    "TuneResult": "tune.tune",
+    "tune": "tune.tune",
+}
+"""Names of rooms that import this one: they are imported on first use."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ABOVE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"schnet_ase.{_ABOVE[name]}"), name)

@@ -15,13 +15,13 @@ from ase.data import chemical_symbols
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
-from schnet_ase.card import NOT_STATED
-from schnet_ase.data.options import LabelOptions
-from schnet_ase.data.qm9 import PACKAGE as QM9_PACKAGE
-from schnet_ase.data.units import ENERGY, FORCE, LENGTH, STRESS, Kind, is_unit
+from schnet_ase.data.labels.options import LabelOptions
+from schnet_ase.data.labels.units import ENERGY, FORCE, LENGTH, STRESS, Kind, is_unit
+from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import ConfigError
-from schnet_ase.model import SchNetConfig
-from schnet_ase.registry import locate_members
+from schnet_ase.networks import SchNetConfig
+from schnet_ase.registry.card import NOT_STATED
+from schnet_ase.registry.lookup import locate_members
 from schnet_ase.training.tune_config import TuneConfig, Value
 
 PRESETS = {

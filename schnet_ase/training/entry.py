@@ -15,22 +15,23 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
-from schnet_ase.calibration import calibrate
-from schnet_ase.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
-from schnet_ase.checkpoint import read_provenance, save_model
 from schnet_ase.data import CrossValidationSplit, Dataset
+from schnet_ase.data.batches import make_examples
+from schnet_ase.data.metrics import Errors
 from schnet_ase.errors import TrainingError
-from schnet_ase.files import sha256
-from schnet_ase.forces import predict
-from schnet_ase.graph import build_graph, geometry
-from schnet_ase.metrics import Errors
-from schnet_ase.model import SchNet, StackedSchNet
-from schnet_ase.training.batches import make_examples
+from schnet_ase.evaluation.evaluate import Evaluation, evaluate
+from schnet_ase.geometry.graph import build_graph
+from schnet_ase.geometry.system import geometry
+from schnet_ase.inference.forces import predict
+from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.output.files import sha256
+from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
+from schnet_ase.registry.checkpoint import read_provenance, save_model
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.evaluate import Evaluation, evaluate
 from schnet_ase.training.identity import entry_differences
 from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.training.state import TrainingResult, library_versions
+from schnet_ase.uncertainty.fit import calibrate
 
 log = logging.getLogger("schnet_ase")
 

@@ -9,19 +9,13 @@ from typing import NamedTuple
 
 import torch
 
-from schnet_ase.checkpoint import load_checkpoint
 from schnet_ase.data import Frame
+from schnet_ase.data.batches import Batch
 from schnet_ase.errors import TrainingError
-from schnet_ase.model import SchNet, SchNetConfig
-from schnet_ase.model.widen import fits, inherit
-from schnet_ase.training.batches import Batch
-from schnet_ase.training.normalization import (
-    Shift,
-    fine_tuning_rate,
-    fit_normalization,
-    set_elements,
-    shift_references,
-)
+from schnet_ase.networks import SchNet, SchNetConfig
+from schnet_ase.networks.widen import fits, inherit
+from schnet_ase.registry.checkpoint import load_checkpoint
+from schnet_ase.training.normalization import Shift, fine_tuning_rate, fit_normalization, set_elements, shift_references
 
 LEAST_SHARE = 1 / 8
 

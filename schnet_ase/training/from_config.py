@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from schnet_ase.data import CrossValidationSplit
-from schnet_ase.registry import locate
+from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.registry.lookup import locate
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import describe_data, earlier_entry, write_entry
-from schnet_ase.training.evaluate import evaluate_dataset
 from schnet_ase.training.identity import identity
 from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, split_for_training

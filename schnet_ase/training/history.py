@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from schnet_ase.files import atomic_write
-from schnet_ase.metrics import GPA, KCAL_PER_MOL, MEV, Errors
-from schnet_ase.plots import learning_curve
+from schnet_ase.data.metrics import GPA, KCAL_PER_MOL, MEV, Errors
+from schnet_ase.output.files import atomic_write
+from schnet_ase.output.plots import learning_curve
 
 
 class Row(NamedTuple):

@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from schnet_ase.card import Card, TrainingData
-from schnet_ase.checkpoint import read_provenance
 from schnet_ase.data import Dataset, TrainingSplit
-from schnet_ase.files import sha256
+from schnet_ase.output.files import sha256
+from schnet_ase.registry.card import Card, TrainingData
+from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.state import differences
 

@@ -10,12 +10,12 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 
 from schnet_ase.data import Frame
+from schnet_ase.data.batches import Batch, batch_to, collate
 from schnet_ase.data.frames import elements_of
 from schnet_ase.errors import DataError
-from schnet_ase.forces import Prediction, predict
-from schnet_ase.model import SchNet
-from schnet_ase.neighbors import Floats
-from schnet_ase.training.batches import Batch, batch_to, collate
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.inference.forces import Prediction, predict
+from schnet_ase.networks import SchNet
 
 AT_ONCE = 32  # frames predicted together
 FINE_TUNING_RATE = 1e-3

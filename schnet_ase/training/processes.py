@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from schnet_ase.errors import SchNetError, TrainingError
-from schnet_ase.neighbors import Integers
+from schnet_ase.geometry.arrays import Integers
 
 T = TypeVar("T")
 _TO_SPEAK = timedelta(seconds=10)  # that the first process has to say what went wrong before the others leave

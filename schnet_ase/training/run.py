@@ -20,14 +20,14 @@ from schnet_ase.data import (
     split_training,
     stored_dataset,
 )
-from schnet_ase.data.formats import files_of
 from schnet_ase.data.frames import molecules
-from schnet_ase.data.report import labelled_frames, log_dataset
+from schnet_ase.data.labels.report import labelled_frames, log_dataset
+from schnet_ase.data.readers.formats import files_of
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Integers
+from schnet_ase.geometry.arrays import Integers
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.normalization import is_isolated_atom
-from schnet_ase.training.weights import check_weights
+from schnet_ase.training.step.weights import check_weights
 
 log = logging.getLogger("schnet_ase")
 STREAM_ABOVE = 50e6

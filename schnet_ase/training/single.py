@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from schnet_ase.data import Dataset, TrainingSplit
-from schnet_ase.device import resolve_device
+from schnet_ase.inference.device import resolve_device
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.state import TrainingResult, only_here, own_random_numbers

@@ -10,11 +10,11 @@ from typing import Any
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
-from schnet_ase.checkpoint import load_checkpoint, read_provenance
 from schnet_ase.data import CrossValidationSplit, Dataset
 from schnet_ase.data.frames import formulas
 from schnet_ase.errors import DataError, TrainingError
-from schnet_ase.registry import owning_card
+from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
+from schnet_ase.registry.lookup import owning_card
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.run import content, load_frames
 from schnet_ase.training.state import all_hashes, extra_hashes

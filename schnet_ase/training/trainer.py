@@ -16,31 +16,21 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.checkpoint import Tensors, read_provenance, read_tensors, save_model, write_tensors
 from schnet_ase.data import Dataset, TrainingSplit
+from schnet_ase.data.batches import Batch, batch_to, collate, make_examples, make_training_examples, same_shape
 from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
-from schnet_ase.device import resolve_device
 from schnet_ase.errors import DivergenceError, TrainingError
-from schnet_ase.neighbors import Integers
-from schnet_ase.registry import BEST, STATE
-from schnet_ase.training.batches import (
-    Batch,
-    batch_to,
-    collate,
-    make_examples,
-    make_training_examples,
-    same_shape,
-)
+from schnet_ase.evaluation.evaluate import Evaluation, evaluate, join
+from schnet_ase.geometry.arrays import Integers
+from schnet_ase.inference.device import resolve_device
+from schnet_ase.registry.checkpoint import Tensors, read_provenance, read_tensors, save_model, write_tensors
+from schnet_ase.registry.lookup import BEST, STATE
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.evaluate import Evaluation, evaluate, join
 from schnet_ase.training.first_weights import LEAST_SHARE, between, random_weights, trained_weights
 from schnet_ase.training.history import Row, draw_history, write_metrics
 from schnet_ase.training.identity import identity
-from schnet_ase.training.loss import check_labels, evaluation_loss, loss_terms
 from schnet_ase.training.normalization import known_references
-from schnet_ase.training.optimizer import learning_rate, make_optimizer
-from schnet_ase.training.order import BatchOrder
 from schnet_ase.training.processes import Processes
 from schnet_ase.training.start import formulas_to_keep
 from schnet_ase.training.state import (
@@ -52,9 +42,12 @@ from schnet_ase.training.state import (
     read_result,
     unpack,
 )
-from schnet_ase.training.steps import Steps
+from schnet_ase.training.step.loss import check_labels, evaluation_loss, loss_terms
+from schnet_ase.training.step.optimizer import learning_rate, make_optimizer
+from schnet_ase.training.step.order import BatchOrder
+from schnet_ase.training.step.steps import Steps
+from schnet_ase.training.step.weights import frame_weight
 from schnet_ase.training.stopping import StopAsked, Stopped, stop_on_signals
-from schnet_ase.training.weights import frame_weight
 
 log = logging.getLogger("schnet_ase")
 SECONDS_BETWEEN_PICTURES = 30.0

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schnet_ase.data.summary.flat import Flat
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
 
 
 class Balance(NamedTuple):

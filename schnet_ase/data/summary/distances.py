@@ -9,7 +9,9 @@ from ase.data import covalent_radii
 
 from schnet_ase.data.summary.flat import Flat, Report
 from schnet_ase.errors import StructureError
-from schnet_ase.neighbors import Floats, Geometry, Integers, half_neighbor_list
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.neighbors import half_neighbor_list
+from schnet_ase.geometry.system import Geometry
 
 REACH = 4.0
 """Å; pairs up to here are counted."""

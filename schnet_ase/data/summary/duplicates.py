@@ -9,7 +9,8 @@ from scipy.spatial import cKDTree
 
 from schnet_ase.data.summary.fingerprints import wraps
 from schnet_ase.data.summary.flat import Flat
-from schnet_ase.neighbors import Floats, Geometry, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.system import Geometry
 
 NEAR = 2e-3
 """Å; distances that differ by less are the same but for rounding in a file with three decimals."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from schnet_ase.data.summary.flat import Flat
-from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
 
 LIMIT = 8.0
 """Robust standard deviations, 1.4826 times the median absolute deviation, beyond which a frame is an outlier."""

@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from schnet_ase.data.checks import check_frames
 from schnet_ase.data.frames import Frame
-from schnet_ase.data.plausibility import suspicions
+from schnet_ase.data.labels.checks import check_frames
+from schnet_ase.data.labels.plausibility import suspicions
 from schnet_ase.data.summary import order, words
 from schnet_ase.data.summary.energies import LIMIT
 from schnet_ase.data.summary.flat import Found
 from schnet_ase.data.summary.summary import Summary
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Floats
+from schnet_ase.geometry.arrays import Floats
 
 OVERLAP = 0.6
 """Of the sum of two covalent radii; nearer atoms are hardly meant."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from schnet_ase.data.summary.energies import Compositions
 from schnet_ase.data.summary.flat import Bools, Flat
-from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
 
 N_NUMBERS = 6
 

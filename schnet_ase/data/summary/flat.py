@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from schnet_ase.data.frames import Dataset
 from schnet_ase.errors import DataError
-from schnet_ase.neighbors import Floats, Geometry, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.system import Geometry
 
 Bools = NDArray[np.bool_]
 Report = Callable[[int], None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
 
 FEWEST = 50
 """Pairs of neighbouring frames below which nothing is said."""

@@ -11,17 +11,11 @@ from schnet_ase.data.frames import Dataset
 from schnet_ase.data.summary.balance import Balance, balance
 from schnet_ase.data.summary.distances import Distances, distances
 from schnet_ase.data.summary.duplicates import Duplicates, duplicates
-from schnet_ase.data.summary.energies import (
-    LIMIT,
-    Compositions,
-    composition_residual,
-    compositions,
-    robust_deviation,
-)
+from schnet_ase.data.summary.energies import LIMIT, Compositions, composition_residual, compositions, robust_deviation
 from schnet_ase.data.summary.fingerprints import fingerprints, kinds
 from schnet_ase.data.summary.flat import Flat, Flattened, Report, flatten
 from schnet_ase.data.summary.order import neighbor_difference
-from schnet_ase.neighbors import Floats, Integers
+from schnet_ase.geometry.arrays import Floats, Integers
 
 PASSES = 2
 """How often a report hears of every frame."""

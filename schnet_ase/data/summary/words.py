@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ase.data import chemical_symbols
 
-from schnet_ase.neighbors import Integers
+from schnet_ase.geometry.arrays import Integers
 
 MOST_NAMED = 10
 """Frames that are named one by one."""

@@ -1,0 +1,1 @@
+"""k-fold cross-validation: the members of an ensemble, wherever they are trained."""

@@ -1,0 +1,135 @@
+"""One fold of a cross-validation, wherever it is trained."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+from schnet_ase.data import Dataset, TrainingSplit
+from schnet_ase.errors import TrainingError
+from schnet_ase.registry.lookup import BEST, locate_members
+from schnet_ase.training.config import RunConfig
+from schnet_ase.training.entry import fold_name, fold_seed
+from schnet_ase.training.history import Row
+from schnet_ase.training.run import load_extra, load_frames
+from schnet_ase.training.single import prepared
+from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.trainer import Report, Trainer
+
+SECONDS_BETWEEN_REPORTS = 0.5
+
+
+class FoldProgress(NamedTuple):
+    """A fold's state, as it is reported."""
+
+    fold: int
+    """Counted from 1."""
+    step: int
+    row: Row | None
+    """The newest validation, once after it was made."""
+
+
+class _Progress(Protocol):
+    @property
+    def row(self) -> Row | None: ...
+
+
+P = TypeVar("P", bound=_Progress)
+
+
+class FoldTask(NamedTuple):
+    """A fold to train."""
+
+    config: RunConfig
+    k: int
+    """Index of the fold."""
+    split: TrainingSplit
+    run: Path
+    """Folder of the run."""
+    initial: Path | None
+    """Checkpoint whose weights to start from."""
+    device: str
+
+    @property
+    def folder(self) -> Path:
+        """Of the fold."""
+        return self.run / fold_name(self.k)
+
+
+def checkpoints(start: str | Path, folds: int) -> list[Path]:
+    """The checkpoints of a run's folds, or of the members of an entry (by name or folder), in the folds' order.
+
+    Raises
+    ------
+    TrainingError
+        They are more or fewer.
+    RegistryError
+        It is neither.
+    """
+    run = [Path(start) / fold_name(k) / BEST for k in range(folds)]
+    files = run if run[0].is_file() else [member.path for member in locate_members(start)]
+    if len(files) != folds:
+        raise TrainingError(f"{start}: has {len(files)} members for {folds} folds to start from; give as many")
+    return files
+
+
+def train_fold(task: FoldTask, report: Report, stop: Callable[[], bool] = lambda: False) -> TrainingResult:
+    """Train a fold, or go on with it, until it is over or `stop` says so; see `Trainer.run`."""
+    with prepared_fold(task, load_frames(task.config.data.file, task.config, quiet=True)) as trainer:
+        return trainer.run(report, stop)
+
+
+def prepared_fold(task: FoldTask, dataset: Dataset) -> AbstractContextManager[Trainer]:
+    """The training of a fold on the frames of its configuration's `file`; see `prepared`."""
+    return prepared(
+        task.config,
+        dataset,
+        task.split,
+        task.folder,
+        extra=load_extra(task.config, task.k, dataset, quiet=True),
+        seed=fold_seed(task.config, task.k),
+        initial=task.initial,
+        device=task.device,
+    )
+
+
+def fold_report(task: FoldTask, send: Callable[[FoldProgress], None]) -> Report:
+    """A report of the training of a fold that is sent as the fold's."""
+    return lambda step, row: send(FoldProgress(task.k + 1, step, row))
+
+
+def now_and_then(send: Callable[[P], None]) -> Callable[[P], None]:
+    """A report that passes on every validation, but of the other steps one in a while."""
+    last = time.monotonic()
+
+    def report(progress: P) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if progress.row is not None or now - last >= SECONDS_BETWEEN_REPORTS:
+            last = now
+            send(progress)
+
+    return report
+
+
+def now_and_then_asked(ask: Callable[[], bool]) -> Callable[[], bool]:
+    """The answer to a question that is asked anew once in a while only."""
+    last, answer = time.monotonic(), False
+
+    def newest() -> bool:
+        nonlocal last, answer
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_REPORTS:
+            last, answer = now, ask()
+        return answer
+
+    return newest
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

@@ -1,0 +1,201 @@
+"""The units of a file's labels: given by the user, stated in the file, or assumed as its format has them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from schnet_ase.data.labels.keys import Held
+from schnet_ase.data.labels.options import LabelOptions
+from schnet_ase.data.labels.units import ENERGY, FORCE, LENGTH, STRESS, Kind, Unit, is_unit, parse_unit
+from schnet_ase.errors import DataError
+
+GIVEN, STATED = "as given", "as the file says"
+
+
+class Statement(NamedTuple):
+    """A unit that a file states."""
+
+    key: str
+    """Under which it does."""
+    text: str
+
+
+class Stated(NamedTuple):
+    """The units that a file states."""
+
+    energy: Statement | None = None
+    force: Statement | None = None
+    length: Statement | None = None
+    stress: Statement | None = None
+
+
+class FileUnits(NamedTuple):
+    """Units of one file, and how each is known."""
+
+    energy: Unit
+    length: Unit
+    force: Unit
+    stress: Unit
+    """Of a stress."""
+    virial: Unit
+    energy_how: str
+    length_how: str
+    force_how: str
+    stress_how: str
+    stress_is_virial: bool | None = None
+    """Whether the unit of stress that was given or stated is that of a virial; None: there is none."""
+
+    def in_words(self, assumed: str) -> str:
+        """All of them; `assumed` says why those are assumed that nobody has given or stated."""
+        units = f"{self.length.word}, {self.energy.word}, {self.force.word}"
+        how = self.energy_how or assumed
+        others = [
+            f"{name} {said}"
+            for name, said in (("length", self.length_how), ("forces", self.force_how), ("stress", self.stress_how))
+            if said and said != how
+        ]
+        if self.stress_how:
+            units += f", {self.stress.word}"
+        return f"{units} ({'; '.join([how, *others])})"
+
+
+def resolve_units(
+    options: LabelOptions, stated: Stated, where: str, *, assumed_energy: str, assumed_length: str
+) -> FileUnits:
+    """The units of a file.
+
+    Parameters
+    ----------
+    options
+        What the user has given.
+    stated
+        What the file states.
+    where
+        The file's name, for messages.
+    assumed_energy, assumed_length
+        The units of its format.
+
+    Raises
+    ------
+    DataError
+        A unit that is not known, or one given that contradicts the file.
+    """
+    energy, energy_how = _resolved(options.energy_unit, "energy_unit", stated.energy, ENERGY, where)
+    length, length_how = _resolved(options.length_unit, "length_unit", stated.length, LENGTH, where)
+    force, force_how = _resolved(options.force_unit, "force_unit", stated.force, FORCE, where)
+    energy = energy or parse_unit(assumed_energy, ENERGY, where)
+    length = length or parse_unit(assumed_length, LENGTH, where)
+    stress, stress_how, virial = None, "", energy
+    if _is_energy(options.stress_unit) or _is_energy(stated.stress and stated.stress.text):
+        of_virial, stress_how = _resolved(options.stress_unit, "stress_unit", stated.stress, ENERGY, where)
+        virial = of_virial or energy
+    else:
+        stress, stress_how = _resolved(options.stress_unit, "stress_unit", stated.stress, STRESS, where)
+    return FileUnits(
+        energy,
+        length,
+        force or energy.per(length),
+        stress or energy.per(length, 3),
+        virial,
+        energy_how,
+        length_how,
+        force_how,
+        stress_how,
+        None if not stress_how else stress is None,
+    )
+
+
+def _is_energy(text: str | None) -> bool:
+    return text is not None and is_unit(text, ENERGY)
+
+
+def _resolved(
+    given: str | None, option: str, stated: Statement | None, kind: Kind, where: str
+) -> tuple[Unit | None, str]:
+    if given is None:
+        return (None, "") if stated is None else (parse_unit(stated.text, kind, f"{where}: {stated.key}"), STATED)
+    unit = parse_unit(given, kind, f"{where}: {option}")
+    if stated is not None and is_unit(stated.text, kind):
+        other = parse_unit(stated.text, kind, where)
+        if abs(other.factor / unit.factor - 1.0) > 1e-6:
+            raise DataError(
+                f"{where}: {option} is {given!r}, but the file says {stated.key} = {stated.text!r}; "
+                f"leave {option} out, or correct the file"
+            )
+    return unit, GIVEN
+
+
+_QUANTITIES: Mapping[str, str] = {
+    **dict.fromkeys(("energy", "energies", "e", "potential_energy", "total_energy"), "energy"),
+    **dict.fromkeys(("force", "forces", "f", "gradient", "gradients", "atomic_forces"), "force"),
+    **dict.fromkeys(("length", "distance", "position", "positions", "coord", "coords", "r", "pos", "cell"), "length"),
+    **dict.fromkeys(("coordinate", "coordinates", "distances", "lengths"), "length"),
+    **dict.fromkeys(("stress", "virial", "virials", "pressure"), "stress"),
+}
+_KINDS: Mapping[str, Kind] = {"energy": ENERGY, "force": FORCE, "length": LENGTH, "stress": STRESS}
+
+
+def stated_units(held: Iterable[Held], options: LabelOptions, where: str, *, free_text: bool = False) -> Stated:
+    """The units that a frame's header or an archive states: ``energy-unit``, ``e_unit``, ``units = "eV, Å"``.
+
+    A text that is not understood is passed over where the user has given a unit of energy, or where it may be any text.
+
+    Raises
+    ------
+    DataError
+        Two statements about one unit that differ, or `units` that are not understood.
+    """
+    found: dict[str, Statement] = {}
+    for one in held:
+        match = re.fullmatch(r"(?:(.+?)[_ -]?)?units?(?:[_ -]?(.+))?", one.name.strip().lower())
+        if match is None or not isinstance(text := _text(one.value), str):
+            continue
+        subject = (match[1] or match[2] or "").replace("-", "_").replace(" ", "_")
+        if not subject:
+            statements = _each(one, text)
+            if not statements and options.energy_unit is None and not free_text:
+                raise DataError(
+                    f"{where}: {one.words} = {text!r}; expected units such as 'eV, Å', give energy_unit and length_unit"
+                )
+        elif subject in _QUANTITIES:
+            statements = {_QUANTITIES[subject]: Statement(one.words, text)}
+        else:
+            continue
+        for quantity, statement in statements.items():
+            other = found.setdefault(quantity, statement)
+            if other.text.lower() != statement.text.lower():
+                raise DataError(
+                    f"{where}: {other.key} = {other.text!r} and {statement.key} = {statement.text!r}; "
+                    "expected one unit, correct the file"
+                )
+    return Stated(**found)
+
+
+def _text(value: object) -> object:
+    """Text as a str, also out of an array of no dimension."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    item = getattr(value, "item", None)
+    if isinstance(value, str) or item is None or getattr(value, "shape", None) != ():
+        return value
+    return _text(item())
+
+
+def _each(one: Held, text: str) -> dict[str, Statement]:
+    """What ``units`` says of which quantity, by what each of its words is a unit of; nothing if one is unknown."""
+    sets = {"metal": ("eV", "Å"), "real": ("kcal/mol", "Å")}
+    words = sets.get(text.strip().lower(), tuple(w for w in re.split(r"[,;]\s*", text) if w.strip()))
+    if text.strip().lower() in ("au", "a.u.", "atomic", "atomic units", "atomic_units"):
+        return {quantity: Statement(one.words, text) for quantity in _KINDS}
+    statements: dict[str, Statement] = {}
+    for word in words:
+        subject, _, rest = word.strip().replace("=", " ").replace(":", " ").partition(" ")
+        named = _QUANTITIES.get(subject.lower())
+        unit = word.strip() if named is None else rest.strip()
+        kinds = [quantity for quantity, kind in _KINDS.items() if is_unit(unit, kind) and named in (None, quantity)]
+        if len(kinds) != 1:
+            return {}
+        statements[kinds[0]] = Statement(one.words, unit)
+    return statements

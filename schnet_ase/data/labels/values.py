@@ -1,0 +1,76 @@
+"""What a file holds under a key, as numbers of the right kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schnet_ase.data.labels.keys import Held
+from schnet_ase.errors import DataError
+from schnet_ase.geometry.arrays import Floats
+
+_WEIGHTS = ("weight", "config_weight")
+_ASYMMETRY = 0.01
+"""Largest part of a stress that may be antisymmetric; it is left out."""
+
+
+def scalar(energy: object, where: str) -> float | None:
+    """An energy as a number, whatever its type; None is None.
+
+    Raises
+    ------
+    DataError
+        It is several numbers, or none.
+    """
+    if energy is None:
+        return None
+    if isinstance(energy, bool | np.bool_):
+        raise DataError(f"{where} has energy {energy}; expected a number")
+    try:
+        value: NDArray[np.float64] = np.asarray(energy, dtype=float)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where} has energy {energy!r}; expected a number") from error
+    if value.size != 1:
+        raise DataError(f"{where} has an energy of shape {value.shape}; expected one number")
+    return float(value.reshape(()))
+
+
+def numbers_of(one: Held, where: str) -> Floats:
+    """An array of numbers; a DataError where it is none."""
+    try:
+        return np.array(one.value, dtype=float)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{where} has {one.words} = {one.value!r}; expected an array of numbers") from error
+
+
+def voigt(value: Floats, one: Held, where: str) -> Floats:
+    """(6,) of six or nine numbers, of which those across the diagonal are alike; else a DataError."""
+    if value.size == 6:
+        return value.reshape(6)
+    if value.size != 9:
+        raise DataError(f"{where} has {one.words} of shape {value.shape}; expected (6,), (9,) or (3, 3)")
+    full = value.reshape(3, 3)
+    if np.abs(full - full.T).max() > _ASYMMETRY * np.abs(full).max():
+        raise DataError(f"{where} has {one.words} that is not symmetric; expected a symmetric 3 x 3 matrix")
+    half = 0.5 * (full + full.T)
+    return half[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+
+
+def weight_of(held: Sequence[Held], where: str) -> float:
+    """How much a frame counts, 1 where it does not say; a DataError where that is no weight."""
+    weights = [(one.words, one.value) for one in held if one.name in _WEIGHTS and one.per_atom is not True]
+    if not weights:
+        return 1.0
+    name, value = weights[0]
+    try:
+        numbers = {float(value) for _, value in weights}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} has {name} = {value!r}; expected a number") from error
+    if len(numbers) > 1:
+        raise DataError(f"{where} has {' and '.join(f'{n} = {v}' for n, v in weights)}; expected one weight")
+    (number,) = numbers
+    if not 0.0 <= number < np.inf:
+        raise DataError(f"{where} has {name} = {number}; expected a finite number that is not negative")
+    return number

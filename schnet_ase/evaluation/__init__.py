@@ -1,0 +1,1 @@
+"""Errors, reliability and calibration of models on labelled frames."""

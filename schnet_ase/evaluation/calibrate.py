@@ -1,0 +1,144 @@
+"""Calibration of a registry entry, on labelled frames that none of its members has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from schnet_ase.data import Dataset
+from schnet_ase.errors import CalibrationError
+from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.registry.card import Card, read_card, write_card
+from schnet_ase.registry.checkpoint import read_provenance
+from schnet_ase.registry.lookup import locate_members
+from schnet_ase.training.state import all_hashes
+from schnet_ase.uncertainty.calibration import COVERAGE
+from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate, check_sizes
+
+UNFAMILIAR, MUCH = 20.0, 0.1
+"""Times the error of validation, and eV or eV/Å: an error above both is no matter of temperature. Forces on
+acetylacetone at 600 K, by what was trained at 300 K, have 3 times the error (docs/uncertainty.md)."""
+
+
+def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
+    """Indices of the frames that a model was trained or validated on; None: its file does not say.
+
+    A file of frames is recognized by its hash: a copy of the training data in another format is not. Where it is one of
+    several that were read together, then or now, or frames were left out of it by another list, all its frames count;
+    and so do those of another file behind the weights that training started from. In the model's own file its own
+    frames count alone: `crossval` sees to it that such weights have not seen what is kept for calibration there.
+    """
+    provenance = read_provenance(checkpoint)
+    if not {"data_sha256", "training_frames", "validation_frames"} <= provenance.keys():
+        return None
+    if provenance["data_sha256"] == dataset.sha256:
+        return {*provenance["training_frames"], *provenance["validation_frames"]}
+    known = all_hashes(provenance)
+    return set(range(len(dataset.frames))) if known.intersection((dataset.sha256, *dataset.parts)) else set()
+
+
+def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
+    """Indices of the frames that no member of an entry was trained or validated on; see `frames_seen`.
+
+    Raises
+    ------
+    CalibrationError
+        There is none, or a member does not say what it was trained on.
+    """
+    seen: set[int] = set()
+    for member in card.members:
+        frames = frames_seen(card.path / member.file, dataset)
+        if frames is None:
+            raise CalibrationError(
+                f"{card.path / member.file}: does not say which frames it was trained on; "
+                "only members written by schnet-ase crossval can be calibrated"
+            )
+        seen |= frames
+    unseen = [i for i in range(len(dataset.frames)) if i not in seen]
+    if not unseen:
+        raise CalibrationError(
+            f"{dataset.source}: a member was trained or validated on each of the {len(dataset.frames)} frames, or on a "
+            "file among them, or on it with another list of what is left out; give frames that no member saw"
+        )
+    return unseen
+
+
+def calibrate_entry(
+    card: Card, dataset: Dataset, frames: Sequence[int], *, coverage: float = COVERAGE, device: str = "cpu"
+) -> Card:
+    """Calibrate an entry and write the calibration into its card, atomically.
+
+    Parameters
+    ----------
+    card
+        Of the entry.
+    dataset
+        Labelled frames.
+    frames
+        Which of them to calibrate on.
+    coverage
+        That half-widths have where no other is asked for.
+    device
+        ``"cpu"`` or ``"cuda"``.
+
+    Returns
+    -------
+    Card
+        The new one.
+
+    Raises
+    ------
+    CalibrationError
+        A member was trained or validated on one of the frames; fewer than four members; too few frames; two frames
+        that are one; or errors on them far from those of validation: another system, another reference, or another
+        unit.
+    DataError
+        Labels that are not to be trusted.
+    OSError
+        The entry's folder cannot be written; the old card is then untouched.
+    """
+    seen = sorted(set(frames).difference(unseen_frames(card, dataset)))
+    if seen:
+        raise CalibrationError(
+            f"{dataset.source}: a member of {card.name} was trained or validated on {len(seen)} of the {len(frames)} "
+            f"frames, the first is {seen[0]}; leave them out"
+        )
+    check_sizes(len(card.members), len(frames), coverage)
+    _check_distinct(dataset, frames)
+    models = [loaded.model for loaded in locate_members(card.path)]
+    chosen = dataset._replace(frames=[dataset.frames[i] for i in frames])
+    errors = evaluate_dataset(models, chosen, device=device).ensemble_errors()
+    _check_familiar(card, errors, dataset.source)
+    members = tuple(member.sha256 for member in card.members)
+    calibration = calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
+    write_card(replace(card, calibration=calibration), card.path)
+    return read_card(card.path)
+
+
+def _check_distinct(dataset: Dataset, frames: Sequence[int]) -> None:
+    """A frame that is there twice would count for two, and promise what one cannot."""
+    first: dict[bytes, int] = {}
+    for i in frames:
+        numbers, positions, cell, _ = dataset.frames[i].geometry
+        earlier = first.setdefault(b"|".join((numbers.tobytes(), positions.tobytes(), cell.tobytes())), i)
+        if earlier != i:
+            raise CalibrationError(f"{dataset.source}: frame {i} is frame {earlier} again; give each frame once")
+
+
+def _check_familiar(card: Card, errors: EnsembleErrors, source: str) -> None:
+    for name, unit, found, known in (
+        ("energy", "eV", errors.energy_error, [m.validation.energy_mae for m in card.members]),
+        ("force", "eV/Å", errors.force_errors, [m.validation.force_mae for m in card.members]),
+    ):
+        validation = [value for value in known if value is not None]
+        if found is None or not validation:
+            continue
+        here = float(np.nanmean(np.abs(found)))
+        if not here <= max(UNFAMILIAR * max(validation), MUCH):
+            raise CalibrationError(
+                f"{source}: {name} MAE of {card.name} is {here:.3g} {unit} on these frames, in validation it was "
+                f"{max(validation):.3g}; give frames of the system, reference method and units that it was trained on"
+            )

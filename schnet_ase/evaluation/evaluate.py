@@ -1,0 +1,190 @@
+"""Predictions for many labelled frames, in batches, and their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from schnet_ase.data import Dataset
+from schnet_ase.data.batches import Batch, batch_to, collate, make_examples
+from schnet_ase.data.labels.checks import check_frames
+from schnet_ase.data.metrics import Errors, compute_errors
+from schnet_ase.errors import DataError, StructureError
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.inference.device import resolve_device
+from schnet_ase.inference.forces import EnergyModel, predict
+from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.uncertainty.fit import EnsembleErrors, ensemble_errors
+
+
+class Evaluation(NamedTuple):
+    """Predictions and labels of B frames with A atoms in all; (M,) in front of predictions of M stacked models.
+
+    Labels are NaN where a frame has none, and None where no frame has one.
+    """
+
+    n_atoms: Integers
+    """(B,)."""
+    volume: Floats
+    """(B,) Å³, of the cells; zero where there is none."""
+    energy: Floats
+    """(B,) eV."""
+    forces: Floats
+    """(A, 3) eV/Å, the frames one after the other."""
+    stress: Floats
+    """(B, 6) eV/Å³ in ASE's order and sign; NaN where the cell has no volume."""
+    reference_energy: Floats | None
+    reference_forces: Floats | None
+    reference_stress: Floats | None
+    numbers: Integers
+    """(A,) atomic numbers."""
+    weight: Floats
+    """(B,) how much each frame counts in a loss."""
+
+    def errors(self) -> Errors:
+        """Errors of one model."""
+        return compute_errors(
+            self.n_atoms,
+            self.energy,
+            self.reference_energy,
+            self.forces,
+            self.reference_forces,
+            self.stress,
+            self.reference_stress,
+        )
+
+    def ensemble_errors(self) -> EnsembleErrors:
+        """Spread and errors of an evaluation of several."""
+        return ensemble_errors(
+            self.n_atoms, self.numbers, self.energy, self.reference_energy, self.forces, self.reference_forces
+        )
+
+    def member(self, m: int) -> Evaluation:
+        """One member of an evaluation of several."""
+        return self._replace(energy=self.energy[m], forces=self.forces[m], stress=self.stress[m])
+
+    def mean(self) -> Evaluation:
+        """The ensemble mean of an evaluation of several."""
+        return self._replace(
+            energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0), stress=self.stress.mean(axis=0)
+        )
+
+    def virial(self, stress: Floats) -> Floats:
+        """(B, 3, 3) eV, the volume times one of the stresses."""
+        matrix: Floats = voigt_6_to_full_3x3_stress(stress)
+        return self.volume[:, None, None] * matrix
+
+
+def evaluate_dataset(
+    models: Sequence[SchNet], dataset: Dataset, *, device: str = "cpu", report: Callable[[int], None] = lambda n: None
+) -> Evaluation:
+    """Predictions of M models of one config for all frames of a file; `report` is told how many more are done.
+
+    Raises
+    ------
+    DataError
+        A label that is there is not to be trusted, or there are none; see `check_frames`.
+    StructureError
+        An element that the models were not trained on, or members of different configs.
+    """
+    frames = dataset.frames
+    energies = any(f.energy is not None for f in frames)
+    forces = any(f.forces is not None for f in frames)
+    stress = any(f.stress is not None for f in frames)
+    if not energies and not forces and not stress:
+        raise DataError(
+            f"{dataset.source}: no energies, forces or stresses; expected at least one of them; the file holds "
+            f"{', '.join(dataset.keys) or 'nothing else'}"
+        )
+    check_frames(frames, dataset.source, energies=energies, forces=forces, stress=stress, keys=dataset.keys)
+    ensemble = StackedSchNet(models).to(resolve_device(device), models[0].dtype)
+    strange = set(dataset.elements) - set(ensemble.elements or dataset.elements)
+    if strange:
+        symbols = ", ".join(chemical_symbols[z] for z in sorted(strange))
+        raise StructureError(f"{dataset.source}: the model was not trained on {symbols}; use another model")
+    examples = make_examples(frames, range(len(frames)), ensemble.config.pair_cutoff)
+    return evaluate(ensemble, examples, device=device, report=report)
+
+
+def evaluate(
+    model: EnergyModel,
+    examples: Sequence[Batch],
+    batch_size: int = 32,
+    device: str = "cpu",
+    report: Callable[[int], None] = lambda n: None,
+) -> Evaluation:
+    """Energies and forces of every example.
+
+    Parameters
+    ----------
+    model
+        One `SchNet`, or several stacked ones.
+    examples
+        Frames as batches, in the order in which they are returned.
+    batch_size
+        Examples computed at once; it changes nothing but speed and memory.
+    device
+        Where the model is.
+    report
+        Called with the number of examples of each batch that is done.
+    """
+    parts = []
+    for start in range(0, len(examples), batch_size):
+        batch = collate(examples[start : start + batch_size])
+        prediction = predict(model, batch_to(batch, resolve_device(device)).graph)
+        assert prediction.forces is not None
+        assert prediction.virial is not None
+        volume = torch.linalg.det(batch.graph.cell).abs().numpy()
+        parts.append(
+            Evaluation(
+                batch.n_atoms.numpy().astype(np.int64),
+                volume,
+                prediction.energy.cpu().numpy(),
+                prediction.forces.cpu().numpy(),
+                _stress(prediction.virial.cpu().numpy(), volume),
+                batch.energy.numpy(),
+                batch.forces.numpy(),
+                _stress(batch.virial.numpy(), volume),
+                batch.graph.numbers.numpy(),
+                batch.weight.numpy(),
+            )
+        )
+        report(len(batch.n_atoms))
+    return join(parts)
+
+
+def join(parts: Sequence[Evaluation]) -> Evaluation:
+    """Evaluations of frames that follow one another as one."""
+    return Evaluation(
+        np.concatenate([p.n_atoms for p in parts]),
+        np.concatenate([p.volume for p in parts]),
+        np.concatenate([p.energy for p in parts], axis=-1),
+        np.concatenate([p.forces for p in parts], axis=-2),
+        np.concatenate([p.stress for p in parts], axis=-2),
+        _labels([_all(p.reference_energy, p.energy.shape[-1:]) for p in parts]),
+        _labels([_all(p.reference_forces, p.forces.shape[-2:]) for p in parts]),
+        _labels([_all(p.reference_stress, p.stress.shape[-2:]) for p in parts]),
+        np.concatenate([p.numbers for p in parts]),
+        np.concatenate([p.weight for p in parts]),
+    )
+
+
+def _all(labels: Floats | None, shape: tuple[int, ...]) -> Floats:
+    return np.full(shape, np.nan) if labels is None else labels
+
+
+def _labels(parts: Sequence[Floats]) -> Floats | None:
+    labels = np.concatenate(parts)
+    return None if np.isnan(labels).all() else labels
+
+
+def _stress(virial: Floats, volume: Floats) -> Floats:
+    """(..., B, 6) in ASE's order from (..., B, 3, 3)."""
+    rows, columns = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
+    stress: Floats = virial[..., rows, columns] / np.where(volume > 0.0, volume, np.nan)[:, None]
+    return stress

@@ -1,0 +1,1 @@
+"""The weights of other programs and for other programs."""

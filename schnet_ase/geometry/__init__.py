@@ -1,0 +1,1 @@
+"""Arrays, systems, neighbour lists and graphs: what a network computes on."""

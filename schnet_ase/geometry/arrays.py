@@ -1,0 +1,7 @@
+"""The two kinds of arrays that the whole package passes around."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]

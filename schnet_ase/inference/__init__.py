@@ -1,0 +1,1 @@
+"""From a geometry to energies, forces and stress, whichever engine computes them."""

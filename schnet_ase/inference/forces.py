@@ -1,0 +1,78 @@
+"""Energies and their derivatives with respect to the geometry: the one place that calls ``autograd.grad``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from schnet_ase.geometry.graph import Graph, Pairs, pair_vectors
+
+
+class EnergyModel(Protocol):
+    """What can be differentiated: a `SchNet` (no member axis) or several stacked ones (M members in front)."""
+
+    member_shape: tuple[int, ...]
+    """``()`` for one model, ``(M,)`` for M stacked ones."""
+
+    def __call__(self, numbers: Tensor, vectors: Tensor, pairs: Pairs, /) -> Tensor:
+        """Per-atom energies (\\*member_shape, N), eV, from pair vectors (\\*member_shape, P, 3), Å."""
+
+
+class Prediction(NamedTuple):
+    """Energies and derivatives of the B systems and N atoms of a graph; (M,) in front for M stacked models."""
+
+    energy: Tensor
+    """(B,) eV."""
+    energies: Tensor
+    """(N,) eV, per atom; sums to `energy`."""
+    forces: Tensor | None
+    """(N, 3) eV/Å."""
+    virial: Tensor | None
+    """(B, 3, 3) derivative of the energy with respect to a strain of the system, eV; stress is this over the volume."""
+
+
+def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_graph: bool = False) -> Prediction:
+    r"""Energy, per-atom energies, forces and virial of a graph.
+
+    The energy depends on the geometry through the pair vectors alone, so one gradient
+    :math:`g_{ij} = \partial E / \partial r_{ij}` holds everything: :math:`F_i = \sum_j g_{ij} - \sum_j g_{ji}`
+    (minus the gradient of the energy, NeurIPS 30 (2017), eq. 4) and the virial :math:`\sum_{ij} r_{ij} \otimes g_{ij}`.
+
+    Parameters
+    ----------
+    model
+        A `SchNet`, or several of them stacked.
+    graph
+        N atoms in B systems.
+    gradients
+        Whether forces and virial are wanted; without, both are None.
+    create_graph
+        Whether the forces are to be differentiated again (training on them, Hessians). Without it they are
+        constants: a loss on them would train nothing.
+
+    Returns
+    -------
+    Prediction
+    """
+    vectors = pair_vectors(graph)
+    # Each member gets its own copy, so that one backward pass gives every member's own gradient.
+    vectors = vectors.expand(*model.member_shape, *vectors.shape)
+    if gradients and not vectors.requires_grad:
+        vectors = vectors.detach().requires_grad_()
+    with torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
+        energies = model(graph.numbers, vectors, graph.pairs)
+        energy = energies.new_zeros(*model.member_shape, graph.n_systems).index_add(-1, graph.system, energies)
+        if not gradients:
+            return Prediction(energy, energies, None, None)
+        (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=create_graph)
+    if not create_graph:
+        energy, energies, vectors = energy.detach(), energies.detach(), vectors.detach()
+    first, second = graph.pairs
+    forces = gradient.new_zeros(*model.member_shape, graph.numbers.shape[0], 3)
+    forces = forces.index_add(-2, first, gradient).index_add(-2, second, -gradient)
+    virial = gradient.new_zeros(*model.member_shape, graph.n_systems, 3, 3)
+    virial = virial.index_add(-3, graph.system[first], vectors[..., :, None] * gradient[..., None, :])
+    # Symmetric for a rotation-invariant energy; what is left is rounding.
+    return Prediction(energy, energies, forces, 0.5 * (virial + virial.mT))

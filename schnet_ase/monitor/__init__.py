@@ -1,0 +1,1 @@
+"""Watching a run: which frames the ensemble does not know."""

@@ -1,0 +1,165 @@
+"""The files of a monitor: added to from run to run, and whole again after one that was killed while it wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import os
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_extxyz
+
+from schnet_ase.errors import MonitorError
+from schnet_ase.geometry.arrays import Floats
+
+LONGEST_ROW = 1000  # bytes, and far from it
+_logs = weakref.WeakSet[io.FileIO]()
+"""Those that this process has open, or has closed."""
+
+
+class Frame(NamedTuple):
+    """What a frame is made of again."""
+
+    step: int
+    time_fs: float
+    temperature: float
+    """K."""
+    positions: Floats
+    momenta: Floats
+    cell: Floats
+    results: dict[str, Any]
+    """The calculator's."""
+
+
+def check_frames_file(path: Path, append: bool = True) -> None:
+    """See that frames can be added to `path`; one cut off at its end is taken away, and all of them unless `append`."""
+    new = not path.exists()
+    with _writable(path, "file"), open(path, "a+b") as file:
+        file.seek(0)
+        whole = 0
+        while append and (count := file.readline()):
+            number, line = count.strip(), file.readline()
+            if whole == 0 and b"schnet_status=" not in line:
+                raise MonitorError(f"{path} is there and holds no frames of a monitor; give another file or remove it")
+            if not number.isdigit() and count.endswith(b"\n"):
+                at = file.tell() - len(line) - len(count)
+                raise MonitorError(
+                    f"{path}: no number of atoms at byte {at}, between frames; mend it or give another file"
+                )
+            if not _read_frame(file, int(number) if number.isdigit() else 0, line):
+                break
+            whole = file.tell()
+        file.truncate(whole)
+    if new or not append:
+        path.unlink()  # a run without a flag leaves no file
+
+
+def _read_frame(file: BinaryIO, n_atoms: int, comment: bytes) -> bool:
+    """Whether the atoms' rows are all there; a last one whose end of line an editor took away gets it back."""
+    row = comment
+    for k in range(n_atoms):
+        if not row.endswith(b"\n"):
+            return False
+        before, row = row, file.readline()
+        if k == n_atoms - 1 > 0 and len(row) + 1 == len(before):  # rows of a frame are as long as each other
+            row += b"\n"
+            file.write(b"\n")
+    return row.endswith(b"\n")
+
+
+def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]]) -> None:
+    """Add frames of `atoms`, each with its status, by one write; they are on disk when this returns."""
+    text = io.StringIO()
+    for frame, status in frames:
+        results = frame.results
+        made = _bare(atoms, frame)
+        made.info.update(
+            step=frame.step,
+            time_fs=frame.time_fs,
+            temperature_K=frame.temperature,
+            schnet_status=status,
+            schnet_energy_std=results["energy_std"],
+        )
+        made.set_array("schnet_forces_deviation", results["forces_deviation"])
+        known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
+        made.calc = SinglePointCalculator(made, **known)
+        write_extxyz(text, [made])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(text.getvalue())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _bare(atoms: Atoms, frame: Frame) -> Atoms:
+    """Without what else `atoms` carry: an ``info["energy"]`` of another method would stand for the ensemble's."""
+    made = Atoms(atoms.numbers, frame.positions, cell=frame.cell, pbc=atoms.pbc)
+    for name in ("masses", "initial_charges", "initial_magmoms"):
+        if name in atoms.arrays:
+            made.set_array(name, atoms.arrays[name])
+    made.set_array("momenta", frame.momenta)
+    made.set_constraint(copy.deepcopy(atoms.constraints))
+    return made
+
+
+def open_log(path: Path, header: bytes, append: bool = True) -> io.FileIO:
+    """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away.
+
+    One of this process that is still open is closed: a cell of a notebook that is run again has not dropped it yet.
+    Unless `append`, what is in the log is for the caller to replace.
+    """
+    with _writable(path, "log"):
+        log = io.FileIO(path, "a+")
+        try:
+            for other in list(_logs):
+                if not other.closed and os.path.sameopenfile(other.fileno(), log.fileno()):
+                    other.close()
+            _lock(log, path)
+            _logs.add(log)
+            if not append:
+                return log
+            log.seek(0)
+            if first := log.readline():
+                if first != header:
+                    raise MonitorError(f"{path} is there and no log of a monitor; give another log or remove it")
+                size = log.seek(0, os.SEEK_END)
+                log.seek(max(0, size - LONGEST_ROW))
+                log.truncate(size - len(log.read().rpartition(b"\n")[2]))
+            else:
+                log.write(header)
+        except (MonitorError, OSError):
+            log.close()
+            raise
+    return log
+
+
+def _lock(log: io.FileIO, path: Path) -> None:
+    """Keep other processes from writing `path`: rows of two runs could not be told apart.
+
+    By flock: a lock by lockf is gone as soon as this process has read the log and closed it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise MonitorError(f"{path} is being written by another process; give another log and another file") from error
+    except OSError:  # some file systems of clusters have no locks, and a run there is worth more than this
+        return
+
+
+@contextlib.contextmanager
+def _writable(path: Path, name: str) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise MonitorError(f"{path} cannot be written ({error.strerror}); give another {name}") from error

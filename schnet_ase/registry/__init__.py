@@ -1,0 +1,1 @@
+"""Names to files: cards, checkpoints, the index and installation."""

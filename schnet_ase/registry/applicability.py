@@ -1,0 +1,128 @@
+"""Whether a model was taught what it is asked about, and what helps where it was not."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+from ase import Atoms
+from ase.formula import Formula
+from ase.geometry.minkowski_reduction import minkowski_reduce
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order
+
+from schnet_ase.errors import RegistryError
+from schnet_ase.geometry.neighbors import neighbor_list
+from schnet_ase.registry.card import Card
+from schnet_ase.registry.lookup import list_models
+
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def knows(card: Card, atoms: Atoms) -> bool | None:
+    """Whether an entry was trained on frames of this chemical formula; None where its card does not say.
+
+    Of a periodic entry the composition counts: it knows a box of any number of its molecules.
+    """
+    if card.data.formulas is None:
+        return None
+    formula = atoms.get_chemical_formula()
+    if not any(card.structure.pbc):
+        return formula in card.data.formulas
+    return _reduced(formula) in {_reduced(known) for known in card.data.formulas}
+
+
+def strange(card: Card, atoms: Atoms) -> str | None:
+    """A sentence where an entry was not trained on frames of this formula, with an entry that was."""
+    if knows(card, atoms) is not False:
+        return None
+    known, formula = card.data.formulas or (), atoms.get_chemical_formula()
+    if len(known) == 1:
+        text = f"{formula} is not what this entry knows, {known[0]}"
+    else:
+        count = _WORDS[len(known)] if len(known) < len(_WORDS) else f"{len(known):,}"
+        kind = "compositions" if any(card.structure.pbc) else "molecules"
+        listed = f" ({', '.join(known)})" if len(known) <= 12 else ""
+        text = f"{formula} is none of the {count} {kind} this entry knows{listed}"
+    others = entries_for(card, atoms)
+    helps = (
+        f"{' and '.join(others)} {'know' if len(others) > 1 else 'knows'} it" if others else "its forces are a guess"
+    )
+    return f"{text}; {helps}"
+
+
+def entries_for(card: Card | None, atoms: Atoms) -> list[str]:
+    """Names of other installed entries that were taught forces on frames of this formula, those of fewest first."""
+    cards: list[Card] = []
+    with contextlib.suppress(RegistryError):  # a broken card is no reason to say nothing else
+        cards = list_models()
+    found = [c for c in cards if knows(c, atoms) and c.best.validation.force_mae is not None]
+    found.sort(key=lambda c: (len(c.data.formulas or ()), c.name))
+    return [c.name for c in found if card is None or c.name != card.name]
+
+
+def images(card: Card | None, atoms: Atoms, cutoff: float | None, *, moving: bool) -> str | None:
+    """A sentence where periodic images are near that the model does not know, or, where `moving`, that move alike."""
+    if cutoff is None or not atoms.pbc.any():
+        return None
+    if card is not None and not any(card.structure.pbc) and connected_to_images(atoms, cutoff):
+        return (
+            f"STRUCTURE is periodic and its molecules see images of each other within the cutoff of {cutoff:g} Å, but "
+            f"{card.name} was trained on free molecules; set pbc to False, or give a larger cell"
+        )
+    repeat = shortest_repeat(atoms)
+    if not moving or repeat >= cutoff:
+        return None
+    return (
+        f"the cell repeats after {repeat:.2f} Å, within the cutoff of {cutoff:g} Å: atoms see their own images, which "
+        "move as they do; repeat the cell"
+    )
+
+
+def advice(card: Card | None, atoms: Atoms, gentler: str) -> str:
+    """What helps a run that was stopped; `gentler` is what does with a model that knows these atoms."""
+    formula = atoms.get_chemical_formula()
+    others = entries_for(card, atoms)
+    if card is not None and knows(card, atoms):
+        return gentler
+    if others:
+        return f"give {others[0]}, which knows {formula}"
+    return (
+        f"no entry that is installed knows {formula}: schnet-ase learn makes an ensemble that does, with labels from a "
+        "reference method"
+    )
+
+
+def shortest_repeat(atoms: Atoms) -> float:
+    """Length of the shortest translation that maps periodic atoms onto their images, Å."""
+    reduced, _ = minkowski_reduce(atoms.cell.complete(), atoms.pbc)
+    return float(np.linalg.norm(reduced[atoms.pbc], axis=1).min())
+
+
+def connected_to_images(atoms: Atoms, cutoff: float) -> bool:
+    """Whether an atom reaches an image of itself by way of atoms that are nearer to each other than `cutoff`, in Å.
+
+    It does not where molecules, wrapped into the cell or not, are farther from each other's images than that.
+    """
+    i, j, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
+    vectors = atoms.positions[j] - atoms.positions[i] + shifts @ atoms.cell.array
+    near = np.einsum("pk,pk->p", vectors, vectors) < cutoff**2
+    i, j, shifts = i[near], j[near], np.rint(shifts[near]).astype(np.int64)
+    if (i == j).any():
+        return True
+    n_atoms = len(atoms)
+    first = {(int(a), int(b)): s for a, b, s in zip(i, j, shifts, strict=True)}
+    graph = coo_array((np.ones(len(i)), (i, j)), shape=(n_atoms, n_atoms)).tocsr()
+    offsets, seen = np.zeros((n_atoms, 3), dtype=np.int64), np.zeros(n_atoms, dtype=bool)
+    for root in range(n_atoms):
+        if seen[root]:
+            continue
+        order, before = breadth_first_order(graph, root)
+        seen[order] = True
+        for atom in order[1:].tolist():
+            offsets[atom] = offsets[before[atom]] + first[int(before[atom]), atom]
+    return bool((offsets[j] - offsets[i] != shifts).any())
+
+
+def _reduced(formula: str) -> str:
+    return Formula(formula).reduce()[0].format("hill")

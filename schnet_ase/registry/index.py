@@ -1,0 +1,95 @@
+"""The index of a folder of entries: what there is, where it can be got, and the hash it must have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from schnet_ase.errors import RegistryError
+from schnet_ase.output.files import atomic_write, sha256
+from schnet_ase.registry.card import CARD_FILE, read_card
+
+INDEX_FILE = "index.json"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One line of an index."""
+
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    elements: tuple[str, ...]
+    """Chemical symbols."""
+    description: str
+    size: Annotated[int, Field(ge=0)]
+    """Bytes of all files."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    """Of ``card.json``, on which those of the other files stand."""
+    address: str | None = None
+    """Folder, or https address, that the entry's files lie in; None where none is known."""
+
+
+_ADAPTER = TypeAdapter(tuple[Listing, ...])
+
+
+def read_index(folder: Path) -> tuple[Listing, ...]:
+    """The lines of the index in `folder`; none where there is no index.
+
+    Raises
+    ------
+    RegistryError
+        The index is not valid.
+    """
+    file = folder / INDEX_FILE
+    try:
+        return _ADAPTER.validate_json(file.read_bytes())
+    except FileNotFoundError:
+        return ()
+    except ValidationError as error:
+        mistake = error.errors()[0]
+        where = ".".join(str(part) for part in mistake["loc"]) or "index"
+        raise RegistryError(
+            f"{file}: not a valid index ({where}: {mistake['msg']}); make it with schnet-ase models index"
+        ) from error
+
+
+def write_index(folder: Path, address: str | None = None) -> tuple[Listing, ...]:
+    """Write the index of the entries in `folder`, atomically, a line each so that changes merge.
+
+    Parameters
+    ----------
+    folder
+        Folder of entries.
+    address
+        Where a copy of `folder` can be got: each entry at ``address/NAME``. None keeps what the index says.
+
+    Raises
+    ------
+    RegistryError
+        There is no entry in `folder`, or a card or the index is not valid.
+    """
+    known = {listing.name: listing.address for listing in read_index(folder)}
+    cards = [read_card(path) for path in entries_in(folder)]
+    if not cards:
+        raise RegistryError(f"{folder}: no entries; expected a folder of folders with a {CARD_FILE} each")
+    listings = tuple(
+        Listing(
+            card.name,
+            card.elements,
+            card.data.description,
+            sum((card.path / file).stat().st_size for file in card.files),
+            sha256(card.path / CARD_FILE),
+            known.get(card.name) if address is None else f"{address.rstrip('/')}/{card.name}",
+        )
+        for card in cards
+    )
+    lines = [TypeAdapter(Listing).dump_json(listing).decode() for listing in listings]
+    atomic_write(folder / INDEX_FILE, "[\n" + ",\n".join(lines) + "\n]\n")
+    return listings
+
+
+def entries_in(folder: Path) -> list[Path]:
+    """Folders with a card in `folder`, sorted; hidden ones are entries that are still being written."""
+    return sorted(card.parent for card in folder.glob(f"*/{CARD_FILE}") if not card.parent.name.startswith("."))

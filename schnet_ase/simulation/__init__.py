@@ -1,0 +1,1 @@
+"""Molecular dynamics and relaxation, guarded against structures that fly apart."""

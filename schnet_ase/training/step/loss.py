@@ -1,0 +1,180 @@
+"""The loss, and one step's loss and gradient with respect to the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from schnet_ase.data.batches import Batch
+from schnet_ase.errors import TrainingError
+from schnet_ase.evaluation.evaluate import Evaluation
+from schnet_ase.inference.forces import Prediction, predict
+from schnet_ase.networks import SchNet
+from schnet_ase.training.config import LossKind, TrainingConfig
+from schnet_ase.training.step.filters import InterpolatedSchNet
+from schnet_ase.training.step.side_by_side import SideBySide
+
+Trainable = SchNet | InterpolatedSchNet | SideBySide
+GradientStep = Callable[[Batch], Tensor]
+"""A batch to the loss of each network on its share of it, (K,); the gradient is left in the parameters' ``.grad``."""
+ROUNDED = 1e-4
+"""eV or eV/Å below which an absolute error is rounded off to a parabola, whose slope has no jump at zero."""
+
+
+class LossTerms(NamedTuple):
+    """What the loss is made of; see `frame_losses`."""
+
+    energy: float
+    force: float
+    kind: LossKind = "squared"
+    stress: float = 0.0
+
+    @property
+    def derivatives(self) -> bool:
+        """Whether it needs forces or stress, and so a derivative of the energy."""
+        return self.force > 0 or self.stress > 0
+
+
+def loss_terms(training: TrainingConfig) -> LossTerms:
+    """Those of a training."""
+    return LossTerms(training.energy_weight, training.force_weight, training.loss, training.stress_weight)
+
+
+def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms) -> Tensor:
+    r"""Losses of the B systems of a batch, whose mean is the batch's: each one's weight times
+
+    .. math::
+
+        \rho |E - \hat E|^p + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^p
+        + s \left| \frac{V}{\sqrt n} (\sigma - \hat \sigma) \right|^p
+
+    for n atoms in a cell of volume V. A term whose label a frame lacks is zero.
+
+    Parameters
+    ----------
+    prediction, batch
+        What the network says and the labels; energies in eV, forces in eV/Å, virials :math:`V \sigma` in eV.
+    terms
+        ``energy``: :math:`\rho` in Å⁻ᵖ. All terms scale alike with the unit of energy, so the seed report's 0.01 for
+        kcal/mol is 0.01 here. ``force``: w. ``stress``: s in Å⁻ᵖ; the norm is Frobenius', over nine components, which
+        no rotation changes. ``kind``: ``"squared"``, p = 2, the paper's, or ``"absolute"``, p = 1, where what is hard
+        to learn counts for less.
+
+    Returns
+    -------
+    Tensor
+        (B,) (eV/Å)ᵖ.
+
+    References
+    ----------
+    Schütt et al., NeurIPS 30 (2017), eq. 5. With p = 1 the forces' term is the L2MAE of Gasteiger et al., *GemNet-OC*,
+    arXiv:2204.02782 (2022). The stress term with p = 2 is that of DeePMD-kit, Wang et al., Comput. Phys. Commun. 228,
+    178 (2018), for :math:`s = p_\xi / 9`: virials of n atoms with independent errors differ by :math:`\sqrt n`, so that
+    one s serves cells of all sizes.
+    """
+    energies = forces = virials = None
+    if terms.energy:
+        energies = _errors(prediction.energy, batch.energy)
+    if terms.force:
+        assert prediction.forces is not None
+        forces = _errors(prediction.forces, batch.forces)
+    if terms.stress:
+        assert prediction.virial is not None
+        virials = _errors(prediction.virial, batch.virial)
+    return _losses(energies, forces, virials, _Frames(batch.n_atoms, batch.graph.system, batch.weight), terms)
+
+
+def evaluation_loss(evaluation: Evaluation, terms: LossTerms) -> float:
+    """The mean of `frame_losses` over many frames."""
+    e = evaluation
+    energies = forces = virials = None
+    if terms.energy and e.reference_energy is not None:
+        energies = _errors(torch.from_numpy(e.energy), torch.from_numpy(e.reference_energy))
+    if terms.force and e.reference_forces is not None:
+        forces = _errors(torch.from_numpy(e.forces), torch.from_numpy(e.reference_forces))
+    if terms.stress and e.reference_stress is not None:
+        virials = _errors(*(torch.from_numpy(e.virial(stress)) for stress in (e.stress, e.reference_stress)))
+    system = torch.from_numpy(np.repeat(np.arange(len(e.n_atoms)), e.n_atoms))
+    frames = _Frames(torch.from_numpy(e.n_atoms.astype(float)), system, torch.from_numpy(e.weight))
+    return _losses(energies, forces, virials, frames, terms).mean().item()
+
+
+def _errors(predicted: Tensor, labels: Tensor) -> Tensor:
+    """Zero where there is no label; a prediction that is NaN stays so."""
+    return torch.where(labels.isnan(), 0.0, predicted - labels)
+
+
+def check_labels(training: Sequence[Batch], validation: Sequence[Batch], terms: LossTerms, source: str) -> None:
+    """Refuse frames without any label that the loss is made of, before hours are spent on them.
+
+    Raises
+    ------
+    TrainingError
+        No frame to train on, or none to validate on, has such a label and a weight that is not zero.
+    """
+
+    def counts(example: Batch) -> bool:
+        labels = (terms.energy, example.energy), (terms.force, example.forces), (terms.stress, example.virial)
+        return bool(example.weight.any()) and any(bool(w) and not bool(label.isnan().all()) for w, label in labels)
+
+    for use, examples in (("train", training), ("validate", validation)):
+        if not any(counts(e) for e in examples):
+            raise TrainingError(
+                f"{source}: of the {len(examples)} frames to {use} on none has a label that the loss counts; "
+                "give more labelled frames, or set training.energy_weight, force_weight and stress_weight by the "
+                "labels that there are"
+            )
+
+
+class _Frames(NamedTuple):
+    n_atoms: Tensor
+    system: Tensor
+    weight: Tensor
+
+
+def _losses(
+    energies: Tensor | None, forces: Tensor | None, virials: Tensor | None, frames: _Frames, terms: LossTerms
+) -> Tensor:
+    """Of the errors of energies, forces and virials; None: they do not count."""
+    loss = torch.zeros_like(frames.n_atoms)
+    if energies is not None:
+        loss = loss + terms.energy * _size(energies**2, terms.kind)
+    if forces is not None:
+        sizes = _size((forces**2).sum(dim=1), terms.kind)
+        sums = torch.zeros_like(frames.n_atoms).index_add(0, frames.system, sizes)
+        loss = loss + terms.force * sums / frames.n_atoms
+    if virials is not None:
+        squares = (virials**2).sum(dim=(1, 2)) / frames.n_atoms
+        loss = loss + terms.stress * _size(squares, terms.kind)
+    return frames.weight * loss
+
+
+def _size(squared: Tensor, kind: LossKind) -> Tensor:
+    """Of an error, from its square."""
+    return squared if kind == "squared" else torch.sqrt(squared + ROUNDED**2) - ROUNDED
+
+
+def eager_step(model: Trainable, terms: LossTerms) -> GradientStep:
+    """One step as PyTorch runs it."""
+
+    parameters = list(model.parameters())
+
+    def step(batch: Batch) -> Tensor:
+        for parameter in parameters:
+            parameter.grad = None
+        prediction = predict(model, batch.graph, gradients=terms.derivatives, create_graph=True)
+        losses = frame_losses(prediction, batch, terms)
+        return backward(losses, model.n_networks)
+
+    return step
+
+
+def backward(losses: Tensor, n_networks: int) -> Tensor:
+    """The loss of each network, whose gradients, none of which depends on another's, are those of the sum."""
+    loss = losses.view(n_networks, -1).mean(dim=1)
+    loss.sum().backward()
+    return loss.detach()

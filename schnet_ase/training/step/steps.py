@@ -1,0 +1,80 @@
+"""Which way a training computes loss and gradient: compiled or eager, with filters interpolated or one a pair."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+from schnet_ase.errors import TrainingError
+from schnet_ase.networks import SchNet
+from schnet_ase.training.config import TrainingConfig
+from schnet_ase.training.step.compiled import can_compile, compiled_step, with_fallback, without_small_batches
+from schnet_ase.training.step.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, terms_for
+from schnet_ase.training.step.loss import GradientStep, Trainable, eager_step, loss_terms
+
+STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two, a step saves about twenty milliseconds
+
+
+class Steps:
+    """The steps of a training of `model`.
+
+    Parameters
+    ----------
+    model
+        Trained in place.
+    training
+        Loss weights, and what it says of compiling.
+    same_shape
+        Whether all batches have one shape, which a compiled step is quicker for.
+
+    Raises
+    ------
+    TrainingError
+        ``training.compile = true`` for what cannot be compiled.
+    """
+
+    def __init__(self, model: SchNet, training: TrainingConfig, same_shape: bool) -> None:
+        make = step_maker(training, model.config.dropout, same_shape)
+        self.exact = False
+        """Whether the last choice was the step whose filters are computed pair by pair."""
+        self._model = model
+        self._terms = terms_for(model)
+        self._exact: GradientStep = make(model)
+        self._interpolated = self._exact
+        if self._terms is not None:
+            self._interpolated = make(InterpolatedSchNet(model, self._terms))
+
+    def current(self, exact: bool | None = None) -> GradientStep:
+        """The fastest that is exact to rounding for the weights as they are now; training may sharpen filters.
+
+        `exact` is what `Steps.exact` was for an interrupted training, which goes on with the same kind of step.
+        """
+        if exact is None:
+            exact = self._terms is not None and interpolation_error(self._model, self._terms) > TOLERANCE
+        self.exact = exact
+        return self._exact if exact else self._interpolated
+
+
+def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Callable[[Trainable], GradientStep]:
+    """What makes the step of a network, compiled or eager; see `Steps`."""
+    terms = loss_terms(training)
+    if training.compile and dropout:
+        raise TrainingError("training.compile = true needs dropout = 0; leave one of them out")
+    worth = can_compile() and training.steps >= STEPS_WORTH_COMPILING and not dropout
+    if training.compile is False or not (training.compile or worth):
+        return lambda model: eager_step(model, terms)
+
+    def make(model: Trainable) -> GradientStep:
+        def fallback(reason: str) -> GradientStep:
+            if training.compile:
+                raise TrainingError(
+                    f"training.compile = true, but the step could not be compiled ({reason}); "
+                    "install a C++ compiler, or leave it out"
+                )
+            warnings.warn(f"the training step could not be compiled ({reason}); it runs slower without", stacklevel=3)
+            return eager_step(model, terms)
+
+        step = with_fallback(compiled_step(model, terms, one_shape=same_shape), fallback)
+        return step if same_shape else without_small_batches(step, eager_step(model, terms))
+
+    return make
