@@ -13,7 +13,7 @@ from _report import table
 from _systems import WATER
 from matplotlib.figure import Figure
 
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 
 
 class Row(NamedTuple):

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from schnet_ase.geometry.arrays import Floats, Integers
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 
 WARNING_FS = 50.0  # before a collapse, and
 REACH = 0.3  # Å beyond the longest length in training: by then the monitor shall have flagged

@@ -37,8 +37,8 @@ from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
 from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.files import atomic_write
-from schnet_ase.output.plots import save_figure
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.card import Card, Dynamics, read_card, write_card
 from schnet_ase.simulation.drivers import MDRow, run_md

@@ -33,7 +33,7 @@ from schnet_ase.data import read_dataset, split_folds
 from schnet_ase.data.metrics import MEV
 from schnet_ase.errors import SchNetError
 from schnet_ase.networks import SchNetConfig
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 from schnet_ase.training.config import PRESETS, DataConfig, RunConfig
 from schnet_ase.training.single import train

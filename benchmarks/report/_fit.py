@@ -21,7 +21,7 @@ from schnet_ase.data.batches import make_examples
 from schnet_ase.data.labels.checks import check_frames
 from schnet_ase.errors import DataError, SchNetError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.checkpoint import save_model
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig

@@ -22,7 +22,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from schnet_ase.data.metrics import KCAL_PER_MOL, MEV
 from schnet_ase.errors import SchNetError
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 from schnet_ase.registry.card import Card
 from schnet_ase.registry.lookup import find_card
 

@@ -33,7 +33,7 @@ from schnet_ase.data.batches import collate, make_example
 from schnet_ase.errors import SchNetError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.graph import pair_vectors
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.lookup import locate_members
 

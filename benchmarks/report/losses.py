@@ -25,7 +25,7 @@ from scipy.stats import linregress
 
 from schnet_ase.errors import SchNetError
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 
 FEWEST = 4
 """Points of a fit."""

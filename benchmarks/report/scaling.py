@@ -31,7 +31,7 @@ from scipy.stats import linregress
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import DataError, SchNetError
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 
 ENOUGH = 10.0

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogFormatter
 
 from schnet_ase.data.metrics import GPA
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 
 if TYPE_CHECKING:
     from schnet_ase.evaluation.reliability import Quantity, Reliability

@@ -27,7 +27,6 @@ from schnet_ase.learn.labeller import Labeller
 from schnet_ase.learn.labels import split_labels
 from schnet_ase.learn.reference import check_reference, find_reference
 from schnet_ase.learn.start import moved, read_start
-from schnet_ase.output.plots import learning
 from schnet_ase.uncertainty.fit import check_sizes
 
 BARREN_FLAGS = 5
@@ -273,4 +272,6 @@ class _Run:
         generations = [e for e in self.audit.events if isinstance(e, Generation)]
         flags = [e for e in self.audit.events if isinstance(e, Flagged)]
         if len(generations) > 1:  # one point is no curve
+            from schnet_ase.learn.pictures import learning  # matplotlib is loaded where something is drawn
+
             learning(generations, flags, self.folder / "learning.png")

@@ -20,7 +20,6 @@ from schnet_ase.errors import RunawayError, SchNetError, StructureError
 from schnet_ase.geometry.motion import Thermometer, draw_velocities, equilibrate, equilibration_steps
 from schnet_ase.monitor.monitor import UncertaintyMonitor
 from schnet_ase.output.files import atomic_write
-from schnet_ase.output.plots import molecular_dynamics, optimization
 from schnet_ase.simulation.guard import Guard
 
 
@@ -198,6 +197,8 @@ def _md_picture(rows: list[MDRow], monitor: UncertaintyMonitor | None, path: Pat
     deviation = None if np.isnan(columns[6]).any() else columns[6]
     threshold = None if monitor is None else monitor.threshold
     flags = [] if monitor is None else [(flag.time_fs / 1000.0, flag.largest) for flag in monitor.flags]
+    from schnet_ase.simulation.pictures import molecular_dynamics  # matplotlib is loaded where something is drawn
+
     molecular_dynamics(
         columns[0], columns[3], columns[1], columns[4], deviation, path, threshold=threshold, flags=flags
     )
@@ -282,6 +283,8 @@ def run_relax(
 
 def _relax_picture(rows: list[RelaxRow], fmax: float, path: Path) -> None:
     energies = np.array([row.energy_eV for row in rows])
+    from schnet_ase.simulation.pictures import optimization  # matplotlib is loaded where something is drawn
+
     optimization(energies, np.array([row.max_force_eV_per_A for row in rows]), fmax, path)
 
 

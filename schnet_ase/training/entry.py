@@ -27,10 +27,11 @@ from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
 from schnet_ase.registry.checkpoint import read_provenance, save_model
+from schnet_ase.registry.provenance import library_versions
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.identity import entry_differences
 from schnet_ase.training.normalization import is_isolated_atom
-from schnet_ase.training.state import TrainingResult, library_versions
+from schnet_ase.training.state import TrainingResult
 from schnet_ase.uncertainty.fit import calibrate
 
 log = logging.getLogger("schnet_ase")

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from schnet_ase.data.metrics import GPA, KCAL_PER_MOL, MEV, Errors
 from schnet_ase.output.files import atomic_write
-from schnet_ase.output.plots import learning_curve
 
 
 class Row(NamedTuple):
@@ -78,6 +77,8 @@ def write_metrics(rows: Sequence[Row], folder: Path) -> None:
 
 def draw_history(rows: Sequence[Row], folder: Path) -> None:
     """Draw ``learning_curve.png``, atomically."""
+    from schnet_ase.training.pictures import learning_curve  # matplotlib is loaded where something is drawn
+
     learning_curve(
         [r.step for r in rows],
         [r.training_loss for r in rows],

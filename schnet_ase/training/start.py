@@ -15,9 +15,9 @@ from schnet_ase.data.frames import formulas
 from schnet_ase.errors import DataError, TrainingError
 from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
 from schnet_ase.registry.lookup import owning_card
+from schnet_ase.registry.provenance import all_hashes, extra_hashes
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.run import content, load_frames
-from schnet_ase.training.state import all_hashes, extra_hashes
 
 log = logging.getLogger("schnet_ase")
 MANY = 100

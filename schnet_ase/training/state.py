@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,19 +76,6 @@ def own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
-def extra_hashes(provenance: Mapping[str, Any]) -> set[str]:
-    """SHA-256 of the files that a model was trained on besides its data."""
-    one, parts = provenance.get("extra_sha256"), provenance.get("extra_parts")
-    return {*(() if one is None else (one,)), *(parts or ())}
-
-
-def all_hashes(provenance: Mapping[str, Any]) -> set[str]:
-    """SHA-256 of every file of frames behind a model, those behind the weights that it started from too."""
-    one = provenance.get("data_sha256")
-    own = {*(() if one is None else (one,)), *(provenance.get("data_parts") or ())}
-    return own | extra_hashes(provenance) | {*(provenance.get("initial_data") or ())}
-
-
 def pack(model: SchNet, average: SchNet, optimizer: Optimizer) -> dict[str, Tensor]:
     """Weights, their average, the optimizer's memory and the random numbers' state, as named tensors on the CPU."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -133,11 +119,6 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
         elif a != b:
             found.append(prefix + key)
     return found
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what made a model, for its provenance."""
-    return {name: version(name) for name in ("schnet_ase", "torch", "ase", "numpy")}
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

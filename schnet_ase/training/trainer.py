@@ -26,6 +26,7 @@ from schnet_ase.geometry.arrays import Integers
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.registry.checkpoint import Tensors, read_provenance, read_tensors, save_model, write_tensors
 from schnet_ase.registry.lookup import BEST, STATE
+from schnet_ase.registry.provenance import all_hashes, library_versions
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.first_weights import LEAST_SHARE, between, random_weights, trained_weights
 from schnet_ase.training.history import Row, draw_history, write_metrics
@@ -33,15 +34,7 @@ from schnet_ase.training.identity import identity
 from schnet_ase.training.normalization import known_references
 from schnet_ase.training.processes import Processes
 from schnet_ase.training.start import formulas_to_keep
-from schnet_ase.training.state import (
-    TrainingResult,
-    all_hashes,
-    differences,
-    library_versions,
-    pack,
-    read_result,
-    unpack,
-)
+from schnet_ase.training.state import TrainingResult, differences, pack, read_result, unpack
 from schnet_ase.training.step.loss import check_labels, evaluation_loss, loss_terms
 from schnet_ase.training.step.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.step.order import BatchOrder

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from schnet_ase.crossval.ray_cluster import check_ray
 from schnet_ase.data import Dataset
 from schnet_ase.errors import ConfigError, TrainingError
-from schnet_ase.output import plots
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, n_test, split_for_crossval
 from schnet_ase.training.state import only_here
@@ -174,6 +173,8 @@ def _write(config: RunConfig, study: Study, folder: Path) -> None:
     assert config.tune is not None
     trials = study.trials
     write_trials(trials, folder / TABLE)
-    plots.tuning(trials, config.tune.search, study.importances(), folder / PICTURE)
+    from schnet_ase.tune.pictures import tuning  # matplotlib is loaded where something is drawn
+
+    tuning(trials, config.tune.search, study.importances(), folder / PICTURE)
     if (best := best_of(trials)) is not None:
         write_best(config, best, folder / BEST_CONFIG)

@@ -13,8 +13,8 @@ from schnet_ase.errors import CalibrationError, DataError, RegistryError
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import read_card, write_card
 from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
+from schnet_ase.registry.provenance import all_hashes
 from schnet_ase.training import calibrate_entry, crossval, load_config, unseen_frames
-from schnet_ase.training.state import all_hashes
 from tests.support.frames import TOML, write_ethanol, write_run
 
 

@@ -14,7 +14,7 @@ from schnet_ase.data.summary import words
 from schnet_ase.data.summary.distances import BINS, REACH
 from schnet_ase.data.summary.summary import Summary
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.output.plots import save_figure
+from schnet_ase.output.figures import save_figure
 
 MOST_CURVES = 6
 """Elements or pairs of them in a panel, the most frequent."""
