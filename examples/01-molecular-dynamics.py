@@ -1,6 +1,9 @@
-"""Velocity-Verlet dynamics of ethanol with the shipped ensemble, and how far its five members disagree.
+"""
+Molecular dynamics with an ensemble
+===================================
 
-Writes `01-molecular-dynamics.png` and `01-molecular-dynamics.traj` into the current folder.
+This tutorial runs Velocity-Verlet dynamics of ethanol with the shipped ensemble, and shows how far its five members
+disagree. It writes ``01-molecular-dynamics.png`` and ``01-molecular-dynamics.traj`` into the current folder.
 """
 
 import argparse
@@ -18,9 +21,12 @@ from ase.md.verlet import VelocityVerlet
 from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.geometry.motion import draw_velocities, equilibrate
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=2000)
 steps = parser.parse_args().steps
+
+# %%
+# The calculator takes the name of an entry. The ensemble computes its five members at once.
 
 atoms = molecule("CH3CH2OH")
 atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol")
@@ -29,6 +35,10 @@ rng = np.random.default_rng(0)
 draw_velocities(atoms, 300, rng)
 equilibrate(atoms, 300, timestep_fs=0.5, rng=rng)
 
+# %%
+# The largest ``forces_deviation`` of each step is in the results that the step has just made, so that recording it costs
+# nothing.
+
 dynamics = VelocityVerlet(atoms, timestep=0.5 * units.fs)
 times, totals, deviations = [], [], []
 
@@ -36,7 +46,6 @@ times, totals, deviations = [], [], []
 def record() -> None:
     times.append(dynamics.get_time() / (1000 * units.fs))
     totals.append(atoms.get_total_energy())
-    # Results of the step just made: asking for them costs nothing.
     deviations.append(atoms.calc.results["forces_deviation"].max())
 
 
@@ -44,6 +53,9 @@ dynamics.attach(record, interval=10)
 with Trajectory("01-molecular-dynamics.traj", "w", atoms) as trajectory:
     dynamics.attach(trajectory.write, interval=10)
     dynamics.run(steps)
+
+# %%
+# Velocity Verlet conserves the total energy up to a fluctuation that shrinks with the square of the time step.
 
 drift = 1000 * (totals[-1] - totals[0]) / len(atoms)
 print(f"{times[-1]:.2f} ps, total energy changed by {drift:.3f} meV/atom, largest deviation {max(deviations):.3f} eV/Å")

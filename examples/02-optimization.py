@@ -1,6 +1,9 @@
-"""Relaxing a distorted ethanol with the shipped ensemble, and its vibrations at the minimum.
+"""
+Geometry optimization and vibrations
+====================================
 
-Writes `02-optimization.png` and `02-optimization.xyz` into the current folder.
+This tutorial relaxes a distorted ethanol with the shipped ensemble and computes its vibrations at the minimum. It writes
+``02-optimization.png`` and ``02-optimization.xyz`` into the current folder.
 """
 
 import argparse
@@ -18,7 +21,7 @@ from ase.vibrations.data import VibrationsData
 
 from schnet_ase import SchNetEnsembleCalculator
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 parser.add_argument("--fmax", type=float, default=1e-3, help="eV/Å")
 fmax = parser.parse_args().fmax
 
@@ -26,6 +29,9 @@ atoms = molecule("CH3CH2OH")
 atoms.rattle(0.03, seed=1)  # Å; from much farther off the potential, which knows molecules at 500 K, may have holes
 # float64: finite differences of float32 forces would drown in rounding.
 atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol", dtype="float64")
+
+# %%
+# ``calc.annotate`` copies the ensemble's extra results to where extxyz files save them.
 
 energies, largest = [], []
 with BFGS(atoms, logfile=None) as optimizer:
@@ -37,6 +43,9 @@ write("02-optimization.xyz", atoms, format="extxyz")
 if largest[-1] > fmax or atoms.calc.results["forces_deviation"].max() > atoms.calc.calibration.threshold():
     raise SystemExit("not relaxed, or where the members do not agree: begin nearer to the minimum")
 print(f"relaxed in {len(energies) - 1} steps; members agree to {atoms.calc.results['energy_std'] * 1000:.2f} meV")
+
+# %%
+# Central differences of the forces give the Hessian.
 
 h = 1e-3  # Å
 hessian = np.zeros((len(atoms), 3, len(atoms), 3))

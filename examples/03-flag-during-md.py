@@ -1,6 +1,10 @@
-"""Ethanol heated until the ensemble no longer knows it: uncertain frames are flagged, kept unless beyond use, drawn.
+"""
+Flagging uncertain frames during a run
+======================================
 
-Writes `03-flag-during-md.png`, `03-uncertainty.csv` and the flagged frames, `03-flagged.extxyz`, here.
+This tutorial heats ethanol until the ensemble no longer knows it. The monitor flags uncertain frames and keeps those that
+are of use. The script writes ``03-flag-during-md.png``, ``03-uncertainty.csv`` and the flagged frames,
+``03-flagged.extxyz``, into the current folder.
 """
 
 import argparse
@@ -17,7 +21,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 
 from schnet_ase import SchNetEnsembleCalculator, UncertaintyMonitor
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=6000)
 steps = parser.parse_args().steps
 
@@ -27,12 +31,16 @@ atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol")
 thermalize_momenta(atoms, temperature_K=300, rng=rng)
 dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.02 / units.fs, fixcm=False, rng=rng)
 
+# %%
 # The threshold is the ensemble's own: what one frame in 1,000 like those it was calibrated on exceeds.
 monitor = UncertaintyMonitor(atoms, file="03-flagged.extxyz", log="03-uncertainty.csv")
 dynamics.attach(monitor)
 for temperature in np.linspace(300, 2000, 20):
     dynamics.set_temperature(temperature_K=temperature)
     dynamics.run(steps // 20)
+
+# %%
+# Each flag knows when it was raised and which atom the members disagree on most.
 
 for flag in monitor.flags:
     when = f"{flag.time_fs:7.1f} fs, {flag.temperature:5.0f} K"

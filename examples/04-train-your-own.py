@@ -1,11 +1,15 @@
-"""An ensemble of your own by cross-validation on labelled frames, and what it says of frames it never saw.
+"""
+Training an ensemble of your own
+================================
+
+This tutorial trains an ensemble by cross-validation on labelled frames, and measures it on frames that it has never seen::
 
     python 04-train-your-own.py frames.extxyz
 
-Without a file, frames of methanol are made with GFN2-xTB (`pip install schnet_ase[learn]`), `04-frames.extxyz`. Writes
-`04-train-your-own.png`, the frames that are not kept apart, `04-train.extxyz`, the run in `04-run` and the ensemble
-`04-models/my-molecule` here; started again after a kill, it goes on. From the command line `schnet-ase crossval
-04-train-your-own.toml` does as much, for longer.
+Without a file it makes frames of methanol with GFN2-xTB (``pip install schnet_ase[learn]``) and keeps them as
+``04-frames.extxyz``. It writes ``04-train-your-own.png``, the training frames ``04-train.extxyz``, the run ``04-run`` and
+the ensemble ``04-models/my-molecule`` into the current folder. Started again after a kill, it resumes. On the command line,
+``schnet-ase crossval 04-train-your-own.toml`` does the same.
 """
 
 import argparse
@@ -47,7 +51,7 @@ def make_frames(n_frames: int) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("frames", nargs="?", type=Path)
     parser.add_argument("--steps", type=int, default=3000, help="of each member's training")
     arguments = parser.parse_args()

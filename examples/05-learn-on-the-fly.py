@@ -1,8 +1,13 @@
-"""Ethanol learned on the fly with GFN2-xTB: from 50 labels at 300 K to a potential for 500 K.
+"""
+Learning on the fly
+===================
 
-The ensemble runs at 500 K, stops where it does not know, asks xTB, learns and goes on. Beside it, as many labels drawn
-at random from xTB dynamics at 500 K, trained in the same way. Writes `05-learn-on-the-fly.png` and the folder
-`05-learn-on-the-fly` here. Ten minutes on two cores; needs `pip install schnet_ase[learn]`.
+This tutorial learns ethanol on the fly with GFN2-xTB, from 50 labels at 300 K to a potential for 500 K.
+
+The ensemble runs at 500 K, stops where it is uncertain, asks xTB for labels, trains on them and resumes. Beside it, another
+ensemble trains on as many labels drawn at random from xTB dynamics at 500 K. The script writes
+``05-learn-on-the-fly.png`` and the folder ``05-learn-on-the-fly``. It takes ten minutes on two cores and needs
+``pip install schnet_ase[learn]``.
 """
 
 import argparse
@@ -78,7 +83,7 @@ def random_sampling(config: LearnConfig, sizes: list[int], frames: list[Atoms]) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser()
     parser.add_argument("--labels", type=int, default=125, help="in all")
     parser.add_argument("--steps", type=int, default=1500, help="of the first training")
     parser.add_argument("--test", type=int, default=200, help="frames")
