@@ -22,7 +22,7 @@ def test_published_errors_are_of_the_molecules():
     by_name = {p.method: p for p in authors.PUBLISHED}
     best = by_name["report, 50,000 frames, 10 epochs"]
     assert authors.of(best, "ethanol") == pytest.approx(860.0 * kcal / mol)
-    assert authors.of(best, "uracil") is None
+    assert authors.of(best, "uracil") == pytest.approx(1160.0 * kcal / mol)
 
 
 def test_errors_beside_published_ones(tmp_path, monkeypatch):
