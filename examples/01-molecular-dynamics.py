@@ -36,8 +36,8 @@ draw_velocities(atoms, 300, rng)
 equilibrate(atoms, 300, timestep_fs=0.5, rng=rng)
 
 # %%
-# The largest ``forces_deviation`` of each step is in the results that the step has just made, so that recording it costs
-# nothing.
+# The largest ``forces_deviation`` of each step is in the results that the step has just made, so that recording it
+# costs nothing.
 
 dynamics = VelocityVerlet(atoms, timestep=0.5 * units.fs)
 times, totals, deviations = [], [], []

@@ -2,8 +2,8 @@
 Geometry optimization and vibrations
 ====================================
 
-This tutorial relaxes a distorted ethanol with the shipped ensemble and computes its vibrations at the minimum. It writes
-``02-optimization.png`` and ``02-optimization.xyz`` into the current folder.
+This tutorial relaxes a distorted ethanol with the shipped ensemble and computes its vibrations at the minimum. It
+writes ``02-optimization.png`` and ``02-optimization.xyz`` into the current folder.
 """
 
 import argparse

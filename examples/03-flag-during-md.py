@@ -2,8 +2,8 @@
 Flagging uncertain frames during a run
 ======================================
 
-This tutorial heats ethanol until the ensemble no longer knows it. The monitor flags uncertain frames and keeps those that
-are of use. The script writes ``03-flag-during-md.png``, ``03-uncertainty.csv`` and the flagged frames,
+This tutorial heats ethanol until the ensemble no longer knows it. The monitor flags uncertain frames and keeps
+those that are of use. The script writes ``03-flag-during-md.png``, ``03-uncertainty.csv`` and the flagged frames,
 ``03-flagged.extxyz``, into the current folder.
 """
 

@@ -2,14 +2,15 @@
 Training an ensemble of your own
 ================================
 
-This tutorial trains an ensemble by cross-validation on labelled frames, and measures it on frames that it has never seen::
+This tutorial trains an ensemble by cross-validation on labelled frames, and measures it on frames that it has never
+seen::
 
     python 04-train-your-own.py frames.extxyz
 
 Without a file it makes frames of methanol with GFN2-xTB (``pip install schnet_ase[learn]``) and keeps them as
-``04-frames.extxyz``. It writes ``04-train-your-own.png``, the training frames ``04-train.extxyz``, the run ``04-run`` and
-the ensemble ``04-models/my-molecule`` into the current folder. Started again after a kill, it resumes. On the command line,
-``schnet-ase crossval 04-train-your-own.toml`` does the same.
+``04-frames.extxyz``. It writes ``04-train-your-own.png``, the training frames ``04-train.extxyz``, the run
+``04-run`` and the ensemble ``04-models/my-molecule`` into the current folder. Started again after a kill, it
+resumes. On the command line, ``schnet-ase crossval 04-train-your-own.toml`` does the same.
 """
 
 import argparse

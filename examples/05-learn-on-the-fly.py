@@ -4,8 +4,8 @@ Learning on the fly
 
 This tutorial learns ethanol on the fly with GFN2-xTB, from 50 labels at 300 K to a potential for 500 K.
 
-The ensemble runs at 500 K, stops where it is uncertain, asks xTB for labels, trains on them and resumes. Beside it, another
-ensemble trains on as many labels drawn at random from xTB dynamics at 500 K. The script writes
+The ensemble runs at 500 K, stops where it is uncertain, asks xTB for labels, trains on them and resumes. Beside it,
+another ensemble trains on as many labels drawn at random from xTB dynamics at 500 K. The script writes
 ``05-learn-on-the-fly.png`` and the folder ``05-learn-on-the-fly``. It takes ten minutes on two cores and needs
 ``pip install schnet_ase[learn]``.
 """

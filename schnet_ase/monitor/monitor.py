@@ -71,8 +71,8 @@ class UncertaintyMonitor:
         dispersion])`` and the like), or any calculator where `ensemble` is given. Atoms held by
         ``FixAtoms``, or by ``FixCartesian`` in all directions, when the monitor is made are not watched; the
         temperatures are of the masses at that time, and of all degrees of freedom but those that constraints say they
-        remove (ASE's ``MirrorForce`` and the like do not). `schnet_ase.simulate.run_md` at constant energy leaves out
-        the motion that such a run keeps.
+        remove (ASE's ``MirrorForce`` and the like do not). At constant energy,
+        `schnet_ase.simulation.drivers.run_md` leaves out the motion that such a run keeps.
     ensemble
         The ensemble that looks, where the calculator that moves the atoms neither is nor holds one; it then computes at
         each look. The deviation is the ensemble's own in any case.
