@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from schnet_ase import SchNet, SchNetConfig
-from schnet_ase.engine import CompiledSchNet
 from schnet_ase.geometry.neighbors import half_neighbor_list
 from schnet_ase.geometry.system import geometry
+from schnet_ase.inference.compiled import CompiledSchNet
 
 BYTES = 4  # of a float32
 SKIN = 1.0  # Å, as the calculators have it

@@ -12,8 +12,8 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from numpy.typing import NDArray
 
 from schnet_ase.errors import StructureError
-from schnet_ase.geometry.system import Geometry, geometry
-from schnet_ase.inference.evaluator import EngineChoice, Evaluator, Results, cell_volume
+from schnet_ase.geometry.system import Geometry, cell_volume, geometry
+from schnet_ase.inference.evaluator import EngineChoice, Evaluator, Results
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.lookup import lasting_name, locate
 

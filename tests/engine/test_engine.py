@@ -19,12 +19,14 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from scipy.special import expit
 
 from schnet_ase import SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
-from schnet_ase.engine import compiled, jit, tables, why_not_compiled
+from schnet_ase.engine import jit, tables
 from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.kernel import DONE, run_stages
 from schnet_ase.engine.layout import Output
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.geometry.system import geometry
+from schnet_ase.inference import compiled
+from schnet_ase.inference.compiled import why_not_compiled
 from schnet_ase.networks.radial import ENVELOPES
 
 # Errors allowed against the reference in float64: energy an atom in eV, force in eV/Å, stress in eV/Å³.

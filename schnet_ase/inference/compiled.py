@@ -20,6 +20,7 @@ from schnet_ase.engine.weights import lay_out
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.neighbors import HalfNeighbors
 from schnet_ase.geometry.system import Geometry
+from schnet_ase.inference.backend import Closest, SystemPrediction
 from schnet_ase.networks import SchNet, SchNetConfig
 
 COVERED = ("ssp", "silu")
@@ -28,26 +29,6 @@ THREADS_FROM_ATOMS = 300
 """Atoms times members from which on other threads save more than waiting for them costs."""
 BEGUN = np.zeros(1, np.int64)
 """Calls on several threads that this process has begun."""
-
-
-class Closest(NamedTuple):
-    """The two atoms of a system that are nearest to each other."""
-
-    distance: float
-    first: int
-    second: int
-
-
-class SystemPrediction(NamedTuple):
-    """As `forces.Prediction`, of M models and one system, in NumPy arrays."""
-
-    energies: Floats
-    """(M, N) eV, per atom."""
-    forces: Floats
-    """(M, N, 3) eV/Å."""
-    virial: Floats
-    """(M, 3, 3) eV."""
-    closest: Closest
 
 
 def why_not_compiled(config: SchNetConfig) -> str | None:

@@ -1,0 +1,82 @@
+"""The reference backend: PyTorch differentiates the network."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from schnet_ase.geometry.graph import Graph, make_graph
+from schnet_ase.geometry.neighbors import HalfNeighbors
+from schnet_ase.geometry.system import Geometry
+from schnet_ase.inference.backend import Closest, SystemPrediction
+from schnet_ase.inference.device import is_forked
+from schnet_ase.inference.forces import predict
+from schnet_ase.networks import SchNet, StackedSchNet
+
+
+class Autograd:
+    """One or several networks on a device, evaluated by `forces.predict`."""
+
+    def __init__(
+        self, model: SchNet | StackedSchNet, device: torch.device, dtype: torch.dtype, threads: int | None
+    ) -> None:
+        self._device = device
+        with torch.inference_mode(False):
+            self._model = copy.deepcopy(model).to(device, dtype)
+        if isinstance(self._model, SchNet):
+            self._model.eval().requires_grad_(False)
+        self._threads = threads
+        self._pairs: HalfNeighbors | None = None
+        self._graph: Graph | None = None
+
+    @torch.inference_mode(False)  # forces need autograd, whatever mode the caller is in
+    def __call__(self, system: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
+        if self._graph is None or pairs is not self._pairs:
+            self._graph = make_graph(system, pairs).to(self._device)
+            self._pairs = pairs
+        else:  # same list: only what moves is sent again
+            self._graph = self._graph._replace(
+                positions=torch.from_numpy(system.positions).to(self._device),
+                cell=torch.from_numpy(system.cell)[None].to(self._device),
+            )
+        closest = _closest(system, pairs)
+        with _threads(self._threads):
+            prediction = predict(self._model, self._graph)
+        assert prediction.forces is not None
+        assert prediction.virial is not None
+        atoms = len(system.numbers)
+        return SystemPrediction(
+            prediction.energies.cpu().numpy().reshape(-1, atoms),
+            prediction.forces.cpu().numpy().reshape(-1, atoms, 3),
+            prediction.virial.cpu().numpy().reshape(-1, 3, 3),
+            closest,
+        )
+
+
+@contextlib.contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    """PyTorch's number of threads is one for the process; it is put back. After a fork it stays at one."""
+    before = torch.get_num_threads()
+    n = None if is_forked() else n
+    if n is not None:
+        torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        if n is not None:
+            torch.set_num_threads(before)
+
+
+def _closest(system: Geometry, pairs: HalfNeighbors) -> Closest:
+    vectors = system.positions[pairs.second] - system.positions[pairs.first]
+    if system.pbc.any():
+        vectors += pairs.shifts @ system.cell
+    squared = np.einsum("pk,pk->p", vectors, vectors)
+    if not squared.size:
+        return Closest(np.inf, 0, 0)
+    p = int(np.argmin(squared))
+    return Closest(float(np.sqrt(squared[p])), int(pairs.first[p]), int(pairs.second[p]))

@@ -1,0 +1,51 @@
+"""Systems that no network can answer for are refused before one is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from schnet_ase.errors import StructureError
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.system import Geometry
+
+
+def check_finite(system: Geometry) -> None:
+    """Refuse a system without atoms, or whose positions or cell are not finite.
+
+    Raises
+    ------
+    StructureError
+        It is such a system; the message names the atom.
+    """
+    if not len(system.numbers):
+        raise StructureError("no atoms; expected at least one")
+    if not _all_finite(system.positions):
+        first = int(np.argmin(np.isfinite(system.positions).all(axis=1)))
+        raise StructureError(f"position of atom {first} is {system.positions[first]}; expected finite numbers")
+    if not _all_finite(system.cell):
+        raise StructureError(f"cell is {system.cell.tolist()}; expected finite numbers")
+
+
+def _all_finite(values: Floats) -> bool:
+    return b"\0" not in np.isfinite(values).tobytes()  # for few atoms quicker than all()
+
+
+def check_elements(numbers: Integers, elements: Sequence[int] | None, max_z: int) -> None:
+    """Refuse atomic numbers that a model was not trained on; without a list of these, those from `max_z` on.
+
+    Raises
+    ------
+    StructureError
+        There are such; the message names the elements.
+    """
+    known = (numbers >= 0) & (numbers < max_z) if elements is None else np.isin(numbers, elements)
+    if not known.all():
+        names = dict(enumerate(chemical_symbols))
+        strange = ", ".join(sorted({names.get(z, f"of number {z}") for z in numbers[~known].tolist()}))
+        if elements is None:
+            raise StructureError(f"element {strange} is none of the model's, whose max_z is {max_z}")
+        trained = ", ".join(chemical_symbols[z] for z in elements)
+        raise StructureError(f"the model was not trained on {strange}; it knows {trained}: use another model")
