@@ -19,10 +19,10 @@ from _worker import peak_mb
 
 from schnet_ase.data import TrainingSplit, read_dataset
 from schnet_ase.data.labels.checks import check_frames
-from schnet_ase.data.metrics import MEV
 from schnet_ase.errors import DataError, SchNetError
 from schnet_ase.output.files import atomic_write, sha256
 from schnet_ase.output.progress import Progress
+from schnet_ase.uncertainty.metrics import MEV
 
 SEED = 0
 REPEATS = 3

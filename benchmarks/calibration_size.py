@@ -12,7 +12,7 @@ import numpy as np
 
 from schnet_ase.data import read_dataset
 from schnet_ase.evaluation.evaluate import evaluate_dataset
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate
 
 COVERAGE = 0.9

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from schnet_ase.data import Dataset, TrainingSplit, read_dataset
-from schnet_ase.data.metrics import MEV
 from schnet_ase.evaluation.evaluate import evaluate_dataset
-from schnet_ase.registry.lookup import locate
+from schnet_ase.registry.loading import locate
 from schnet_ase.training import DataConfig, RunConfig, TrainingConfig, train
+from schnet_ase.uncertainty.metrics import MEV
 
 HEADER = (
     "start | learning rate, highest | force MAE of the start, tested (meV/Å) | largest in validation, of that before "

@@ -18,11 +18,11 @@ from _entries import calibrated
 from _report import exit_on_error, table
 
 from schnet_ase.data import read_dataset
-from schnet_ase.data.metrics import MEV
 from schnet_ase.errors import DataError
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
+from schnet_ase.uncertainty.metrics import MEV
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})

@@ -30,7 +30,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from schnet_ase.data import read_dataset, split_folds
-from schnet_ase.data.metrics import MEV
 from schnet_ase.errors import SchNetError
 from schnet_ase.networks import SchNetConfig
 from schnet_ase.output.figures import save_figure
@@ -38,6 +37,7 @@ from schnet_ase.output.progress import Progress
 from schnet_ase.training.config import PRESETS, DataConfig, RunConfig
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
+from schnet_ase.uncertainty.metrics import MEV
 
 FOLDS, CALIBRATION, SEED = 5, 50, 0
 """As `crossval` splits for the shipped ensembles."""

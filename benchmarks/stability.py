@@ -29,7 +29,7 @@ from schnet_ase.errors import DataError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.progress import Progress
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from schnet_ase.uncertainty.calibration import FALSE_FLAG_RATE
 
 RATES = (FALSE_FLAG_RATE, 0.01, 0.05)

@@ -28,10 +28,10 @@ from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from schnet_ase import SchNetCalculator, SchNetConfig
 from schnet_ase.data import Dataset, Frame, split_training
-from schnet_ase.data.metrics import GPA, MEV
 from schnet_ase.geometry.system import geometry
 from schnet_ase.training import TrainingConfig, train
 from schnet_ase.training.config import DataConfig, RunConfig
+from schnet_ase.uncertainty.metrics import GPA, MEV
 
 NETWORK = SchNetConfig(
     n_features=32,

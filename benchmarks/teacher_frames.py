@@ -28,7 +28,7 @@ from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.checkpoint import read_provenance
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 
 TIMESTEP_FS, STEPS = 0.5, 20
 """Of the dynamics, and steps from frame to frame."""

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.networks import SchNet, SchNetConfig
     from schnet_ase.registry.checkpoint import save_model
-    from schnet_ase.registry.lookup import list_models, load_model
+    from schnet_ase.registry.loading import load_model
+    from schnet_ase.registry.lookup import list_models
 
 __all__ = [
     "SchNet",
@@ -32,7 +33,7 @@ _MODULES = {
     "UncertaintyExceeded": "errors",
     "UncertaintyMonitor": "monitor.monitor",
     "list_models": "registry.lookup",
-    "load_model": "registry.lookup",
+    "load_model": "registry.loading",
     "save_model": "registry.checkpoint",
 }
 

@@ -46,13 +46,13 @@ from scipy.spatial.transform import Rotation
 from schnet_ase import SchNet
 from schnet_ase.data import Frame
 from schnet_ase.data.batches import Batch, make_examples
-from schnet_ase.data.metrics import MEV, Errors
 from schnet_ase.errors import TrainingError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.progress import Progress
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.state import differences
+from schnet_ase.uncertainty.metrics import MEV, Errors
 
 NOTE = """\
 Mean absolute errors after {steps:,} steps, energies in meV, force components in meV/Å, on frames that neither network

@@ -35,7 +35,7 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.graph import pair_vectors
 from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 
 BATCH = 32
 RARE = 0.01

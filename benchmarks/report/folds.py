@@ -26,11 +26,11 @@ from report._fit import FOLDS, SEED, Case, names, publish, read_case, start_for_
 
 from schnet_ase import SchNetConfig
 from schnet_ase.data import split_folds
-from schnet_ase.data.metrics import KCAL_PER_MOL
 from schnet_ase.errors import DataError
 from schnet_ase.output.progress import Progress
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.history import Row
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL
 
 NETWORK = SchNetConfig.default()
 VALIDATIONS = 50

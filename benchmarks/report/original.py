@@ -23,13 +23,13 @@ from matplotlib.ticker import NullFormatter
 from report._fit import cell, evaluate_schnet, publish
 from report.authors import MEV_PER_KCAL, MOLECULES, PUBLISHED, Ours, of, ours
 
-from schnet_ase.data.metrics import KCAL_PER_MOL, Errors
 from schnet_ase.errors import SchNetError
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.lookup import find_card
 from schnet_ase.training.config import load_config
 from schnet_ase.training.run import load_frames, load_test, split_for_crossval
 from schnet_ase.training.single import train
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, Errors
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 REPORT = PUBLISHED[:2]

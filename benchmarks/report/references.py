@@ -38,9 +38,9 @@ from report._fit import (
     training_for,
 )
 
-from schnet_ase.data.metrics import KCAL_PER_MOL, Errors
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.output.progress import Progress
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, Errors
 
 NOTE = """\
 Total energies of all frames: mean, standard deviation (sd), the coefficient of variation that is the latter over the

@@ -21,8 +21,8 @@ from report._dtnn import DTNN
 from report.authors import MEV_PER_KCAL, SEED
 
 from schnet_ase import SchNet, SchNetConfig
-from schnet_ase.data.metrics import KCAL_PER_MOL
 from schnet_ase.registry.lookup import find_card
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "report"
 HEADER = ("table", "of", "what", "report", "ours", "ours / report")

@@ -22,10 +22,10 @@ from _report import exit_on_error
 from matplotlib.figure import Figure
 from report._fit import FOLDS, Case, cell, names, publish, read_case, train_schnet
 
-from schnet_ase.data.metrics import MEV
 from schnet_ase.output.progress import Progress
 from schnet_ase.training.config import PRESETS, TrainingConfig
 from schnet_ase.training.history import Row
+from schnet_ase.uncertainty.metrics import MEV
 
 NETWORKS = ("small", "default", "large")
 VALIDATIONS = 50

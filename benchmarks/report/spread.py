@@ -25,13 +25,13 @@ from matplotlib.ticker import NullFormatter
 from report._fit import cell, names, publish
 
 from schnet_ase.data import read_dataset
-from schnet_ase.data.metrics import KCAL_PER_MOL, MEV
 from schnet_ase.errors import DataError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate_dataset
 from schnet_ase.evaluation.reliability import COVERAGES, Quantity, Range, Reliability, reliability
 from schnet_ase.networks.schnet import SchNet
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from schnet_ase.uncertainty.calibration import Calibration
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, MEV
 
 THEIRS = {"energy": 5.08, "force x": 0.78, "force y": 0.64, "force z": 0.63}
 """Mean spread in the report, kcal/mol and kcal/mol/Å; its frames are ISO17's, its labels DFT's."""

@@ -21,8 +21,8 @@ from matplotlib.figure import Figure
 from report._fit import publish
 from report.losses import Losses, find_losses
 
-from schnet_ase.data.metrics import KCAL_PER_MOL
 from schnet_ase.geometry.arrays import Floats
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL
 
 HEADER = ("fold", "validations", "minimum", "maximum", "mean", "standard deviation")
 NOTE = """\

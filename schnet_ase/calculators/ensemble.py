@@ -20,7 +20,8 @@ from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.inference.evaluator import Evaluator
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.registry.card import NOT_STATED
-from schnet_ase.registry.lookup import find_card, lasting_name, locate_members, owning_card
+from schnet_ase.registry.loading import locate_members
+from schnet_ase.registry.lookup import find_card, lasting_name, owning_card
 from schnet_ase.uncertainty.calibration import Calibration
 
 ModelLike = str | os.PathLike[str] | SchNet

@@ -15,7 +15,8 @@ from schnet_ase.errors import StructureError
 from schnet_ase.geometry.system import Geometry, cell_volume, geometry
 from schnet_ase.inference.evaluator import EngineChoice, Evaluator, Results
 from schnet_ase.networks import SchNet
-from schnet_ase.registry.lookup import lasting_name, locate
+from schnet_ase.registry.loading import locate
+from schnet_ase.registry.lookup import lasting_name
 
 IN_MEMORY = "in memory"
 

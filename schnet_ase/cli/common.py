@@ -14,8 +14,8 @@ import click
 from schnet_ase.output.files import FORMATS
 
 if TYPE_CHECKING:
-    from schnet_ase.data.metrics import Errors
     from schnet_ase.registry.card import Card
+    from schnet_ase.uncertainty.metrics import Errors
 
 
 class FiniteRange(click.FloatRange):

@@ -86,7 +86,8 @@ def evaluate(
     from schnet_ase.evaluation.parity import Comparison, parity, parity_and_uncertainty
     from schnet_ase.evaluation.reliability import reliability
     from schnet_ase.output.progress import Progress
-    from schnet_ase.registry.lookup import find_card, locate_members
+    from schnet_ase.registry.loading import locate_members
+    from schnet_ase.registry.lookup import find_card
 
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")

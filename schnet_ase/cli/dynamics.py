@@ -234,7 +234,8 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
 
     from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
     from schnet_ase.calculators.single import SchNetCalculator
-    from schnet_ase.registry.lookup import find_card, get_card, locate_members
+    from schnet_ase.registry.loading import locate_members
+    from schnet_ase.registry.lookup import find_card, get_card
 
     try:
         members = locate_members(model)

@@ -10,8 +10,8 @@ import click
 from schnet_ase.cli.common import mev, print_calibration
 
 if TYPE_CHECKING:
-    from schnet_ase.data.metrics import Errors
-    from schnet_ase.registry.lookup import Loaded
+    from schnet_ase.registry.loading import Loaded
+    from schnet_ase.uncertainty.metrics import Errors
 
 
 @click.group(invoke_without_command=True)
@@ -39,7 +39,8 @@ def models(context: click.Context) -> None:
 @click.argument("name")
 def models_show(name: str) -> None:
     """Print the card of the model NAME, or of the entry in a folder; of a run or a file, what the file says."""
-    from schnet_ase.registry.lookup import locate_members, owning_card
+    from schnet_ase.registry.loading import locate_members
+    from schnet_ase.registry.lookup import owning_card
 
     card = owning_card(name)
     if card is None:

@@ -11,7 +11,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.errors import TrainingError
-from schnet_ase.registry.lookup import BEST, locate_members
+from schnet_ase.registry.loading import locate_members
+from schnet_ase.registry.lookup import BEST
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed
 from schnet_ase.training.history import Row

@@ -13,7 +13,7 @@ from schnet_ase.errors import CalibrationError
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.registry.card import Card, read_card, write_card
 from schnet_ase.registry.checkpoint import read_provenance
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.provenance import all_hashes
 from schnet_ase.uncertainty.calibration import COVERAGE
 from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate, check_sizes

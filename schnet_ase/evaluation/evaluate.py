@@ -13,13 +13,13 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from schnet_ase.data import Dataset
 from schnet_ase.data.batches import Batch, batch_to, collate, make_examples
 from schnet_ase.data.labels.checks import check_frames
-from schnet_ase.data.metrics import Errors, compute_errors
 from schnet_ase.errors import DataError, StructureError
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.inference.forces import EnergyModel, predict
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.uncertainty.fit import EnsembleErrors, ensemble_errors
+from schnet_ase.uncertainty.metrics import Errors, compute_errors
 
 
 class Evaluation(NamedTuple):

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
-from schnet_ase.data.metrics import GPA
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.output.figures import save_figure
+from schnet_ase.uncertainty.metrics import GPA
 
 if TYPE_CHECKING:
     from schnet_ase.evaluation.reliability import Quantity, Reliability

@@ -10,10 +10,10 @@ import numpy as np
 from scipy.special import chdtri
 from scipy.stats import mannwhitneyu, spearmanr
 
-from schnet_ase.data.metrics import KCAL_PER_MOL, MEV
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.uncertainty.calibration import MIN_MEMBERS, Calibration, Intervals, by_number
 from schnet_ase.uncertainty.fit import EnsembleErrors, linear_alpha
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, MEV
 
 COVERAGES = (0.68, 0.90, 0.95)
 WORST = 0.05

@@ -18,7 +18,7 @@ from schnet_ase.learn.config import LearnConfig
 from schnet_ase.monitor.monitor import FAILED_ABOVE
 from schnet_ase.output.files import atomic_write
 from schnet_ase.registry.card import Card, read_card
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from schnet_ase.training.config import DataConfig, RunConfig
 from schnet_ase.training.entry import write_entry
 

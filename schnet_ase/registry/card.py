@@ -12,10 +12,10 @@ from ase import Atoms
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from schnet_ase.data.metrics import Errors
 from schnet_ase.errors import RegistryError
 from schnet_ase.output.files import atomic_write
 from schnet_ase.uncertainty.calibration import Calibration
+from schnet_ase.uncertainty.metrics import Errors
 
 CARD_FILE = "card.json"
 NOT_STATED = "not stated"

@@ -21,7 +21,7 @@ from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import ConfigError
 from schnet_ase.networks import SchNetConfig
 from schnet_ase.registry.card import NOT_STATED
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from schnet_ase.training.tune_config import TuneConfig, Value
 
 PRESETS = {

@@ -17,7 +17,6 @@ from ase.optimize import BFGS
 
 from schnet_ase.data import CrossValidationSplit, Dataset
 from schnet_ase.data.batches import make_examples
-from schnet_ase.data.metrics import Errors
 from schnet_ase.errors import TrainingError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate
 from schnet_ase.geometry.graph import build_graph
@@ -33,6 +32,7 @@ from schnet_ase.training.identity import entry_differences
 from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.uncertainty.fit import calibrate
+from schnet_ase.uncertainty.metrics import Errors
 
 log = logging.getLogger("schnet_ase")
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from schnet_ase.data import CrossValidationSplit
 from schnet_ase.evaluation.evaluate import evaluate_dataset
-from schnet_ase.registry.lookup import locate
+from schnet_ase.registry.loading import locate
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import describe_data, earlier_entry, write_entry
 from schnet_ase.training.identity import identity

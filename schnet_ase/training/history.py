@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from schnet_ase.data.metrics import GPA, KCAL_PER_MOL, MEV, Errors
 from schnet_ase.output.files import atomic_write
+from schnet_ase.uncertainty.metrics import GPA, KCAL_PER_MOL, MEV, Errors
 
 
 class Row(NamedTuple):

@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from schnet_ase.data.metrics import MEV
 from schnet_ase.output.files import atomic_write
 from schnet_ase.training.config import RunConfig, absolute
 from schnet_ase.training.history import Row, describe
 from schnet_ase.training.tune_config import Value
+from schnet_ase.uncertainty.metrics import MEV
 
 State = Literal["complete", "pruned", "failed"]
 

@@ -17,12 +17,12 @@ from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError, PropertyNotPresent
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetEnsembleCalculator, save_model
-from schnet_ase.data.metrics import Errors
 from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, write_card
 from schnet_ase.uncertainty.calibration import Calibration, forces_deviation
 from schnet_ase.uncertainty.fit import calibrate, ensemble_errors
+from schnet_ase.uncertainty.metrics import Errors
 from tests.support.entries import make_entry
 
 ModelFactory = Callable[..., SchNet]

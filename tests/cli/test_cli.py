@@ -16,7 +16,7 @@ from ase.io import read, write
 
 import schnet_ase
 from schnet_ase import SchNet, SchNetConfig, SchNetEnsembleCalculator, save_model
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from tests.support.entries import errors, make_entry
 from tests.support.frames import labelled_ethanol, write_ethanol, write_run
 

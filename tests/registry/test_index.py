@@ -11,7 +11,8 @@ from schnet_ase.errors import RegistryError
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import CARD_FILE
 from schnet_ase.registry.index import INDEX_FILE, read_index, write_index
-from schnet_ase.registry.lookup import entry_folders, listings, load_model
+from schnet_ase.registry.loading import load_model
+from schnet_ase.registry.lookup import entry_folders, listings
 from tests.support.entries import make_entry, one_line
 from tests.support.paths import ROOT
 

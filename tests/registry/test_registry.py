@@ -14,12 +14,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from schnet_ase import SchNet, list_models, load_model
-from schnet_ase.data.metrics import Errors
 from schnet_ase.errors import CheckpointError, RegistryError
 from schnet_ase.registry import lookup as registry
 from schnet_ase.registry.card import CARD_FILE, Card, Structure, read_card, write_card
 from schnet_ase.registry.checkpoint import read_provenance
-from schnet_ase.registry.lookup import find_card, get_card, lasting_name, locate, locate_members
+from schnet_ase.registry.loading import locate, locate_members
+from schnet_ase.registry.lookup import find_card, get_card, lasting_name
+from schnet_ase.uncertainty.metrics import Errors
 from tests.support.entries import errors, make_entry, one_line, save_member
 
 pytestmark = pytest.mark.usefixtures("places")

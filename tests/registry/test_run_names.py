@@ -7,7 +7,8 @@ import pytest
 from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
 from schnet_ase.errors import RegistryError
 from schnet_ase.registry.card import read_card
-from schnet_ase.registry.lookup import find_card, locate, locate_members, owning_card
+from schnet_ase.registry.loading import locate, locate_members
+from schnet_ase.registry.lookup import find_card, owning_card
 from schnet_ase.training import crossval, load_config, train_from_config
 from tests.support.entries import make_entry, save_member
 from tests.support.frames import TOML, write_run

@@ -9,9 +9,9 @@ import pytest
 from ase.build import molecule
 
 from schnet_ase import SchNet, SchNetConfig, save_model
-from schnet_ase.data.metrics import Errors
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, write_card
+from schnet_ase.uncertainty.metrics import Errors
 
 CONFIG = SchNetConfig(n_features=4, n_interactions=1, n_rbf=4, cutoff=4.0, readout_features=4, max_z=10)
 

@@ -12,7 +12,7 @@ import torch
 
 from schnet_ase.errors import RegistryError
 from schnet_ase.registry.checkpoint import read_tensors
-from schnet_ase.registry.lookup import load_model
+from schnet_ase.registry.loading import load_model
 from schnet_ase.training import crossval, load_config, train_from_config
 from schnet_ase.training.stopping import Stopped, stop_on_signals
 from tests.support.frames import TOML, write_run

@@ -13,7 +13,6 @@ from ase.io import write
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Dataset, Frame, TrainingSplit
 from schnet_ase.data.batches import batch_to, collate, make_example, make_examples
-from schnet_ase.data.metrics import compute_errors
 from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.evaluation.evaluate import evaluate, join
 from schnet_ase.evaluation.reliability import reliability
@@ -24,6 +23,7 @@ from schnet_ase.training.config import DataConfig, RunConfig
 from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.step.loss import LossTerms, eager_step, evaluation_loss, frame_losses
 from schnet_ase.training.step.padding import side_by_side
+from schnet_ase.uncertainty.metrics import compute_errors
 from tests.support.ensembles import calibrated, simulate
 from tests.support.frames import labelled_ethanol, write_run
 

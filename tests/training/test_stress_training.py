@@ -12,7 +12,6 @@ from ase.calculators.emt import EMT
 from schnet_ase import SchNetCalculator, SchNetConfig
 from schnet_ase.data import Dataset, Frame, TrainingSplit
 from schnet_ase.data.batches import collate, make_example, make_examples
-from schnet_ase.data.metrics import GPA, Errors, compute_errors
 from schnet_ase.evaluation.evaluate import evaluate
 from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.forces import predict
@@ -24,6 +23,7 @@ from schnet_ase.training.step.compiled import can_compile, compiled_step
 from schnet_ase.training.step.loss import LossTerms, eager_step, evaluation_loss, frame_losses
 from schnet_ase.training.step.padding import side_by_side
 from schnet_ase.training.step.side_by_side import SideBySide
+from schnet_ase.uncertainty.metrics import GPA, Errors, compute_errors
 
 NETWORK = {"n_features": 8, "n_interactions": 1, "n_rbf": 8, "cutoff": 4.0, "gamma": None, "envelope": "polynomial"}
 

@@ -15,7 +15,6 @@ import pytest
 
 from schnet_ase.crossval.run import train_folds
 from schnet_ase.data import held_out
-from schnet_ase.data.metrics import Errors
 from schnet_ase.errors import ConfigError, TrainingError
 from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.training import load_config, tune
@@ -25,6 +24,7 @@ from schnet_ase.training.run import load_frames, split_for_crossval
 from schnet_ase.training.tune_config import SearchRange
 from schnet_ase.tune.study import open_study
 from schnet_ase.tune.trials import Trial
+from schnet_ase.uncertainty.metrics import Errors
 from tests.support.frames import write_run
 
 PLAIN = """

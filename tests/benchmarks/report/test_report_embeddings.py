@@ -10,7 +10,7 @@ from report import embeddings
 
 from schnet_ase import SchNetCalculator, load_model
 from schnet_ase.data import read_dataset
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from tests.support.entries import make_entry
 from tests.support.frames import write_ethanol
 

@@ -9,8 +9,8 @@ from report import folds
 from report.folds import HEADER, Course
 
 from schnet_ase import SchNetConfig
-from schnet_ase.data.metrics import KCAL_PER_MOL, Errors
 from schnet_ase.training.history import Row
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, Errors
 from tests.support.frames import labelled_ethanol
 
 

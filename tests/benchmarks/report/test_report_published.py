@@ -10,9 +10,9 @@ from ase.units import kcal, mol
 from click.testing import CliRunner
 from report import authors, losses, validation
 
-from schnet_ase.data.metrics import Errors
 from schnet_ase.registry.card import Metrics, write_card
 from schnet_ase.training.history import Row, write_metrics
+from schnet_ase.uncertainty.metrics import Errors
 from tests.support.entries import errors, make_entry
 
 

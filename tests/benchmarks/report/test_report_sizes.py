@@ -7,8 +7,8 @@ from click.testing import CliRunner
 from report import sizes
 from report.sizes import HEADER, Course
 
-from schnet_ase.data.metrics import Errors
 from schnet_ase.training.history import Row
+from schnet_ase.uncertainty.metrics import Errors
 from tests.support.frames import write_ethanol
 
 

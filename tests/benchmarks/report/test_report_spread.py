@@ -11,11 +11,11 @@ from report import spread
 
 from schnet_ase import SchNetCalculator
 from schnet_ase.data import read_dataset
-from schnet_ase.data.metrics import KCAL_PER_MOL
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.registry.card import write_card
-from schnet_ase.registry.lookup import locate_members
+from schnet_ase.registry.loading import locate_members
 from schnet_ase.uncertainty.fit import calibrate
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL
 from tests.support.entries import errors, make_entry
 from tests.support.frames import write_ethanol
 

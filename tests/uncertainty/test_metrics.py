@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ase import units
 
-from schnet_ase.data.metrics import KCAL_PER_MOL, MEV, Errors, compute_errors
+from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, MEV, Errors, compute_errors
 
 # Two frames, of one and of two atoms.
 N_ATOMS = np.array([1, 2])

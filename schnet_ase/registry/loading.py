@@ -1,0 +1,127 @@
+"""How a registry name, a file or a folder becomes a network."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from schnet_ase.errors import RegistryError
+from schnet_ase.networks import SchNet
+from schnet_ase.output.files import sha256
+from schnet_ase.registry.card import CARD_FILE, Card, read_card
+from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
+from schnet_ase.registry.lookup import (
+    BEST,
+    STATE,
+    entry_folders,
+    folder_of,
+    get_card,
+    is_file,
+    named_member,
+    unknown_model,
+)
+
+
+class Loaded(NamedTuple):
+    """A model and where it came from."""
+
+    model: SchNet
+    path: Path
+
+
+def load_model(name: str | os.PathLike[str]) -> SchNet:
+    """One model, by registry name or file.
+
+    Parameters
+    ----------
+    name
+        ``"rmd17-ethanol"`` (its best member by validation error), ``"rmd17-ethanol/fold-2"``, the path of an entry's
+        folder (the same), of a ``.safetensors`` file, or of the folder of a run: of ``train``, of ``crossval`` (its
+        best fold) or of ``learn`` (its last ensemble's best member). A registry name comes before a folder of that
+        name.
+
+    Raises
+    ------
+    RegistryError
+        No such entry or member, or a file that is not the one of the card.
+    CheckpointError
+        The file cannot be read.
+    """
+    return locate(name).model
+
+
+def locate(name: str | os.PathLike[str]) -> Loaded:
+    """`load_model`, with the file it came from."""
+    if named := named_member(name):
+        return _load_member(*named)
+    folder = folder_of(name)
+    if folder is not None and (folder / CARD_FILE).is_file():
+        card = read_card(folder)
+        return _load_member(card, card.best.file)
+    if folder is not None:
+        return min(_loaded(_trained(folder)), key=_validation_error)
+    if is_file(name):
+        return Loaded(load_checkpoint(name), Path(name))
+    entry, _, member = str(name).partition("/")
+    if not member or "/" in member or entry not in entry_folders():
+        raise unknown_model(str(name))
+    return _load_member(get_card(entry), f"{member}.safetensors")
+
+
+def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
+    """All members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
+
+    Raises
+    ------
+    RegistryError
+        No such entry, or a folder without members.
+    CheckpointError
+        A file cannot be read.
+    """
+    folder = folder_of(name)
+    if folder is None or named_member(name):
+        return [locate(name)]
+    if (folder / CARD_FILE).is_file():
+        card = read_card(folder)
+        return [_load_member(card, m.file) for m in card.members]
+    # A run's own folder has, beside its model, the state that its training goes on from.
+    models = sorted(file for file in folder.glob("*.safetensors") if file.name != STATE)
+    return _loaded(models or _trained(folder))
+
+
+def _trained(folder: Path) -> list[Path]:
+    """The model that a training has in its folder, or those of the folds of a cross-validation."""
+    files = [folder / BEST] if (folder / BEST).is_file() else sorted(folder.glob(f"*/{BEST}"))
+    if files:
+        return files
+    if any(folder.glob(f"**/{STATE}")):
+        raise RegistryError(
+            f"{folder}: no model yet, its training was stopped before the first validation; the same command resumes it"
+        )
+    if any(folder.glob("*.safetensors")):
+        raise RegistryError(f"{folder}: a folder, but no registry entry (no {CARD_FILE}); name a file in it")
+    raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
+
+
+def _loaded(files: list[Path]) -> list[Loaded]:
+    return [Loaded(load_checkpoint(file), file) for file in files]
+
+
+def _load_member(card: Card, file: str) -> Loaded:
+    member = next((m for m in card.members if m.file == file), None)
+    if member is None:
+        names = ", ".join(f"{card.name}/{Path(m.file).stem}" for m in card.members)
+        raise RegistryError(f"no model {card.name}/{Path(file).stem}; expected one of {names}")
+    path = card.path / file
+    if path.is_file() and sha256(path) != member.sha256:
+        raise RegistryError(f"{path}: SHA-256 is not the one in {card.path / CARD_FILE}; get the entry again")
+    return Loaded(load_checkpoint(path), path)
+
+
+def _validation_error(loaded: Loaded) -> tuple[float, float]:
+    """Of forces, then of energies, by which the best member is chosen, as `Card.best` is."""
+    errors = read_provenance(loaded.path).get("validation", {}).get("errors", {})
+    force, energy = (errors.get(name) for name in ("force_mae", "energy_mae"))
+    return math.inf if force is None else force, math.inf if energy is None else energy
