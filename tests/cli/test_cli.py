@@ -603,9 +603,14 @@ def test_data(run, mistake, tmp_path):
     assert "md18 is not a data set" in mistake("data", "get", "md18", "--folder", tmp_path)
 
 
-def test_help_does_not_wait_for_torch():
-    code = "import sys, schnet_ase.cli; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+@pytest.mark.parametrize("arguments", [["--help"], ["models"]])
+def test_help_and_lists_do_not_wait_for_torch(arguments):
+    code = (
+        "import atexit, sys; atexit.register(lambda: print('torch', 'torch' in sys.modules)); "
+        f"sys.argv[1:] = {arguments}; from schnet_ase.cli import main; main()"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.endswith("torch False\n")
 
 
 def test_names_of_the_package():
