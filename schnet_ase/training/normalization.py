@@ -96,7 +96,7 @@ def fit_normalization(model: SchNet, frames: Sequence[Frame], known: Mapping[int
     bias = 0.0
     if not labelled:
         sums = np.array([(np.square(f.forces).sum(), f.forces.size) for f in frames if f.forces is not None])
-        scale = 0.1 * np.sqrt(sums[:, 0].sum() / sums[:, 1].sum())
+        scale = 0.1 * np.sqrt(sums[:, 0].sum() / sums[:, 1].sum()) if len(sums) else 1.0  # stress alone
     else:
         energies, counts = np.array([frame.energy for frame in labelled]), _counts(model, labelled)
         fixed = np.array([z in known for z in model.elements or ()])

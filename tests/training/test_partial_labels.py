@@ -178,6 +178,12 @@ def test_reference_energies_are_those_of_the_frames_with_energies(model):
     assert model.elements == (1, 6, 7, 8)
 
 
+def test_stress_alone_leaves_the_scale_at_one(model):
+    fit_normalization(model, [Frame(geometry(bulk("Cu")), None, None, np.ones(6))])
+    assert model.scale.item() == 1.0
+    assert model.elements == (29,)
+
+
 # --- training -----------------------------------------------------------------------------------------------------
 
 
