@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from schnet_ase.data.batches import Batch
 from schnet_ase.geometry.graph import Pairs
 from schnet_ase.inference.forces import predict
 from schnet_ase.training.step.filters import InterpolatedSchNet
-from schnet_ase.training.step.loss import GradientStep, LossTerms, Trainable, backward, frame_losses
+from schnet_ase.training.step.loss import GradientStep, LossTerms, Trainable, backward, frame_losses, is_complete
 
 LOGGER = logging.getLogger("schnet_ase")
 SUMMED_AT_ONCE = 4096
@@ -44,12 +45,12 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
         to compile, and a tenth longer to run.
     """
 
-    def loss_and_gradient(parameters: dict[str, Tensor], batch: Batch) -> tuple[Tensor, list[Tensor]]:
+    def loss_and_gradient(parameters: dict[str, Tensor], batch: Batch, complete: bool) -> tuple[Tensor, list[Tensor]]:
         leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
         prediction = predict(
             _WithParameters(model, leaves), batch.graph, gradients=terms.derivatives, create_graph=True
         )
-        losses = frame_losses(prediction, batch, terms)
+        losses = frame_losses(prediction, batch, terms, complete=complete)
         loss = backward(losses, model.n_networks)
         # A parameter that the loss does not reach (the last bias, without an energy term) has no gradient.
         return loss, [torch.zeros_like(p) if p.grad is None else p.grad for p in leaves.values()]
@@ -64,7 +65,9 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
         # which the first call does: taken for one, the step would be compiled again for the next batch.
         with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             trace = make_fx(
-                loss_and_gradient, tracing_mode="real" if one_shape else "symbolic", _allow_non_fake_inputs=True
+                partial(loss_and_gradient, complete=form.complete),
+                tracing_mode="real" if one_shape else "symbolic",
+                _allow_non_fake_inputs=True,
             )
             compiled[form] = torch.compile(trace(weights, batch), fullgraph=True, dynamic=not one_shape)
             with torch.no_grad():
@@ -72,7 +75,9 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
 
     def step(batch: Batch) -> Tensor:
         weights = {name: p.detach() for name, p in zip(names, parameters, strict=True)}
-        form = _form(batch, model.n_networks, readout_features)
+        form = _form(batch, model.n_networks, readout_features, is_complete(batch, terms))
+        if (lacking := form._replace(complete=False)) in compiled:
+            form = lacking  # which serves frames that have all labels too
         if form not in compiled:
             compile_for(form, weights, batch)
         with torch.no_grad():
@@ -87,6 +92,9 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
 class _Form(NamedTuple):
     """What a compiled step takes for granted of its batches even where sizes are variables."""
 
+    complete: bool
+    """Whether every frame has every label that counts."""
+
     periodic: bool
     sizes: tuple[int, int, int]
     """Of systems, atoms and pairs: whether there is none, one, or two or more."""
@@ -100,16 +108,18 @@ class _Form(NamedTuple):
         filters = "interpolated filters" if isinstance(model, InterpolatedSchNet) else "filters pair by pair"
         most = " and ".join(what for what, large in zip(("atoms", "pairs"), self.large, strict=False) if large)
         large_batches = f", batches of more than {SUMMED_AT_ONCE:,} {most}" if most else ""
+        labels = "" if self.complete else ", frames without some label"
         few = ", batches of few atoms" if self.few else ""
-        return f" ({filters}{large_batches}{few}{', pairs across cell faces' if self.periodic else ''})"
+        return f" ({filters}{large_batches}{few}{labels}{', pairs across cell faces' if self.periodic else ''})"
 
 
-def _form(batch: Batch, n_networks: int, readout_features: int) -> _Form:
+def _form(batch: Batch, n_networks: int, readout_features: int, complete: bool) -> _Form:
     n_atoms, n_pairs = len(batch.graph.numbers), len(batch.graph.pairs.first)
     systems, atoms, pairs = (min(size, 2) for size in (len(batch.n_atoms), n_atoms, n_pairs))
     sums = (n_atoms, n_pairs, n_atoms // n_networks, n_pairs // n_networks)
     on_cpu = batch.n_atoms.device.type == "cpu"
     return _Form(
+        complete,
         batch.graph.shifts is not None,
         (systems, atoms, pairs),
         tuple(on_cpu and size > SUMMED_AT_ONCE for size in sums),

@@ -44,7 +44,7 @@ def loss_terms(training: TrainingConfig) -> LossTerms:
     return LossTerms(training.energy_weight, training.force_weight, training.loss, training.stress_weight)
 
 
-def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms) -> Tensor:
+def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms, *, complete: bool = False) -> Tensor:
     r"""Losses of the B systems of a batch, whose mean is the batch's: each one's weight times
 
     .. math::
@@ -63,6 +63,8 @@ def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms) -> Tens
         kcal/mol is 0.01 here. ``force``: w. ``stress``: s in Å⁻ᵖ; the norm is Frobenius', over nine components, which
         no rotation changes. ``kind``: ``"squared"``, p = 2, the paper's, or ``"absolute"``, p = 1, where what is hard
         to learn counts for less.
+    complete
+        That every frame has every label that counts, which saves looking for those that are missing.
 
     Returns
     -------
@@ -78,13 +80,13 @@ def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms) -> Tens
     """
     energies = forces = virials = None
     if terms.energy:
-        energies = _errors(prediction.energy, batch.energy)
+        energies = _errors(prediction.energy, batch.energy, complete)
     if terms.force:
         assert prediction.forces is not None
-        forces = _errors(prediction.forces, batch.forces)
+        forces = _errors(prediction.forces, batch.forces, complete)
     if terms.stress:
         assert prediction.virial is not None
-        virials = _errors(prediction.virial, batch.virial)
+        virials = _errors(prediction.virial, batch.virial, complete)
     return _losses(energies, forces, virials, _Frames(batch.n_atoms, batch.graph.system, batch.weight), terms)
 
 
@@ -97,14 +99,22 @@ def evaluation_loss(evaluation: Evaluation, terms: LossTerms) -> float:
     if terms.force and e.reference_forces is not None:
         forces = _errors(torch.from_numpy(e.forces), torch.from_numpy(e.reference_forces))
     if terms.stress and e.reference_stress is not None:
-        virials = _errors(*(torch.from_numpy(e.virial(stress)) for stress in (e.stress, e.reference_stress)))
+        virials = _errors(torch.from_numpy(e.virial(e.stress)), torch.from_numpy(e.virial(e.reference_stress)))
     system = torch.from_numpy(np.repeat(np.arange(len(e.n_atoms)), e.n_atoms))
     frames = _Frames(torch.from_numpy(e.n_atoms.astype(float)), system, torch.from_numpy(e.weight))
     return _losses(energies, forces, virials, frames, terms).mean().item()
 
 
-def _errors(predicted: Tensor, labels: Tensor) -> Tensor:
+def is_complete(batch: Batch, terms: LossTerms) -> bool:
+    """Whether every frame has every label that the loss counts."""
+    labels = (terms.energy, batch.energy), (terms.force, batch.forces), (terms.stress, batch.virial)
+    return not any(bool(label.isnan().any()) for weight, label in labels if weight)
+
+
+def _errors(predicted: Tensor, labels: Tensor, complete: bool = False) -> Tensor:
     """Zero where there is no label; a prediction that is NaN stays so."""
+    if complete:
+        return predicted - labels
     return torch.where(labels.isnan(), 0.0, predicted - labels)
 
 

@@ -17,8 +17,8 @@ SPACING = 1.5  # Å
 def side_by_side(batches: Sequence[Batch]) -> Batch:
     """Batches one after the other, all filled up to as many atoms, pairs and systems where they have not as many.
 
-    What is filled up with has no pair with what was there, no labels and no weight; the other weights are such that the
-    mean over a share is the mean over its batch.
+    What is filled up with has no pair with what was there, and no weight; the other weights are such that the mean over
+    a share is the mean over its batch.
     """
     if len({_sizes(batch) for batch in batches}) == 1:
         return collate(batches)
@@ -50,9 +50,9 @@ def _filled(batch: Batch, n_atoms: int, n_pairs: int, n_systems: int) -> Batch:
             system=graph.system.new_zeros(atoms),
         ),
         n_atoms=like.new_ones(systems),  # divided by
-        energy=like.new_full((systems,), torch.nan),
-        forces=like.new_full((atoms, 3), torch.nan),
-        virial=like.new_full((systems, 3, 3), torch.nan),
+        energy=like.new_zeros(systems),
+        forces=like.new_zeros(atoms, 3),
+        virial=like.new_zeros(systems, 3, 3),
         weight=like.new_zeros(systems),
     )
     return collate([batch._replace(weight=batch.weight * n_systems / graph.n_systems), filling])
