@@ -9,7 +9,7 @@ import ase.db
 import ase.io
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
@@ -22,6 +22,12 @@ HARTREE, BOHR = 27.21138602, 0.52917721067
 E, NA = 1.6021766208e-19, 6.022140857e23
 KCAL, KJ = 4184.0 / (NA * E), 1000.0 / (NA * E)
 GPA = 1e9 * 1e-30 / E
+
+
+def test_kcal_per_mol_is_that_of_ase_to_the_last_bit():
+    """As the trainings of before had it, which resume and repeat with the same numbers."""
+    assert parse_unit("kcal/mol", ENERGY, "").factor == units.kcal / units.mol
+    assert parse_unit("kcal/mol/Ang", FORCE, "").factor == units.kcal / units.mol
 
 
 @pytest.mark.parametrize(
