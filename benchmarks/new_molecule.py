@@ -54,17 +54,16 @@ class Case(NamedTuple):
     """An entry; None: random weights."""
 
 
-def cases(start: str, frames: tuple[int, ...], steps: tuple[int, ...]) -> Iterator[Case]:
-    """Every number of frames with every number of steps, then other learning rates, then the other start."""
+def cases(start: str, frames: tuple[int, ...], steps: int) -> Iterator[Case]:
+    """Every number of frames from random weights and from `start`; of the most frames, more steps and other rates."""
     for n in frames:
-        for k in steps:
-            yield Case(n, k, None, None)
-    middle = frames[len(frames) // 2]
-    for rate in (3e-4, 1e-3, 1e-2):
-        yield Case(middle, steps[0], rate, None)
+        yield Case(n, steps, None, None)
+    yield Case(frames[-1], 4 * steps, None, None)
+    for rate in (1e-3, 1e-2):
+        yield Case(frames[-1], steps, rate, None)
     for n in frames:
-        for rate in (None, 1e-3):
-            yield Case(n, steps[0], rate, start)
+        yield Case(n, steps, None, start)
+    yield Case(frames[-1], steps, 1e-3, start)
 
 
 def label(structure: Atoms, n: int, seed: int, file: Path) -> None:
@@ -124,13 +123,11 @@ def measure(case: Case, folder: Path, number: int, usual: float) -> tuple[str, .
 @click.argument("structure", type=click.Path(path_type=Path))
 @click.option("--start", default="rmd17-all", show_default=True, help="Entry whose weights the last rows start from.")
 @click.option("--frames", "frames", default=(50, 100, 200, 400), show_default=True, multiple=True, type=int)
-@click.option("--steps", "steps", default=(2000, 10000), show_default=True, multiple=True, type=int)
+@click.option("--steps", default=2000, show_default=True, type=click.IntRange(1))
 @click.option("--test", "n_test", default=200, show_default=True, type=click.IntRange(1), help="Frames.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for new-molecule.md and .csv.")
 @exit_on_error
-def main(
-    structure: Path, start: str, frames: tuple[int, ...], steps: tuple[int, ...], n_test: int, output: Path | None
-) -> None:
+def main(structure: Path, start: str, frames: tuple[int, ...], steps: int, n_test: int, output: Path | None) -> None:
     torch.set_num_threads(1)
     atoms = read(structure)
     assert isinstance(atoms, Atoms)
