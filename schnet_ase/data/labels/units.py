@@ -129,7 +129,8 @@ def _understood(text: str, kind: Kind) -> Unit | None:
         return None
     word, factor, dimension = "", 1.0, _Dimension()
     for base, power in factors:
-        factor *= base.factor**power
+        # Divided where it says so, and not multiplied by the inverse, which is rounded once more.
+        factor = factor * base.factor**power if power > 0 else factor / base.factor**-power
         dimension = dimension.times(base.dimension, power)
         sign = "/" if power < 0 else "·" if word else ""
         word += f"{sign}{base.word}{_POWERS.get(abs(power), '')}"
