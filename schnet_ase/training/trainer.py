@@ -73,6 +73,7 @@ class Trainer:
             "data_parts": list(dataset.parts),
             "initial_data": None if initial is None else sorted(all_hashes(read_provenance(initial))),
             "formulas": formulas_to_keep(dataset, extra, initial),
+            "periodic": any(frame.geometry.pbc.any() for frame in dataset.frames),
         }
         cutoff = config.model.pair_cutoff
         weigh = partial(frame_weight, training=config.training)
