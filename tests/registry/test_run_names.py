@@ -134,6 +134,7 @@ def test_the_same_cross_validation_again_repeats_its_result(inside, run):
     status, out, err = run(*arguments)
     assert status == 0, err
     assert "ensemble on test frames" in out
+    assert "wrote" not in out
     assert "models/butanol: is there already, of the same configuration and data" in err
     assert (inside / "models" / "butanol" / "card.json").read_bytes() == first
 
