@@ -101,6 +101,12 @@ def picture(output: str | None, name: str, overwrite: bool) -> Path:
     return free(path, ("",), overwrite)
 
 
+def files_prefix(output: str | None, name: str, suffixes: tuple[str, ...], overwrite: bool) -> Path:
+    """Where the files of a run go, as `named`, of which none exists; the suffix of one of them is not part of it."""
+    path = named(output, name)
+    return free(path.with_suffix("") if output is not None and path.suffix in suffixes else path, suffixes, overwrite)
+
+
 def free(prefix: Path, suffixes: tuple[str, ...], overwrite: bool) -> Path:
     for suffix in suffixes:
         file = Path(f"{prefix}{suffix}")

@@ -87,7 +87,7 @@ def evaluate(
     from schnet_ase.evaluation.reliability import reliability
     from schnet_ase.output.progress import Progress
     from schnet_ase.registry.loading import locate_members
-    from schnet_ase.registry.lookup import find_card
+    from schnet_ase.registry.lookup import BEST, find_card
 
     dataset = read_dataset(data, **labels)
     print(f"{data}: {len(dataset.frames)} frames; {dataset.units}")
@@ -99,7 +99,7 @@ def evaluate(
         print(f"{model} was trained or validated on {len(seen)} of them: errors on those are not errors on new frames")
     with Progress(len(dataset.frames), "evaluate", "frame") as progress:
         result = evaluate_dataset([m.model for m in members], dataset, device=device, report=progress.update)
-    names = [m.path.stem for m in members]
+    names = [m.path.parent.name if m.path.name == BEST else m.path.stem for m in members]
     for m, name in enumerate(names):
         print_errors(name if len(names) > 1 else model, result.member(m).errors())
     if len(names) > 1:

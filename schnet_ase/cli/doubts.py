@@ -11,28 +11,27 @@ from schnet_ase.errors import RunawayError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from schnet_ase.registry.card import Card
+    from schnet_ase.registry.applicability import Taught
 
 
-def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Card | None:
-    """Warn of a molecule that the entry was not trained on, and of images; the entry's card, where there is one."""
-    from schnet_ase.registry.applicability import images, strange
-    from schnet_ase.registry.lookup import owning_card
+def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
+    """Warn of a molecule that the model was not trained on, and of images; what it was trained on."""
+    from schnet_ase.registry.applicability import images, strange, taught
 
-    logger, card = logging.getLogger("schnet_ase"), owning_card(model)
-    if card is not None and (sentence := strange(card, atoms)):
+    logger, known = logging.getLogger("schnet_ase"), taught(model)
+    if sentence := strange(known, atoms):
         logger.warning(sentence)
-    if sentence := images(card, atoms, atoms.calc.cutoff, moving=moving):
+    if sentence := images(known, atoms, atoms.calc.cutoff, moving=moving):
         logger.warning(sentence)
-    return card
+    return known
 
 
-def with_advice(error: RunawayError, card: Card | None, atoms: Atoms, gentler: str) -> RunawayError:
+def with_advice(error: RunawayError, known: Taught, atoms: Atoms, gentler: str) -> RunawayError:
     from schnet_ase.registry.applicability import advice, images
 
-    if images(card, atoms, atoms.calc.cutoff, moving=False):
+    if images(known, atoms, atoms.calc.cutoff, moving=False):
         gentler = "set pbc to False, or give a larger cell"
-    return RunawayError(f"{error}; {advice(card, atoms, gentler)}", error.step)
+    return RunawayError(f"{error}; {advice(known, atoms, gentler)}", error.step)
 
 
 def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:

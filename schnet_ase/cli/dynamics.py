@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from schnet_ase.cli.common import FiniteRange, calculator_options, free, named, output_options, stem
+from schnet_ase.cli.common import FiniteRange, calculator_options, files_prefix, output_options, stem
 from schnet_ase.cli.doubts import doubts, doubts_of_run, say_what_is_strange, with_advice
 from schnet_ase.errors import CheckpointError, RunawayError, StructureError
 
@@ -67,6 +67,7 @@ def md(
     velocities where it has some: an earlier run goes on, its time counted from 0 again. With --thermostat give that
     another --seed. A run whose atoms fly apart is stopped, with exit status 3.
     """
+    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
     from schnet_ase.geometry.motion import Thermometer, equilibration_steps
     from schnet_ase.monitor.monitor import UncertaintyMonitor
@@ -78,9 +79,14 @@ def md(
     if not thermostat and friction is not None:
         raise click.UsageError("--friction belongs to a thermostat; add --thermostat")
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
-    prefix = free(named(output, f"{stem(model)}-md"), (".traj", ".csv", ".png", *watched), overwrite)
+    prefix = files_prefix(output, f"{stem(model)}-md", (".traj", ".csv", ".png", *watched), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float32")
     watch = None
+    if monitor and not isinstance(atoms.calc, SchNetEnsembleCalculator):
+        raise MonitorError(
+            f"{model} is a single network, whose uncertainty is not known; --monitor needs an ensemble, such as "
+            "schnet-ase crossval makes"
+        )
     if monitor:
         watch = UncertaintyMonitor(
             atoms,
@@ -102,7 +108,7 @@ def md(
     degrees = Thermometer(not thermostat).degrees(atoms)
     if degrees < 3 * len(atoms):
         print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
-    card = say_what_is_strange(model, atoms, moving=True)
+    known = say_what_is_strange(model, atoms, moving=True)
     last = f"{'mean T (K)':>18s}" if thermostat else "  drift (meV/atom)"
     print(f"  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K) {last}   deviation (eV/Å)")
     every = max(interval, steps // 20 // interval * interval)
@@ -140,7 +146,7 @@ def md(
         except UncertaintyExceeded as stopped:
             progress.print(f"stopped: {stopped}")
         except RunawayError as error:
-            raise with_advice(error, card, atoms, GENTLER_MD) from error
+            raise with_advice(error, known, atoms, GENTLER_MD) from error
     if rows:
         # A thermostat that begins with a relaxed structure has to heat it first.
         settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
@@ -175,10 +181,10 @@ def relax(
     """
     from schnet_ase.simulation.drivers import RelaxRow, run_relax
 
-    prefix = free(named(output, f"{stem(model)}-relax"), (".xyz", ".traj", ".csv", ".png"), overwrite)
+    prefix = files_prefix(output, f"{stem(model)}-relax", (".xyz", ".traj", ".csv", ".png"), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float64")
     print(f"{model}: {atoms.get_chemical_formula()}, BFGS to {fmax:g} eV/Å")
-    card = say_what_is_strange(model, atoms, moving=False)
+    known = say_what_is_strange(model, atoms, moving=False)
     print("  step       energy (eV)   largest force (eV/Å)   deviation (eV/Å)")
 
     def report(row: RelaxRow) -> None:
@@ -188,7 +194,7 @@ def relax(
     try:
         rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
     except RunawayError as error:
-        raise with_advice(error, card, atoms, GENTLER_RELAX) from error
+        raise with_advice(error, known, atoms, GENTLER_RELAX) from error
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
@@ -248,6 +254,10 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     if structure is not None:
         try:
             atoms = cast("Atoms", ase.io.read(structure, index=-1))
+        except FileNotFoundError as error:
+            raise StructureError(
+                f"{structure}: there is no such file; expected a structure that ASE can read"
+            ) from error
         except Exception as error:  # ase.io's readers raise whatever their parser met
             raise StructureError(f"{structure}: not a structure that ASE can read ({error})") from error
     elif model.endswith(".safetensors"):

@@ -48,7 +48,7 @@ def models_show(name: str) -> None:
             _print_network(network)
         return
     data = card.data
-    print(f"{card.name}: {data.description}")
+    print(f"{card.name}: {data.description}" if data.description else card.name)
     for label, text in (
         ("folder", card.path),
         ("elements", " ".join(card.elements)),

@@ -129,7 +129,7 @@ def crossval(
         )
     print_card_errors(card)
     print_calibration(card)
-    print(f"wrote {card.path}; use it as SchNetEnsembleCalculator({str(card.path)!r})")
+    print(f"the entry is {card.path}; use it as SchNetEnsembleCalculator({str(card.path)!r})")
 
 
 @click.command()
@@ -213,7 +213,8 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
                 stages.print(describe(event))
 
         result = run_learn(run, folder, workers=workers, report=report, progress=stages.update)
-    print(f"over after {result.end.reason}: {result.end.labels} labels, {result.end.generations} generations")
+    end, many = result.end, "" if result.end.generations == 1 else "s"
+    print(f"over after {end.reason}: {end.labels} labels, {end.generations} generation{many}")
     written = [result.labels, result.audit, result.audit.with_name("learning.png")]
     print(f"wrote {', '.join(str(path) for path in written if path.exists())}")
     use = "the ensemble so far, not yet fit for dynamics, is" if result.doubts else "use it as"

@@ -111,7 +111,9 @@ def crossval(
         try:
             check_sizes(config.folds, config.data.calibration)
         except CalibrationError as error:
-            raise CalibrationError(f"{error}; or set data.calibration = 0 for an ensemble without one") from error
+            raise CalibrationError(
+                f"{error}; give more, or set data.calibration = 0 for an ensemble without one"
+            ) from error
     if ray_address is not None and (executor != "ray" or workers is not None):
         raise TrainingError(
             "a Ray address is for executor = 'ray' alone, and without a number of workers: leave one out"

@@ -206,15 +206,14 @@ def describe(event: Event) -> str:
             of = "first frames" if event.flag is None else f"flag {event.flag}"
             return f"no label for frame {event.frame} of {of}, skipped: {event.reason}"
         case Flagged():
-            deviation = "no number" if event.deviation is None else f"{event.deviation:.3f} eV/Å"
-            below = event.deviation is not None and event.deviation <= event.threshold
-            reason = "and one has no other within the cutoff" if below else f"above {event.threshold:.3f}"
+            off = "atoms fly apart"
+            if event.deviation is not None:
+                below = event.deviation <= event.threshold
+                reason = "and one has no other within the cutoff" if below else f"above {event.threshold:.3f}"
+                off = f"atom {event.atom} is off by {event.deviation:.3f} eV/Å, {reason}"
             temperature = "" if event.temperature_K is None else f", {event.temperature_K:.0f} K"
             back = "where it began" if event.safe_step is None else f"back to step {event.safe_step}"
-            return (
-                f"flag {event.number} at {event.time_fs:.1f} fs{temperature}: atom {event.atom} is off "
-                f"by {deviation}, {reason} ({event.status}); {back}"
-            )
+            return f"flag {event.number} at {event.time_fs:.1f} fs{temperature}: {off} ({event.status}); {back}"
         case Generation():
             new = ""
             if event.new_force_mae_before is not None and event.new_force_mae_after is not None:

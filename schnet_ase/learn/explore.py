@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,14 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import Stationary, thermalize_momenta
 
 from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
-from schnet_ase.errors import StructureError, UncertaintyExceeded
+from schnet_ase.errors import RunawayError, StructureError, UncertaintyExceeded
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.learn.config import DynamicsConfig
 from schnet_ase.monitor.monitor import Flag, UncertaintyMonitor
 from schnet_ase.output.files import atomic_write
+from schnet_ase.simulation.guard import Guard
+
+log = logging.getLogger("schnet_ase")
 
 STEPS_BETWEEN_STATES = 500
 STEPS_BETWEEN_CANDIDATES = 5
@@ -41,7 +45,7 @@ class Excursion(NamedTuple):
     flag: Flag
     safe: State
     """Where to go on: the last frame under the threshold, or the first where none was; where atoms left the others, or
-    all numbers, without having been flagged before, the state last saved."""
+    all numbers, or a `Guard` ended the run, without having been flagged before, the state last saved."""
     candidates: list[Floats]
     """Positions after the flag, between the thresholds, in order of time; in the latter case those from `safe` until
     the flag."""
@@ -71,6 +75,8 @@ def explore(
 ) -> Excursion | State:
     """Run from `start` to the step `until`, or to a frame above the lower threshold and `n_after` steps beyond.
 
+    A `Guard` ends it as well: atoms may fly apart while the members agree.
+
     Parameters
     ----------
     atoms
@@ -97,6 +103,8 @@ def explore(
     """
     calculator = atoms.calc
     assert isinstance(calculator, SchNetEnsembleCalculator)
+    _place(atoms, start)  # a run that was killed is held against the same start
+    guard = Guard(atoms, dynamics.temperature)
     saved = folder / "dynamics.npz"
     state = _load(saved) if saved.exists() else start
     langevin, rng = _langevin(atoms, state, dynamics)
@@ -109,7 +117,12 @@ def explore(
         nonlocal safe
         safe = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
 
+    def stop_if_lost() -> None:
+        if reason := guard(langevin.nsteps):
+            raise RunawayError(reason, langevin.nsteps)
+
     langevin.attach(monitor)
+    langevin.attach(stop_if_lost)
     langevin.attach(remember)
     try:
         if state is start and state.step > 0:  # ASE looks at what step 0 begins with
@@ -122,19 +135,22 @@ def explore(
             _save(safe, saved)
             begun = safe
             report(langevin.nsteps)
-    except (UncertaintyExceeded, StructureError) as error:
-        # The latter where one step led from a frame under the threshold to where nothing can be computed.
-        flag = monitor.flags[-1] if isinstance(error, UncertaintyExceeded) else _lost(langevin, monitor)
-        if isinstance(error, StructureError) or (flag.lone and flag.largest <= flag.threshold):
+    except (UncertaintyExceeded, RunawayError, StructureError) as error:
+        # The last where one step led from a frame under the threshold to where nothing can be computed.
+        flagged = isinstance(error, UncertaintyExceeded)
+        flag = monitor.flags[-1] if flagged else _lost(langevin, monitor, isinstance(error, RunawayError))
+        if isinstance(error, RunawayError):
+            log.info("step %d of the dynamics: %s, while the members agree", error.step, error)
+        if not flagged or (flag.lone and flag.largest <= flag.threshold):
             return Excursion(flag, begun, *_unflagged(atoms, flag, begun, monitor.watched, dynamics))
         state = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
         return Excursion(flag, safe, *_candidates(atoms, flag, state, monitor, n_after, dynamics))
     return safe
 
 
-def _lost(langevin: Langevin, monitor: UncertaintyMonitor) -> Flag:
-    """That of the step under way, of which no numbers are known."""
-    step, nothing = langevin.nsteps + 1, np.full(len(langevin.atoms), math.nan)
+def _lost(langevin: Langevin, monitor: UncertaintyMonitor, made: bool) -> Flag:
+    """That of the step just `made`, or else under way, whose numbers say nothing."""
+    step, nothing = langevin.nsteps + (not made), np.full(len(langevin.atoms), math.nan)
     time_fs = step * langevin.dt / units.fs
     return Flag(step, time_fs, math.nan, nothing, int(monitor.watched[0]), monitor.threshold, "failed", ())
 
@@ -176,9 +192,13 @@ def _unflagged(
     return positions, deviations
 
 
-def _langevin(atoms: Atoms, state: State, dynamics: DynamicsConfig) -> tuple[Langevin, np.random.Generator]:
+def _place(atoms: Atoms, state: State) -> None:
     atoms.positions = state.positions
     atoms.set_array("momenta", state.momenta.copy())
+
+
+def _langevin(atoms: Atoms, state: State, dynamics: DynamicsConfig) -> tuple[Langevin, np.random.Generator]:
+    _place(atoms, state)
     rng = np.random.default_rng()
     rng.bit_generator.state = json.loads(state.random)
     langevin = Langevin(

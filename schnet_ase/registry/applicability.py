@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -14,61 +15,86 @@ from scipy.sparse.csgraph import breadth_first_order
 from schnet_ase.errors import RegistryError
 from schnet_ase.geometry.neighbors import neighbor_list
 from schnet_ase.registry.card import Card
-from schnet_ase.registry.lookup import list_models
+from schnet_ase.registry.checkpoint import read_provenance
+from schnet_ase.registry.loading import locate_members
+from schnet_ase.registry.lookup import list_models, owning_card
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def knows(card: Card, atoms: Atoms) -> bool | None:
-    """Whether an entry was trained on frames of this chemical formula; None where its card does not say.
+class Taught(NamedTuple):
+    """What a model was trained on, as an entry's card says it, or the file of a run."""
 
-    Of a periodic entry the composition counts: it knows a box of any number of its molecules.
+    name: str
+    formulas: tuple[str, ...] | None
+    """None: neither says."""
+    periodic: bool | None
+    """Whether any frame was; None: not known."""
+    entry: bool
+    """Whether it has a card."""
+
+
+def taught(model: str) -> Taught:
+    """What the model of this name, folder or file was trained on."""
+    card = owning_card(model)
+    if card is not None:
+        return _of(card)
+    made = read_provenance(locate_members(model)[0].path)
+    formulas = made.get("formulas")
+    return Taught(model, None if formulas is None else tuple(formulas), made.get("periodic"), entry=False)
+
+
+def knows(model: Taught, atoms: Atoms) -> bool | None:
+    """Whether a model was trained on frames of this chemical formula; None where that is not known.
+
+    Of a periodic one the composition counts: it knows a box of any number of its molecules.
     """
-    if card.data.formulas is None:
+    if model.formulas is None:
         return None
     formula = atoms.get_chemical_formula()
-    if not any(card.structure.pbc):
-        return formula in card.data.formulas
-    return _reduced(formula) in {_reduced(known) for known in card.data.formulas}
+    if not model.periodic:
+        return formula in model.formulas
+    return _reduced(formula) in {_reduced(known) for known in model.formulas}
 
 
-def strange(card: Card, atoms: Atoms) -> str | None:
-    """A sentence where an entry was not trained on frames of this formula, with an entry that was."""
-    if knows(card, atoms) is not False:
+def strange(model: Taught, atoms: Atoms) -> str | None:
+    """A sentence where a model was not trained on frames of this formula, with an entry that was."""
+    if knows(model, atoms) is not False:
         return None
-    known, formula = card.data.formulas or (), atoms.get_chemical_formula()
+    known, formula = model.formulas or (), atoms.get_chemical_formula()
+    this = "this entry" if model.entry else "this model"
     if len(known) == 1:
-        text = f"{formula} is not what this entry knows, {known[0]}"
+        text = f"{formula} is not what {this} knows, {known[0]}"
     else:
         count = _WORDS[len(known)] if len(known) < len(_WORDS) else f"{len(known):,}"
-        kind = "compositions" if any(card.structure.pbc) else "molecules"
+        kind = "compositions" if model.periodic else "molecules"
         listed = f" ({', '.join(known)})" if len(known) <= 12 else ""
-        text = f"{formula} is none of the {count} {kind} this entry knows{listed}"
-    others = entries_for(card, atoms)
+        text = f"{formula} is none of the {count} {kind} {this} knows{listed}"
+    others = entries_for(model, atoms)
     helps = (
         f"{' and '.join(others)} {'know' if len(others) > 1 else 'knows'} it" if others else "its forces are a guess"
     )
     return f"{text}; {helps}"
 
 
-def entries_for(card: Card | None, atoms: Atoms) -> list[str]:
+def entries_for(model: Taught, atoms: Atoms) -> list[str]:
     """Names of other installed entries that were taught forces on frames of this formula, those of fewest first."""
     cards: list[Card] = []
     with contextlib.suppress(RegistryError):  # a broken card is no reason to say nothing else
         cards = list_models()
-    found = [c for c in cards if knows(c, atoms) and c.best.validation.force_mae is not None]
+    found = [c for c in cards if knows(_of(c), atoms) and c.best.validation.force_mae is not None]
     found.sort(key=lambda c: (len(c.data.formulas or ()), c.name))
-    return [c.name for c in found if card is None or c.name != card.name]
+    return [c.name for c in found if not (model.entry and c.name == model.name)]
 
 
-def images(card: Card | None, atoms: Atoms, cutoff: float | None, *, moving: bool) -> str | None:
+def images(model: Taught, atoms: Atoms, cutoff: float | None, *, moving: bool) -> str | None:
     """A sentence where periodic images are near that the model does not know, or, where `moving`, that move alike."""
     if cutoff is None or not atoms.pbc.any():
         return None
-    if card is not None and not any(card.structure.pbc) and connected_to_images(atoms, cutoff):
+    if model.periodic is False and connected_to_images(atoms, cutoff):
         return (
             f"STRUCTURE is periodic and its molecules see images of each other within the cutoff of {cutoff:g} Å, but "
-            f"{card.name} was trained on free molecules; set pbc to False, or give a larger cell"
+            f"{model.name} was trained on free molecules; set pbc to False, or give a larger cell"
         )
     repeat = shortest_repeat(atoms)
     if not moving or repeat >= cutoff:
@@ -79,11 +105,11 @@ def images(card: Card | None, atoms: Atoms, cutoff: float | None, *, moving: boo
     )
 
 
-def advice(card: Card | None, atoms: Atoms, gentler: str) -> str:
+def advice(model: Taught, atoms: Atoms, gentler: str) -> str:
     """What helps a run that was stopped; `gentler` is what does with a model that knows these atoms."""
     formula = atoms.get_chemical_formula()
-    others = entries_for(card, atoms)
-    if card is not None and knows(card, atoms):
+    others = entries_for(model, atoms)
+    if knows(model, atoms):
         return gentler
     if others:
         return f"give {others[0]}, which knows {formula}"
@@ -122,6 +148,10 @@ def connected_to_images(atoms: Atoms, cutoff: float) -> bool:
         for atom in order[1:].tolist():
             offsets[atom] = offsets[before[atom]] + first[int(before[atom]), atom]
     return bool((offsets[j] - offsets[i] != shifts).any())
+
+
+def _of(card: Card) -> Taught:
+    return Taught(card.name, card.data.formulas, any(card.structure.pbc), entry=True)
 
 
 def _reduced(formula: str) -> str:

@@ -140,12 +140,16 @@ def unknown_model(name: str) -> RegistryError:
     entry, installed, named = name.partition("/")[0], entry_folders(), listings()
     if entry in named and entry not in installed:
         return RegistryError(f"{entry} is not installed; get it with: schnet-ase models get {entry}")
-    runs = {folder.name: str(folder) for folder in Path("runs").glob("*") if folder.is_dir()}
+    runs = {folder.name: str(folder) for folder in Path("runs").glob("*") if any(folder.glob(f"**/{STATE}"))}
     known = {**runs, **{other: other for other in (*installed, *named)}}
     wanted = name.removeprefix("runs/").partition("/")[0]
     near = [wanted] if wanted in runs else difflib.get_close_matches(wanted, sorted(known), n=3, cutoff=0.4)
-    near = [known[other] for other in near or sorted(known)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"no entries were found; set {SEARCH_VARIABLE}"
+    if near:
+        hint = f"did you mean {' or '.join(known[other] for other in near)}?"
+    else:
+        hint = (
+            f"there are {', '.join(known[n] for n in sorted(known))}" if known else f"none found; set {SEARCH_VARIABLE}"
+        )
     return RegistryError(f"no model {name!r}: neither a registry entry nor a file; {hint}")
 
 

@@ -31,7 +31,8 @@ class MDRow(NamedTuple):
     kinetic_eV: float
     total_eV: float
     temperature_K: float
-    """By a `schnet_ase.motion.Thermometer`: over the degrees of freedom that the run may exchange energy between."""
+    """By a `schnet_ase.geometry.motion.Thermometer`: over the degrees of freedom that the run may exchange energy
+    between."""
     drift_meV_per_atom: float
     """Total energy less that of the first step."""
     max_forces_deviation_eV_per_A: float
@@ -69,7 +70,8 @@ def run_md(
     atoms
         With a calculator; moved in place. Atoms at rest get Maxwell-Boltzmann velocities without total momentum and,
         for a molecule, without rotation. Without a thermostat they are equilibrated too, so that the mean temperature
-        at constant energy is the one asked for: `schnet_ase.motion.equilibrate`. Atoms with velocities keep them.
+        at constant energy is the one asked for: `schnet_ase.geometry.motion.equilibrate`. Atoms with velocities keep
+        them.
     output
         Prefix of ``.traj``, ``.csv`` (a row as soon as it is known) and ``.png``.
     steps
@@ -100,8 +102,8 @@ def run_md(
     Raises
     ------
     RunawayError
-        A `schnet_ase.guard.Guard` stopped the run. The last good frame is the last that is written, and `atoms` are
-        there.
+        A `schnet_ase.simulation.guard.Guard` stopped the run. The last good frame is the last that is written, and
+        `atoms` are there.
     """
     atoms.get_potential_energy()  # atoms that the model refuses leave no file in the way of the next run
     rng = np.random.default_rng(seed)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, is_dataclass, replace
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
 from ase.data import chemical_symbols
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -332,7 +333,7 @@ def validated(file: Path, table: dict[str, Any], kind: type[T]) -> T:
         # As JSON, since strict validation takes tables for dataclasses only there.
         return TypeAdapter(kind).validate_json(json.dumps(table, default=str))
     except ValidationError as error:
-        raise ConfigError(f"{file}: {_first_mistake(error)}") from error
+        raise ConfigError(f"{file}: {_first_mistake(error, kind)}") from error
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
 
@@ -340,24 +341,24 @@ def validated(file: Path, table: dict[str, Any], kind: type[T]) -> T:
 def _model(table: Any) -> SchNetConfig:
     if not isinstance(table, dict):
         raise ValueError(f"model is {table!r}; expected a table [model]")
-    fields = {**table}
-    preset = fields.pop("preset", "md")
+    given = {**table}
+    preset = given.pop("preset", "md")
     if preset not in PRESETS:
         raise ValueError(f"model.preset is {preset!r}; expected one of {', '.join(PRESETS)}")
-    if fields.get("gamma") == "spacing":
-        fields["gamma"] = None
+    if given.get("gamma") == "spacing":
+        given["gamma"] = None
     try:
-        return SchNetConfig(**{**PRESETS[preset]().to_dict(), **fields})
+        return SchNetConfig(**{**PRESETS[preset]().to_dict(), **given})
     except ValidationError as error:
-        raise ValueError(_first_mistake(error, prefix="model.")) from error
+        raise ValueError(_first_mistake(error, SchNetConfig, prefix="model.")) from error
 
 
-def _first_mistake(error: ValidationError, prefix: str = "") -> str:
+def _first_mistake(error: ValidationError, kind: Any, prefix: str = "") -> str:
     mistakes = error.errors()
     mistake, within = mistakes[0], _keys(mistakes[0]["loc"])
     key = prefix + within
     if mistake["type"] == "unexpected_keyword_argument":
-        return f"key {key} is unknown; remove it or correct its spelling"
+        return f"key {key} is unknown; {_near(kind, within)}"
     if mistake["type"] in ("missing", "missing_argument"):
         return f"key {key} is missing"
     # Of a value that may be of several kinds, each says why not.
@@ -369,6 +370,15 @@ def _first_mistake(error: ValidationError, prefix: str = "") -> str:
     return f"key {key} is {mistake['input']!r}; {', or '.join(s[0].lower() + s[1:] for s in said)}"
 
 
+def _near(kind: Any, within: str) -> str:
+    """What may have been meant by a key that the tables of `kind` do not have."""
+    *tables, name = within.split(".")
+    for table in tables:
+        kind = get_type_hints(kind).get(table) if is_dataclass(kind) else None
+    near = difflib.get_close_matches(name, [f.name for f in fields(kind)], n=2) if is_dataclass(kind) else []
+    return f"did you mean {' or '.join(near)}?" if near else "remove it or correct its spelling"
+
+
 def _keys(location: tuple[int | str, ...]) -> str:
     """The keys of a place in a file, without pydantic's names of the kinds that a value may be of."""
     kinds = ("constrained-", "function-", "literal[", "tuple[", "list[")
@@ -376,11 +386,11 @@ def _keys(location: tuple[int | str, ...]) -> str:
     return ".".join(k for k in keys if not k.startswith(kinds) and k not in ("str", "int", "float", "bool"))
 
 
-def _changed(table: T, name: str, fields: dict[str, Any]) -> T:
+def _changed(table: T, name: str, changes: dict[str, Any]) -> T:
     try:
-        return replace(table, **fields)  # type: ignore[type-var]
+        return replace(table, **changes)  # type: ignore[type-var]
     except ValidationError as error:
-        raise ConfigError(_first_mistake(error, prefix=f"tune.{name}.")) from error
+        raise ConfigError(_first_mistake(error, type(table), prefix=f"tune.{name}.")) from error
 
 
 def absolute(data: DataConfig) -> DataConfig:

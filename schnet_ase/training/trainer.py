@@ -73,6 +73,7 @@ class Trainer:
             "data_parts": list(dataset.parts),
             "initial_data": None if initial is None else sorted(all_hashes(read_provenance(initial))),
             "formulas": formulas_to_keep(dataset, extra, initial),
+            "periodic": any(frame.geometry.pbc.any() for frame in dataset.frames),
         }
         cutoff = config.model.pair_cutoff
         weigh = partial(frame_weight, training=config.training)
@@ -334,11 +335,14 @@ class Trainer:
         state = read_tensors(self.folder / STATE, "training state")
         changed = differences(state.header["identity"], self.identity)
         if changed:
+            names = ", ".join("weights to start from" if key == "initial_sha256" else key for key in changed)
             raise TrainingError(
-                f"{self.folder}: holds a training with other {', '.join(changed)}; "
+                f"{self.folder}: holds a training with other {names}; "
                 "choose another folder, remove this one, or go back to the old values"
             )
         self._restore(state)
+        if not self.finished:
+            log.info("%s: resumes at step %d of %d", self.folder, self.step, self.training.steps)
 
     def _out_of_patience(self) -> bool:
         if self.training.patience is None or not self.history:

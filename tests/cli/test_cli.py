@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ase.io import read, write
 
 import schnet_ase
 from schnet_ase import SchNet, SchNetConfig, SchNetEnsembleCalculator, save_model
+from schnet_ase.registry.card import write_card
 from schnet_ase.registry.loading import locate_members
 from tests.support.entries import errors, make_entry
 from tests.support.frames import labelled_ethanol, write_ethanol, write_run
@@ -62,9 +64,16 @@ def test_models_show_of_one_network_in_a_folder(tmp_path, run):
     card = make_entry(tmp_path, "single", (errors(0.1),))
     status, out, _ = run("models", "show", str(card.path))
     assert status == 0
+    assert out.startswith("single: made by the tests\n")
     assert "fold-0, validation" in out
     assert "ensemble" not in out
     assert "no calibration; it takes 4 members" in out
+
+
+def test_models_show_of_an_entry_without_a_description(tmp_path, run):
+    card = make_entry(tmp_path, "single", (errors(0.1),))
+    write_card(replace(card, data=replace(card.data, description="")), card.path)
+    assert run("models", "show", str(card.path))[1].startswith("single\n")
 
 
 def test_models_show_of_a_member_is_the_card_of_its_entry(here, run):
@@ -183,7 +192,7 @@ def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake, mod
     for levels in (-1, "0.2,0.1", "0.1,0.2,0.3", "high"):
         assert "LO,HI" in mistake("md", "ethanol-emt", "--monitor", "--overwrite", "--threshold", levels)
     again = ("--monitor", "--overwrite", "--output", "ethanol-emt-md")
-    assert "no forces_deviation" in mistake("md", "ethanol-emt/fold-1", *again)
+    assert "fold-1 is a single network" in mistake("md", "ethanol-emt/fold-1", *again)
     shutil.copytree(models / "ethanol-emt", here / "uncalibrated", ignore=shutil.ignore_patterns("card.json"))
     assert "calibrated" in mistake("md", "uncalibrated", "ethanol-emt-md.traj", *again)
     assert [file.read_bytes() for file in files] == before

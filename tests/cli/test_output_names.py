@@ -37,6 +37,12 @@ def test_a_prefix_is_one(here, run, mistake):
     assert "--output is empty" in mistake(*MD, "--output", "")
 
 
+def test_the_suffix_of_one_of_the_files_is_no_part_of_their_prefix(here, run, mistake):
+    assert run(*MD, "--output", "run.traj")[0] == 0
+    assert {f.name for f in here.glob("run*")} == {"run.traj", "run.csv", "run.png"}
+    assert "run.traj exists" in mistake(*MD, "--output", "run.csv")
+
+
 def test_a_forgotten_model(here, run, mistake):
     run(*MD, "--output", "run")
     assert "run.traj is no model; give MODEL" in mistake("md", "run.traj")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
+from ase.md.langevin import Langevin
 
 from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.errors import StructureError
@@ -106,7 +107,7 @@ def test_a_step_to_where_nothing_can_be_computed(ensemble, tmp_path, monkeypatch
 
     def lost(*arguments):
         calls.append(arguments)
-        if len(calls) == 43:  # the first is of the start
+        if len(calls) == 44:  # the first two are of the start
             raise StructureError("atom 3 is at nan")
         calculate(*arguments)
 
@@ -118,6 +119,30 @@ def test_a_step_to_where_nothing_can_be_computed(ensemble, tmp_path, monkeypatch
     assert len(outcome.candidates) == 8
     save_excursion(outcome, tmp_path / "e.npz")
     assert np.isnan(load_excursion(tmp_path / "e.npz").flag.largest)
+
+
+def test_a_run_that_flies_apart_while_the_members_agree(ensemble, tmp_path, monkeypatch, caplog):
+    """Pushed to 100 times the kinetic energy at step 32; nothing is flagged below a threshold of 1,000 eV/Å."""
+    atoms = molecule("CH3CH2OH")
+    atoms.calc = ensemble
+    step, steps = Langevin.step, []
+
+    def pushed(langevin, *arguments):
+        forces = step(langevin, *arguments)
+        steps.append(langevin.nsteps)
+        if len(steps) == 32:
+            langevin.atoms.set_momenta(10.0 * langevin.atoms.get_momenta())
+        return forces
+
+    monkeypatch.setattr(Langevin, "step", pushed)
+    with caplog.at_level("INFO", "schnet_ase"):
+        outcome = run(atoms, tmp_path, 100)
+    assert isinstance(outcome, Excursion)
+    assert (outcome.flag.status, outcome.flag.step, outcome.flag.time_fs) == ("failed", 32, pytest.approx(16.0))
+    assert np.isnan(outcome.flag.largest)
+    assert outcome.safe.step == 0
+    assert len(outcome.candidates) == 6
+    assert "step 32 of the dynamics: the temperature is" in caplog.text
 
 
 def test_velocities_are_those_of_the_temperature():

@@ -8,7 +8,16 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
 
-from schnet_ase.registry.applicability import advice, connected_to_images, images, knows, shortest_repeat, strange
+from schnet_ase.registry.applicability import (
+    Taught,
+    advice,
+    connected_to_images,
+    images,
+    knows,
+    shortest_repeat,
+    strange,
+    taught,
+)
 from schnet_ase.registry.card import Structure, write_card
 from schnet_ase.registry.lookup import get_card
 from tests.support.entries import make_entry
@@ -23,7 +32,10 @@ def entry(places, name, *formulas, periodic=False):
         structure = Structure.from_atoms(Atoms("H2O", molecule("H2O").positions, cell=[9, 9, 9], pbc=True))
     card = replace(card, data=replace(card.data, formulas=formulas or None), structure=structure)
     write_card(card, card.path)
-    return card
+    return taught(name)
+
+
+UNKNOWN = Taught("runs/x", None, None, entry=False)
 
 
 def test_formulas_of_molecules(places):
@@ -52,7 +64,7 @@ def test_what_helps(places):
     assert advice(one, molecule("CH3OH"), "be gentle") == "be gentle"
     assert advice(one, molecule("CH3CH2OH"), "be gentle") == "give all, which knows C2H6O"
     assert "schnet-ase learn" in advice(one, molecule("C6H6"), "be gentle")
-    assert "schnet-ase learn" in advice(None, molecule("C6H6"), "be gentle")
+    assert "schnet-ase learn" in advice(UNKNOWN, molecule("C6H6"), "be gentle")
 
 
 def test_an_entry_trained_here_says_its_formulas():
@@ -83,7 +95,7 @@ def test_a_small_cell_moves_as_its_images(places):
     assert "repeats after 2.55 Å" in images(liquid, copper, 5.0, moving=True)
     assert images(liquid, copper, 5.0, moving=False) is None
     assert images(liquid, copper * (3, 3, 3), 5.0, moving=True) is None
-    assert images(None, molecule("H2O"), 5.0, moving=True) is None
+    assert images(UNKNOWN, molecule("H2O"), 5.0, moving=True) is None
 
 
 def test_a_slab_repeats_in_its_plane_alone():

@@ -3,9 +3,13 @@
 import json
 
 import pytest
+from ase import Atoms
+from ase.build import molecule
+from ase.io import write
 
 from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, load_model
 from schnet_ase.errors import RegistryError
+from schnet_ase.registry.applicability import advice, images, strange, taught
 from schnet_ase.registry.card import read_card
 from schnet_ase.registry.loading import locate, locate_members
 from schnet_ase.registry.lookup import find_card, owning_card
@@ -78,6 +82,35 @@ def test_a_misspelt_name_of_a_run(inside):
             load_model(wrong)
 
 
+def test_a_name_that_is_near_none_lists_what_there_is(inside):
+    with pytest.raises(RegistryError, match=r"nor a file; there are 3bpa, .*runs/butanol.*water$"):
+        load_model("zzzz")
+
+
+def test_folds_of_a_run_are_measured_by_their_names(inside, run):
+    out = run("evaluate", "runs/folds", "ethanol.extxyz", "--output", "folds.png", "--overwrite")[1]
+    assert [f"fold-{k} (40 frames)" in out for k in range(1, 5)] == [True] * 4
+    assert "best (" not in out
+
+
+def test_what_a_run_was_taught_is_in_its_file(inside):
+    ethanol, methanol = molecule("CH3CH2OH"), molecule("CH3OH")
+    for name in ("runs/butanol", "runs/folds", "runs/butanol/best.safetensors"):
+        model = taught(name)
+        assert model == (name, ("C2H6O",), False, False)
+        assert strange(model, ethanol) is None
+        assert advice(model, ethanol, "take shorter steps") == "take shorter steps"
+        assert strange(model, methanol).startswith("CH4O is not what this model knows, C2H6O; ")
+    boxed = Atoms(ethanol, cell=[5, 5, 5], pbc=True)
+    assert "runs/butanol was trained on free molecules" in images(taught("runs/butanol"), boxed, 5.0, moving=False)
+
+
+def test_one_network_cannot_be_monitored(inside, mistake):
+    write("ethanol.xyz", molecule("CH3CH2OH"))
+    assert "runs/butanol is a single network" in mistake("md", "runs/butanol", "ethanol.xyz", "--monitor")
+    assert "none.xyz: there is no such file" in mistake("md", "runs/butanol", "none.xyz")
+
+
 def test_on_the_fly_learning_by_its_folder(places, tmp_path):
     """Its ensemble is that of the last generation, with its card and its calibration."""
     folder = tmp_path / "runs" / "learned"
@@ -101,6 +134,7 @@ def test_the_same_cross_validation_again_repeats_its_result(inside, run):
     status, out, err = run(*arguments)
     assert status == 0, err
     assert "ensemble on test frames" in out
+    assert "wrote" not in out
     assert "models/butanol: is there already, of the same configuration and data" in err
     assert (inside / "models" / "butanol" / "card.json").read_bytes() == first
 

@@ -51,10 +51,11 @@ def test_data_root(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "key"),
     [
-        ("batch_size", "batchsize", "training.batchsize is unknown"),
-        ("n_features", "features", "model.features is unknown"),
-        ("folds = 4", "foldz = 4", "foldz is unknown"),
-        ("calibration = 10", "calibrate = 10", "data.calibrate is unknown"),
+        ("batch_size", "batchsize", "training.batchsize is unknown; did you mean batch_size?"),
+        ("n_features", "features", "model.features is unknown; did you mean n_features or readout_features?"),
+        ("folds = 4", "foldz = 4", "foldz is unknown; did you mean folds?"),
+        ("calibration = 10", "calibrate = 10", "data.calibrate is unknown; did you mean calibration?"),
+        ("batch_size", "colour", "training.colour is unknown; remove it or correct its spelling"),
         ("steps = 60", 'steps = "60"', "training.steps is '60'"),
         ("n_features = 16", "n_features = 16.5", "model.n_features is 16.5"),
         ("batch_size = 5", "batch_size = 0", "training.batch_size is 0"),

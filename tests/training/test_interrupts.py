@@ -50,7 +50,7 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [7, 13])
-def test_stopped_between_validations_and_resumed(whole, tmp_path, number, step):
+def test_stopped_between_validations_and_resumed(whole, tmp_path, caplog, number, step):
     config, uninterrupted = whole
     folder = tmp_path / "run"
     before = signal.getsignal(number)
@@ -61,7 +61,9 @@ def test_stopped_between_validations_and_resumed(whole, tmp_path, number, step):
     assert header["step"] == step
     assert len(header["losses"]) == step % 10
     steps = []
-    result = train_from_config(config, folder, report=lambda done, row: steps.append(done))
+    with caplog.at_level("INFO", "schnet_ase"):
+        result = train_from_config(config, folder, report=lambda done, row: steps.append(done))
+    assert f"{folder}: resumes at step {step} of 30" in caplog.messages
     assert steps == list(range(step, 31))
     same(result, uninterrupted)
 
