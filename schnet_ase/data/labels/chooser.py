@@ -10,7 +10,9 @@ import numpy as np
 from schnet_ase.data.frames import Frame
 from schnet_ase.data.labels.file_units import FileUnits
 from schnet_ase.data.labels.keys import QUANTITY_OF, Form, Found, Held, Meaning, Quantity, meaning, meaning_of_key
+from schnet_ase.data.labels.named_units import KIND_OF, unit_in_name
 from schnet_ase.data.labels.options import LabelOptions
+from schnet_ase.data.labels.units import Unit, is_unit, parse_unit
 from schnet_ase.data.labels.values import numbers_of, scalar, voigt, weight_of
 from schnet_ase.errors import DataError
 from schnet_ase.geometry.system import Geometry
@@ -99,6 +101,7 @@ class Chooser:
         return labels[0]
 
     def _in_ev(self, one: Held, form: Form, geometry: Geometry, where: str) -> Any:
+        self._check_name(one, form, where)
         if form == "energy":
             energy = scalar(one.value, where)
             return None if energy is None else energy * self.units.energy.factor
@@ -113,6 +116,18 @@ class Chooser:
             volume = abs(float(np.linalg.det(geometry.cell)))
             return voigt(value, one, where) * (-self.units.virial.factor / volume)
         return voigt(value, one, where) * self.units.stress.factor
+
+    def _check_name(self, one: Held, form: Form, where: str) -> None:
+        """Refuse a label whose name says another unit than that in which labels of its kind are read."""
+        text, kind = unit_in_name(one.name, form), KIND_OF[form]
+        if not is_unit(text, kind):
+            return
+        said, (unit, how) = parse_unit(text, kind, where), self._unit(form)
+        if abs(said.factor / unit.factor - 1.0) > 1e-6:
+            raise DataError(
+                f"{where}: {one.words} is in {said.word} by its name, but read in {unit.word} ({how}); "
+                f"correct {kind.name}_unit, or the name"
+            )
 
     def _stress_or_virial(self, one: Held, form: Form, where: str) -> Form:
         """What the label is by the unit that was given, where its name does not say it."""
@@ -172,13 +187,15 @@ class Chooser:
     def in_words(self) -> str:
         """Which labels were found under which keys and in which units."""
         found = [
-            f"{quantity} from {words}{_FORM_IN_WORDS.get(label.form, '')} ({self._unit(label.form)})"
+            f"{quantity} from {words}{_FORM_IN_WORDS.get(label.form, '')} ({', '.join((unit.word, how))})"
             for quantity, used in self.used.items()
             for words, label in used.items()
+            for unit, how in (self._unit(label.form),)
         ]
         return f"labels: {', '.join(found)}" if found else "labels: none"
 
-    def _unit(self, form: Form) -> str:
+    def _unit(self, form: Form) -> tuple[Unit, str]:
+        """In which labels of a form are read, and how it is known."""
         u = self.units
         unit, how = {
             "energy": (u.energy, u.energy_how),
@@ -188,7 +205,7 @@ class Chooser:
             "stress": (u.stress, u.stress_how or u.energy_how),
             "virial": (u.virial, u.stress_how or u.energy_how),
         }[form]
-        return f"{unit.word}, {how or 'assumed'}"
+        return unit, how or "assumed"
 
     def notes(self) -> tuple[str, ...]:
         """What else a user should know, a sentence each."""
