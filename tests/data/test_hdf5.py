@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from ase import units
 from ase.build import bulk, molecule
 
 from schnet_ase.data import read_dataset, stored_dataset
@@ -177,3 +178,16 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         file["m/coordinates"], file["m/species"] = np.ones((2, 4, 3)), [1, 1, 1]
     with pytest.raises(DataError, match=r"group /m: coordinates has shape \(2, 4, 3\); expected \(frames, 3, 3\)"):
         read_dataset(tmp_path / "c.h5")
+
+
+def test_units_that_differ_between_molecules_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, unit in (("a", "hartree"), ("b", "eV")):
+            file[f"{name}/positions"], file[f"{name}/atomic_numbers"] = [[0.0, 0.0, 0.0]], [8]
+            file[f"{name}/energy"] = -75.0
+            file[f"{name}/energy"].attrs["Unit"] = unit
+    with pytest.raises(DataError, match=r"group /b states 'eV' of energy, groups before 'hartree'; expected one unit"):
+        read_dataset(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["b/energy"].attrs["Unit"] = "hartree"
+    assert [f.energy for f in read_dataset(tmp_path / "a.h5").frames] == pytest.approx([-75.0 * units.Hartree] * 2)

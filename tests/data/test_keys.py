@@ -15,6 +15,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from schnet_ase.data import read_dataset, stored_dataset
+from schnet_ase.data.labels.checks import check_frames
 from schnet_ase.data.labels.keys import meaning
 from schnet_ase.errors import DataError
 
@@ -258,3 +259,64 @@ def test_words_in_a_comment_are_no_labels(tmp_path: Path) -> None:
     assert dataset.labels == "labels: none"
     assert "info['energy:']" in dataset.keys
     assert "frame 0 has energy True; expected a number" in refused(tmp_path / "a.xyz", energy_key="energy:")
+
+
+def test_a_periodic_frame_without_a_cell_is_named(tmp_path: Path) -> None:
+    text = '1\nProperties=species:S:1:pos:R:3 energy=-3 pbc="T T T"\nO 0 0 0\n'
+    (tmp_path / "a.extxyz").write_text(text.replace(' pbc="T T T"', "") + text)
+    assert "frame 1 is periodic, but its cell has no volume" in refused(tmp_path / "a.extxyz")
+    slab = Atoms("O", cell=[2.0, 3.0, 0.0], pbc=[True, True, False])
+    slab.info["energy"] = -3.0
+    ase.io.write(tmp_path / "b.extxyz", slab)
+    assert read_dataset(tmp_path / "b.extxyz").frames[0].energy == -3.0
+
+
+def test_weights_of_single_labels(tmp_path: Path) -> None:
+    """In MACE's files a label of weight zero is one that is not there, whatever stands for it."""
+    frames = []
+    for energy, weights in (
+        (-3.0, {}),
+        (0.0, {"config_energy_weight": 0.0}),
+        (-3.2, {"config_forces_weight": 0, "config_energy_weight": 1}),
+        (-3.3, {"config_energy_weight": 2.5, "config_stress_weight": 0.0, "config_virials_weight": 0.0}),
+    ):
+        atoms = water()
+        atoms.info.update(REF_energy=energy, **weights)
+        atoms.arrays["REF_forces"] = FORCES
+        frames.append(atoms)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    dataset = read_dataset(tmp_path / "a.extxyz")
+    assert [frame.energy for frame in dataset.frames] == [-3.0, None, -3.2, -3.3]
+    assert [frame.forces is None for frame in dataset.frames] == [False, False, True, False]
+    (note,) = dataset.notes
+    assert note.startswith("info['config_energy_weight'] counts as one where it is not zero")
+    frames[1].info["config_energy_weight"] = "none"
+    ase.io.write(tmp_path / "b.extxyz", frames)
+    assert "frame 1 has info['config_energy_weight'] = 'none'; expected a number" in refused(tmp_path / "b.extxyz")
+
+
+def test_two_energies_under_names_of_npz_files_that_differ(tmp_path: Path) -> None:
+    numbers, positions = water().numbers, [water().positions]
+    np.savez(tmp_path / "a.npz", R=positions, z=numbers, F=[FORCES], E=[-3.0], energies=[-4.0])
+    assert "E and energies differ" in refused(tmp_path / "a.npz")
+    assert read_dataset(tmp_path / "a.npz", energy_key="E", energy_unit="eV").frames[0].energy == -3.0
+
+
+def test_npz_with_symbols_units_in_an_array_and_cells(tmp_path: Path) -> None:
+    arrays = {"R": [water().positions], "z": list("OHH"), "F": [FORCES], "E": [-3.0], "units": ["eV", "Angstrom"]}
+    np.savez(tmp_path / "a.npz", **arrays)
+    (frame,) = read_dataset(tmp_path / "a.npz").frames
+    assert (frame.geometry.numbers.tolist(), frame.energy) == ([8, 1, 1], -3.0)
+    np.savez(tmp_path / "b.npz", **arrays | {"cell": [np.eye(3)]})
+    assert "holds cell, which no MD17 .npz has" in refused(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", **arrays | {"z": ["O", "H", "Qq"]})
+    assert "z holds 'Qq'; expected atomic numbers or chemical symbols" in refused(tmp_path / "c.npz")
+
+
+def test_an_atom_that_is_no_element_is_named(tmp_path: Path) -> None:
+    atoms = Atoms("OX", [[0, 0, 0], [0, 0, 1.0]])
+    atoms.info["energy"] = -3.0
+    ase.io.write(tmp_path / "a.extxyz", [Atoms("O", info={"energy": -1.0}), atoms])
+    dataset = read_dataset(tmp_path / "a.extxyz")
+    with pytest.raises(DataError, match="a.extxyz: frame 1 has an atom of number 0, which is no element"):
+        check_frames(dataset.frames, dataset.source, energies=True, forces=False)

@@ -100,6 +100,65 @@ def test_energies_of_all_electrons(tmp_path: Path, unit: float, word: str) -> No
     assert suspected(tmp_path / "b.extxyz", [atoms], energy_unit=word) == ()
 
 
+@pytest.mark.parametrize(
+    ("energy", "length", "word"),
+    [
+        (units.kcal / units.mol, 1.0, "kcal/mol/Å"),
+        (units.kJ / units.mol, 1.0, "kJ/mol/Å"),
+        (units.kJ / units.mol, units.nm, "kJ/mol/nm"),
+        (units.Hartree, units.Bohr, "Hartree/Bohr"),
+    ],
+)
+@pytest.mark.parametrize("partner", ["C", "N", "O"])
+def test_energies_and_forces_in_the_same_other_unit(
+    tmp_path: Path, energy: float, length: float, word: str, partner: str
+) -> None:
+    """Springs of 33 eV/Å², as of bonds to hydrogen, between frames that do not follow each other, as in rMD17."""
+    rng, frames = np.random.default_rng(1), []
+    for stretch in rng.normal(0.0, 0.04, 60):
+        atoms = Atoms(f"{partner}H", [[0, 0, 0], [0, 0, 1.05 + stretch]])
+        atoms.rotate(*rng.normal(size=(2, 3)))
+        away = (atoms.positions[1] - atoms.positions[0]) / (1.05 + stretch)
+        atoms.info["REF_energy"] = 0.5 * 33.0 * stretch**2 - 3.0
+        atoms.arrays["REF_forces"] = np.outer([33.0 * stretch, -33.0 * stretch], away)
+        frames.append(atoms)
+    assert suspected(tmp_path / "a.extxyz", frames) == ()
+    (line,) = suspected(tmp_path / "b.extxyz", in_units(frames, energy, energy / length))
+    assert line.startswith(f"forces are probably in {word}, not eV/Å: bonds to hydrogen would be ")
+    assert "give energy_unit if energies are in" in line
+    (line,) = suspected(tmp_path / "c.extxyz", in_units(frames, 1.0, -length / energy))
+    assert "forces probably have the wrong sign" in line
+
+
+def test_a_walk_in_another_unit_of_energy(tmp_path: Path) -> None:
+    """Energies change as the forces say, and are none of all electrons; EMT has forces several times those of DFT."""
+    unit = units.kcal / units.mol
+    (line,) = suspected(tmp_path / "a.extxyz", in_units(methanol(30), unit, unit))
+    assert line.startswith("forces are probably in kcal/mol/Å, not eV/Å")
+    assert suspected(tmp_path / "b.extxyz", in_units(methanol(30), unit, unit), energy_unit="kcal/mol") == ()
+
+
+def test_energies_of_valence_electrons_are_not_suspected(tmp_path: Path) -> None:
+    """In eV they may be what those of all electrons are in Hartree: 0.83, 1.05 and 1.07 of the atoms' sum here."""
+    gfn2 = {"C6H6": -432.08, "C4H4O": -398.48, "isobutane": -371.90, "HCl": -137.49}  # tblite 0.8.0, eV
+    frames = []
+    for names in (("C6H6", "HCl"), ("C6H6", "C4H4O", "HCl"), ("C4H4O", "isobutane", "HCl")):
+        atoms = Atoms()
+        for k, name in enumerate(names):
+            part = molecule(name)
+            part.positions += [20.0 * k, 0, 0]
+            atoms += part
+        atoms.info["REF_energy"] = sum(gfn2[name] for name in names)
+        frames.append(atoms)
+    assert suspected(tmp_path / "a.extxyz", frames) == ()
+
+
+def test_frames_far_from_each_other_say_nothing_of_units(tmp_path: Path) -> None:
+    """Between frames half an Å apart energies change by other than what the mean force says; no unit is 1.5 others."""
+    frames = in_units(methanol(), force=1.5)
+    assert suspected(tmp_path / "a.extxyz", frames) == ()
+
+
 def test_far_atoms_and_no_frames_say_nothing(tmp_path: Path) -> None:
     pair = Atoms("Ar2", [[0, 0, 0], [0, 0, 3.8]], calculator=LennardJones(sigma=3.4, epsilon=0.01))
     pair.info["REF_energy"], pair.arrays["REF_forces"] = pair.get_potential_energy(), pair.get_forces()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from schnet_ase.data.frames import Frame
 from schnet_ase.errors import DataError
@@ -116,6 +117,9 @@ def check_frame(frame: Frame, where: str, *, energies: bool, forces: bool, stres
         raise DataError(f"{where} has positions of shape {frame.geometry.positions.shape}; expected ({n_atoms}, 3)")
     if not np.isfinite(frame.geometry.positions).all():
         raise DataError(f"{where} has NaN or infinite positions; remove it")
+    if not 0 < frame.geometry.numbers.min() <= frame.geometry.numbers.max() < len(chemical_symbols):
+        strange = next(z for z in frame.geometry.numbers if not 0 < z < len(chemical_symbols))
+        raise DataError(f"{where} has an atom of number {strange}, which is no element; correct it")
     if energies and frame.energy is not None and not np.isfinite(frame.energy):
         raise DataError(f"{where} has energy {frame.energy}; expected a finite number, remove the frame")
     for needed, name, label, shape in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from schnet_ase.data.frames import Frame
 from schnet_ase.data.labels.file_units import FileUnits
 from schnet_ase.data.labels.keys import QUANTITY_OF, Form, Found, Held, Meaning, Quantity, meaning, meaning_of_key
+from schnet_ase.data.labels.named_units import KIND_OF, unit_in_name
 from schnet_ase.data.labels.options import LabelOptions
-from schnet_ase.data.labels.values import numbers_of, scalar, voigt, weight_of
+from schnet_ase.data.labels.units import Unit, is_unit, parse_unit
+from schnet_ase.data.labels.values import numbers_of, scalar, voigt, weight_of, weights_of_labels
 from schnet_ase.errors import DataError
 from schnet_ase.geometry.system import Geometry
 
@@ -46,6 +48,8 @@ class Chooser:
         """By the words of their keys the first label of each."""
         self.smeared, self.n_smeared = 0.0, 0
         """Largest difference of the free energy from the energy, in eV, and how many frames have one."""
+        self.uneven: dict[str, None] = {}
+        """Weights of single labels that are neither zero nor one."""
         self.undecided = ""
         """Why a stress was not read."""
 
@@ -59,13 +63,18 @@ class Chooser:
         """
         self.keys.update(dict.fromkeys(one.words for one in found.held))
         geometry, length = found.geometry, self.units.length.factor
+        if geometry.pbc.any() and np.linalg.matrix_rank(geometry.cell[geometry.pbc]) < geometry.pbc.sum():
+            raise DataError(
+                f"{where} is periodic, but its cell has no volume: {geometry.cell.tolist()}; give it one, or no pbc"
+            )
         if length != 1.0:
             geometry = geometry._replace(positions=geometry.positions * length, cell=geometry.cell * length)
-        energy = self._choose("energy", found, geometry, where)
-        forces = self._choose("forces", found, geometry, where)
+        left_out = self._left_out(found.held, where)
+        energy = None if "energy" in left_out else self._choose("energy", found, geometry, where)
+        forces = None if "forces" in left_out else self._choose("forces", found, geometry, where)
         if energy is not None and forces is not None and forces.held.own is not None:
             energy = self._of_the_forces(energy, found, geometry, where)
-        stress = self._choose("stress", found, geometry, where)
+        stress = None if "stress" in left_out else self._choose("stress", found, geometry, where)
         return Frame(
             geometry,
             None if energy is None else energy.value,
@@ -74,6 +83,12 @@ class Chooser:
             weight_of(found.held, where),
             next((str(one.value) for one in found.held if one.name == "config_type"), ""),
         )
+
+    def _left_out(self, held: Sequence[Held], where: str) -> set[Quantity]:
+        """The labels whose own weight is zero."""
+        weights = weights_of_labels(held, where)
+        self.uneven.update(dict.fromkeys(name for name, _, weight in weights if weight not in (0.0, 1.0)))
+        return {quantity for _, quantity, weight in weights if weight == 0.0}
 
     def _choose(self, quantity: Quantity, found: Found, geometry: Geometry, where: str) -> Label | None:
         if quantity == "stress" and not (geometry.pbc.any() and abs(np.linalg.det(geometry.cell)) > 0.0):
@@ -99,6 +114,7 @@ class Chooser:
         return labels[0]
 
     def _in_ev(self, one: Held, form: Form, geometry: Geometry, where: str) -> Any:
+        self._check_name(one, form, where)
         if form == "energy":
             energy = scalar(one.value, where)
             return None if energy is None else energy * self.units.energy.factor
@@ -113,6 +129,18 @@ class Chooser:
             volume = abs(float(np.linalg.det(geometry.cell)))
             return voigt(value, one, where) * (-self.units.virial.factor / volume)
         return voigt(value, one, where) * self.units.stress.factor
+
+    def _check_name(self, one: Held, form: Form, where: str) -> None:
+        """Refuse a label whose name says another unit than that in which labels of its kind are read."""
+        text, kind = unit_in_name(one.name, form), KIND_OF[form]
+        if not is_unit(text, kind):
+            return
+        said, (unit, how) = parse_unit(text, kind, where), self._unit(form)
+        if abs(said.factor / unit.factor - 1.0) > 1e-6:
+            raise DataError(
+                f"{where}: {one.words} is in {said.word} by its name, but read in {unit.word} ({how}); "
+                f"correct {kind.name}_unit, or the name"
+            )
 
     def _stress_or_virial(self, one: Held, form: Form, where: str) -> Form:
         """What the label is by the unit that was given, where its name does not say it."""
@@ -172,13 +200,15 @@ class Chooser:
     def in_words(self) -> str:
         """Which labels were found under which keys and in which units."""
         found = [
-            f"{quantity} from {words}{_FORM_IN_WORDS.get(label.form, '')} ({self._unit(label.form)})"
+            f"{quantity} from {words}{_FORM_IN_WORDS.get(label.form, '')} ({', '.join((unit.word, how))})"
             for quantity, used in self.used.items()
             for words, label in used.items()
+            for unit, how in (self._unit(label.form),)
         ]
         return f"labels: {', '.join(found)}" if found else "labels: none"
 
-    def _unit(self, form: Form) -> str:
+    def _unit(self, form: Form) -> tuple[Unit, str]:
+        """In which labels of a form are read, and how it is known."""
         u = self.units
         unit, how = {
             "energy": (u.energy, u.energy_how),
@@ -188,7 +218,7 @@ class Chooser:
             "stress": (u.stress, u.stress_how or u.energy_how),
             "virial": (u.virial, u.stress_how or u.energy_how),
         }[form]
-        return f"{unit.word}, {how or 'assumed'}"
+        return unit, how or "assumed"
 
     def notes(self) -> tuple[str, ...]:
         """What else a user should know, a sentence each."""
@@ -196,7 +226,9 @@ class Chooser:
             "energies are free_energy, whose derivative the forces are; it differs from energy in "
             f"{self.n_smeared} frame{'' if self.n_smeared == 1 else 's'}, by up to {self.smeared:.4g} eV"
         )
-        return tuple(note for note in (free if self.n_smeared else "", self.undecided) if note)
+        uneven = f"{', '.join(self.uneven)} counts as one where it is not zero; weight and config_weight are taken"
+        said = (free if self.n_smeared else "", self.undecided, uneven if self.uneven else "")
+        return tuple(note for note in said if note)
 
 
 def candidates(quantity: Quantity, found: Found, options: LabelOptions) -> list[tuple[Held, Form]]:

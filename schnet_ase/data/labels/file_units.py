@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from schnet_ase.data.labels.keys import Held
+from schnet_ase.data.labels.keys import QUANTITY_OF, Held, meaning
 from schnet_ase.data.labels.options import LabelOptions
-from schnet_ase.data.labels.units import ENERGY, FORCE, LENGTH, STRESS, Kind, Unit, is_unit, parse_unit
+from schnet_ase.data.labels.units import ENERGY, FORCE, LENGTH, STRESS, Kind, Unit, is_atomic, is_unit, parse_unit
 from schnet_ase.errors import DataError
 
 GIVEN, STATED = "as given", "as the file says"
@@ -87,35 +87,39 @@ def resolve_units(
     force, force_how = _resolved(options.force_unit, "force_unit", stated.force, FORCE, where)
     energy = energy or parse_unit(assumed_energy, ENERGY, where)
     length = length or parse_unit(assumed_length, LENGTH, where)
-    stress, stress_how, virial = None, "", energy
-    if _is_energy(options.stress_unit) or _is_energy(stated.stress and stated.stress.text):
+    named = [text for text in (options.stress_unit, stated.stress and stated.stress.text) if text is not None]
+    atomic, is_virial = any(map(is_atomic, named)), any(is_unit(text, ENERGY) for text in named)
+    stress, of_virial, stress_how = None, None, ""
+    if is_virial or atomic:
         of_virial, stress_how = _resolved(options.stress_unit, "stress_unit", stated.stress, ENERGY, where)
-        virial = of_virial or energy
-    else:
+    if atomic or not is_virial:
         stress, stress_how = _resolved(options.stress_unit, "stress_unit", stated.stress, STRESS, where)
     return FileUnits(
         energy,
         length,
         force or energy.per(length),
         stress or energy.per(length, 3),
-        virial,
+        of_virial or energy,
         energy_how,
         length_how,
         force_how,
         stress_how,
-        None if not stress_how else stress is None,
+        None if atomic or not stress_how else is_virial,
     )
-
-
-def _is_energy(text: str | None) -> bool:
-    return text is not None and is_unit(text, ENERGY)
 
 
 def _resolved(
     given: str | None, option: str, stated: Statement | None, kind: Kind, where: str
 ) -> tuple[Unit | None, str]:
     if given is None:
-        return (None, "") if stated is None else (parse_unit(stated.text, kind, f"{where}: {stated.key}"), STATED)
+        if stated is None:
+            return None, ""
+        if not is_unit(stated.text, kind):
+            raise DataError(
+                f"{where}: {stated.key} is {stated.text!r}; expected a unit of {kind.name}, such as {kind.known}; "
+                f"correct it, or give {option}"
+            )
+        return parse_unit(stated.text, kind, where), STATED
     unit = parse_unit(given, kind, f"{where}: {option}")
     if stated is not None and is_unit(stated.text, kind):
         other = parse_unit(stated.text, kind, where)
@@ -159,8 +163,8 @@ def stated_units(held: Iterable[Held], options: LabelOptions, where: str, *, fre
                 raise DataError(
                     f"{where}: {one.words} = {text!r}; expected units such as 'eV, Å', give energy_unit and length_unit"
                 )
-        elif subject in _QUANTITIES:
-            statements = {_QUANTITIES[subject]: Statement(one.words, text)}
+        elif quantity := _quantity(subject):
+            statements = {quantity: Statement(one.words, text)}
         else:
             continue
         for quantity, statement in statements.items():
@@ -171,6 +175,13 @@ def stated_units(held: Iterable[Held], options: LabelOptions, where: str, *, fre
                     "expected one unit, correct the file"
                 )
     return Stated(**found)
+
+
+def _quantity(subject: str) -> str | None:
+    """Of which quantity a unit is, by what it is a unit of: ``energy``, or the name of a label, ``dft_energy``."""
+    means = meaning(subject)
+    label = None if means is None else QUANTITY_OF.get(means.form)
+    return _QUANTITIES.get(subject, "force" if label == "forces" else label)
 
 
 def _text(value: object) -> object:
@@ -187,7 +198,7 @@ def _each(one: Held, text: str) -> dict[str, Statement]:
     """What ``units`` says of which quantity, by what each of its words is a unit of; nothing if one is unknown."""
     sets = {"metal": ("eV", "Å"), "real": ("kcal/mol", "Å")}
     words = sets.get(text.strip().lower(), tuple(w for w in re.split(r"[,;]\s*", text) if w.strip()))
-    if text.strip().lower() in ("au", "a.u.", "atomic", "atomic units", "atomic_units"):
+    if is_atomic(text):
         return {quantity: Statement(one.words, text) for quantity in _KINDS}
     statements: dict[str, Statement] = {}
     for word in words:

@@ -1,8 +1,9 @@
 """Whether the numbers of a data set look as if they were in the units that they were read in: a sample of it is enough.
 
 Lengths: the nearest atoms are about as far from each other as the sum of their covalent radii. Energies of all
-electrons: an atom of number Z has about -Z^2.4 / 2 Hartree (Thomas-Fermi, with an exponent that fits H to Ar).
-Forces: over a small step the energy changes by minus the force times the step.
+electrons: a molecule has a little more than its atoms, H to Ar.
+Forces: over a small step the energy changes by minus the force times the step; and bonds to hydrogen are about as stiff
+in one molecule as in another, which tells where energies and forces are both in another unit.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from ase import units
 from ase.data import covalent_radii
 
 from schnet_ase.data.frames import Dataset, Frame
+from schnet_ase.data.labels.stiffness import TYPICAL, stiffness
 from schnet_ase.data.labels.units import ENERGY, FORCE, LENGTH, Kind, Unit, parse_unit
 from schnet_ase.errors import DataError
 from schnet_ase.geometry.arrays import Floats
@@ -26,7 +28,18 @@ _MOST_ATOMS = 500
 _REACH = 6.0
 """Å; an atom without another one within it says nothing of lengths."""
 _LENGTHS = ("Å", "Bohr", "nm", "pm")
+_ATOMS = np.array(
+    [
+        *(0.0, -0.5, -2.9037, -7.4781, -14.6674, -24.6539, -37.8450, -54.5892, -75.0673, -99.7339, -128.9376),
+        *(-162.2546, -200.053, -242.346, -289.359, -341.259, -398.110, -460.148, -527.540),
+    ]
+)
+"""Hartree by atomic number, all electrons, not relativistic: Chakravorty et al., Physical Review A 47, 3649 (1993)."""
+_LEAST, _MOST = 0.985, 1.03
+"""What molecules have of the sum of their atoms' energies: 1.000 to 1.017, less by LDA, more by relativity."""
 _ENERGIES = ("eV", "Hartree", "kcal/mol", "kJ/mol")
+_SOFT, _STIFF = 12.0, 100.0
+"""eV/Å²; bonds to hydrogen are stiffer than the one and softer than the other."""
 _FORCES = ("eV/Å", "Hartree/Bohr", "Hartree/Å", "eV/Bohr", "kcal/mol/Å", "kcal/mol/Bohr", "kJ/mol/nm", "kJ/mol/Å")
 
 
@@ -49,8 +62,11 @@ def suspicions(dataset: Dataset) -> tuple[str, ...]:
     n_frames = len(dataset.frames)
     chosen = sorted({round(k) for k in np.linspace(0, n_frames - 1, min(n_frames, _FRAMES))}) if n_frames else []
     sample = [frame for i in chosen if len((frame := dataset.frames[i]).geometry.numbers) <= _MOST_ATOMS]
-    found = (_of_lengths(sample, length), _of_energies(sample, energy), _of_forces(dataset.frames, energy, force))
-    return tuple(line for line in found if line)
+    of_lengths, of_energies = _of_lengths(sample, length), _of_energies(sample, energy)
+    of_forces = _of_forces(dataset.frames, energy, force)
+    if not of_lengths and not of_forces:  # either makes bonds look soft or stiff
+        of_forces = _of_bonds(sample, force)
+    return tuple(line for line in (of_lengths, of_energies, of_forces) if line)
 
 
 def _of_lengths(sample: Sequence[Frame], length: Unit) -> str:
@@ -83,21 +99,27 @@ def _bond_ratios(frame: Frame) -> Floats:
 
 
 def _of_energies(sample: Sequence[Frame], energy: Unit) -> str:
-    ratios = [
-        frame.energy / (-0.5 * units.Hartree * float((frame.geometry.numbers**2.4).sum()))
-        for frame in sample
-        if frame.energy is not None and frame.geometry.numbers.max(initial=0) <= 18
-    ]
-    if not ratios:
+    ratios = np.array(
+        [
+            frame.energy / (units.Hartree * float(_ATOMS[frame.geometry.numbers].sum()))
+            for frame in sample
+            if frame.energy is not None and len(frame.geometry.numbers) and frame.geometry.numbers.max() < len(_ATOMS)
+        ]
+    )
+    if not len(ratios):
         return ""
-    ratio = float(np.median(ratios))
-    # Molecules of H to Ar have between 0.98 and 1.07 of it: the sum leaves out what binds them.
-    fitting = [u.word for u in _units(_ENERGIES, ENERGY) if 0.97 < ratio * u.factor / energy.factor < 1.09]
+
+    def fits(unit: Unit) -> bool:
+        """In nearly all frames: energies of valence electrons in eV are what these are in Hartree, but in few."""
+        scaled = ratios * (unit.factor / energy.factor)
+        return float(np.mean((scaled > _LEAST) & (scaled < _MOST))) >= 0.9
+
+    fitting = [unit.word for unit in _units(_ENERGIES, ENERGY) if fits(unit)]
     if not fitting or energy.word in fitting:
         return ""
     return (
-        f"energies are probably in {fitting[0]}, not {energy.word}: they are {ratio:.3g} times those of all electrons "
-        "of the atoms; give energy_unit"
+        f"energies are probably in {fitting[0]}, not {energy.word}: they are {float(np.median(ratios)):.3g} times "
+        "those of all electrons of the atoms; give energy_unit"
     )
 
 
@@ -116,10 +138,30 @@ def _of_forces(frames: Sequence[Frame], energy: Unit, force: Unit) -> str:
     fits += [
         f"energies in {u.word}" for u in _units(_ENERGIES, ENERGY) if abs(slope * u.factor / energy.factor - 1.0) < 0.15
     ]
+    if not fits and 0.4 < slope < 2.5:  # of frames that are far from each other, and no unit is wrong by so little
+        return ""
     would = f"; {' or '.join(fits)} would fit" if fits else ""
     return (
         f"the unit of energies ({energy.word}) or forces ({force.word}) is probably another one: between neighbouring "
         f"frames the energy changes by {slope:.3g} times what the forces say{would}; give energy_unit or force_unit"
+    )
+
+
+def _of_bonds(sample: Sequence[Frame], force: Unit) -> str:
+    found = stiffness(sample)
+    if found is None or _SOFT < found.slope < _STIFF:
+        return ""
+    if found.slope < 0.0:
+        return "forces probably have the wrong sign, as gradients have: they stretch long bonds; correct them"
+    fits = min(_units(_FORCES, FORCE), key=lambda u: abs(np.log(found.slope * u.factor / force.factor / TYPICAL)))
+    would = found.slope * fits.factor / force.factor
+    if not _SOFT < would < _STIFF:
+        return ""
+    other = fits.word.split("/")[0] + ("/mol" if "/mol/" in fits.word else "")
+    return (
+        f"forces are probably in {fits.word}, not {force.word}: bonds to hydrogen would be {found.slope:.3g} eV/Å² "
+        f"stiff; in {fits.word} they are {would:.0f}, as in other molecules; give energy_unit if energies are in "
+        f"{other} too, else force_unit"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -33,20 +34,20 @@ _MOLAR, _PRESSURE = _Dimension(energy=1, amount=1), _Dimension(energy=1, length=
 _BASES: Mapping[str, _Base] = {
     name: _Base(word, factor, dimension)
     for names, word, factor, dimension in (
-        ("ev electronvolt electronvolts", "eV", 1.0, _ENERGY),
+        ("ev electronvolt electronvolts electron_volt electron_volts", "eV", 1.0, _ENERGY),
         ("mev", "meV", 1e-3, _ENERGY),
         ("hartree hartrees ha eh e_h", "Hartree", units.Hartree, _ENERGY),
-        ("mhartree mha meh", "mHartree", 1e-3 * units.Hartree, _ENERGY),
+        ("mhartree millihartree mha meh", "mHartree", 1e-3 * units.Hartree, _ENERGY),
         ("rydberg rydbergs ry", "Rydberg", units.Rydberg, _ENERGY),
-        ("kcal", "kcal", units.kcal, _MOLAR),
+        ("kcal kilocalorie kilocalories", "kcal", units.kcal, _MOLAR),
         ("cal", "cal", 1e-3 * units.kcal, _MOLAR),
-        ("kj", "kJ", units.kJ, _MOLAR),
+        ("kj kilojoule kilojoules", "kJ", units.kJ, _MOLAR),
         ("j", "J", 1e-3 * units.kJ, _MOLAR),
-        ("mol mole", "mol", units.mol, _Dimension(amount=1)),
-        ("å angstrom angstroms angstroem ang a", "Å", 1.0, _LENGTH),
+        ("mol mole moles", "mol", units.mol, _Dimension(amount=1)),
+        ("å angstrom angstroms angstroem ångström ångstrom angström ångströms ang angs a", "Å", 1.0, _LENGTH),
         ("bohr bohrs a0 a_0", "Bohr", units.Bohr, _LENGTH),
-        ("nm nanometer nanometers", "nm", units.nm, _LENGTH),
-        ("pm picometer picometers", "pm", 1e-3 * units.nm, _LENGTH),
+        ("nm nanometer nanometers nanometre nanometres", "nm", units.nm, _LENGTH),
+        ("pm picometer picometers picometre picometres", "pm", 1e-3 * units.nm, _LENGTH),
         ("gpa", "GPa", units.GPa, _PRESSURE),
         ("mpa", "MPa", 1e-3 * units.GPa, _PRESSURE),
         ("kpa", "kPa", 1e-6 * units.GPa, _PRESSURE),
@@ -57,7 +58,7 @@ _BASES: Mapping[str, _Base] = {
     for name in names.split()
 }
 _ATOMIC = ("au", "a.u", "a.u.", "atomic", "atomic units", "atomic_units", "atomic unit", "atomic_unit")
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻", "0123456789-")
+_PLAIN_SIGNS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻−", "0123456789--")
 _POWERS = {2: "²", 3: "³"}
 
 
@@ -115,6 +116,11 @@ def parse_unit(text: str, kind: Kind, where: str) -> Unit:
     return unit
 
 
+def is_atomic(text: str) -> bool:
+    """Whether a text names no unit but all atomic ones: ``"a.u."``."""
+    return text.strip().strip("'\"").lower() in _ATOMIC
+
+
 def is_unit(text: str, kind: Kind) -> bool:
     """Whether a text names a unit of a kind."""
     return _understood(text, kind) is not None
@@ -122,7 +128,7 @@ def is_unit(text: str, kind: Kind) -> bool:
 
 def _understood(text: str, kind: Kind) -> Unit | None:
     plain = text.strip().strip("'\"")
-    if plain.lower() in _ATOMIC:
+    if is_atomic(plain):
         plain = kind.atomic
     factors = _factors(plain)
     if not factors:
@@ -139,13 +145,14 @@ def _understood(text: str, kind: Kind) -> Unit | None:
 
 def _factors(text: str) -> list[tuple[_Base, int]]:
     """The units in a text with their powers, none if it is not understood."""
-    plain = text.translate(_SUPERSCRIPTS).replace("**", "^").replace("\N{ANGSTROM SIGN}", "Å")
+    # One sign for each letter: Å and ö may be two, and Å has a sign of its own.
+    plain = unicodedata.normalize("NFC", text).translate(_PLAIN_SIGNS).replace("**", "^")
     # What is divided by a product is divided by each of its factors.
-    plain = re.sub(r"/\s*\(([^()]*)\)", lambda found: "/" + re.sub(r"[\s*·⋅]+", "/", found[1].strip()), plain)
+    plain = re.sub(r"/\s*\(([^()]*)\)", lambda found: "/" + re.sub(r"[\s*·⋅.]+", "/", found[1].strip()), plain)
     plain = re.sub(r"[ _]per[ _]", "/", plain)
     found: list[tuple[_Base, int]] = []
     end = 0
-    for match in re.finditer(r"\s*([/*·⋅]?)\s*([A-Za-zÅå](?:_?0|[A-Za-zÅå_]*))\s*(?:\^?\s*(-?\d))?", plain):
+    for match in re.finditer(r"\s*([/*·⋅.]?)\s*([A-Za-zÅåö](?:_?0|[A-Za-zÅåö_]*))\s*(?:\^?\s*(-?\d))?", plain):
         base = _BASES.get(match[2].lower())
         if base is None or match.start() != end or match[2] == "MeV":
             return []

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from schnet_ase.data.labels.keys import Held
+from schnet_ase.data.labels.keys import Held, Quantity
 from schnet_ase.errors import DataError
 from schnet_ase.geometry.arrays import Floats
 
 _WEIGHTS = ("weight", "config_weight")
+_OF_LABELS: Mapping[str, Quantity] = {
+    "config_energy_weight": "energy",
+    "config_forces_weight": "forces",
+    "config_stress_weight": "stress",
+    "config_virials_weight": "stress",
+}
 _ASYMMETRY = 0.01
 """Largest part of a stress that may be antisymmetric; it is left out."""
 
@@ -63,14 +70,27 @@ def weight_of(held: Sequence[Held], where: str) -> float:
     weights = [(one.words, one.value) for one in held if one.name in _WEIGHTS and one.per_atom is not True]
     if not weights:
         return 1.0
-    name, value = weights[0]
-    try:
-        numbers = {float(value) for _, value in weights}
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{where} has {name} = {value!r}; expected a number") from error
+    numbers = {_number(name, value, where) for name, value in weights}
     if len(numbers) > 1:
         raise DataError(f"{where} has {' and '.join(f'{n} = {v}' for n, v in weights)}; expected one weight")
-    (number,) = numbers
+    return numbers.pop()
+
+
+def _number(name: str, value: Any, where: str) -> float:
+    """A weight as a number; a DataError where it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} has {name} = {value!r}; expected a number") from error
     if not 0.0 <= number < np.inf:
         raise DataError(f"{where} has {name} = {number}; expected a finite number that is not negative")
     return number
+
+
+def weights_of_labels(held: Sequence[Held], where: str) -> list[tuple[str, Quantity, float]]:
+    """Names, labels and sizes of weights of single labels, as MACE has them; a DataError where one is none."""
+    found = list[tuple[str, Quantity, float]]()
+    for one in held:
+        if one.name in _OF_LABELS and one.value is not None:
+            found.append((one.words, _OF_LABELS[one.name], _number(one.words, one.value, where)))
+    return found

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from schnet_ase.data.labels.chooser import candidates
 from schnet_ase.data.labels.file_units import Stated, Statement, resolve_units, stated_units
 from schnet_ase.data.labels.keys import Found, Held, Quantity
+from schnet_ase.data.labels.named_units import unit_in_name
 from schnet_ase.data.labels.options import UNSAID, LabelOptions
 from schnet_ase.data.readers import deepmd, hdf5, qm9
 from schnet_ase.data.readers.ase_files import metadata_of, read_ase, read_db
@@ -40,13 +41,17 @@ class Format(NamedTuple):
 
 
 def format_of(path: Path, files: list[Path], options: LabelOptions, excluded: frozenset[int]) -> Format:
-    """The format of a file, or of QM9's `files`, whose first frame may be read to see what it states.
+    """The format of a file, or of QM9's `files`, whose first frame is read to see what it states.
 
     Raises
     ------
     DataError
         Its first frame cannot be read.
     """
+    return _stated_in_names(path, _format_of(path, files, options, excluded), options)
+
+
+def _format_of(path: Path, files: list[Path], options: LabelOptions, excluded: frozenset[int]) -> Format:
     suffix = path.suffix.lower()
     if str(path) == qm9.PACKAGE:
         return Format(qm9.read_package(files, options.energy_key, excluded), "Hartree", "qm9pack")
@@ -130,6 +135,24 @@ def _stated_by_name(
     return form._replace(
         frames=chain([first], form.frames), stated=Stated(of("energy"), of("forces"), at, of("stress"))
     )
+
+
+def _stated_in_names(path: Path, form: Format, options: LabelOptions) -> Format:
+    """The same with the units that the names of its labels say, ``energy_hartree``, where it states no others."""
+    with read_errors(path, form.name):
+        first = next(form.frames, None)
+    if first is None:
+        return form
+
+    def of(quantity: Quantity, stated: Statement | None) -> Statement | None:
+        for one, meant in candidates(quantity, first, options) if stated is None else ():
+            if text := unit_in_name(one.name, meant):
+                return Statement(f"the name {one.words}", text)
+        return stated
+
+    energy, force, length, stress = form.stated
+    said = Stated(of("energy", energy), of("forces", force), length, of("stress", stress))
+    return form._replace(frames=chain([first], form.frames), stated=said)
 
 
 def _stated_in_frames(path: Path, form: Format, options: LabelOptions) -> Format:

@@ -2,7 +2,8 @@
 
 SPICE: Eastman et al., Scientific Data 10, 11 (2023), Hartree and Bohr, gradients. ANI-1: Smith et al., Scientific Data
 4, 170193 (2017), and ANI-1x: Smith et al., Scientific Data 7, 134 (2020), Hartree and Å. QM7-X: Hoja et al., Scientific
-Data 8, 43 (2021), eV and Å. Any other: eV and Å, such as what MACE writes. A dataset's attribute ``units`` is obeyed.
+Data 8, 43 (2021), eV and Å. Any other: eV and Å, such as what MACE writes. A dataset's attribute ``units`` or
+``unit`` is obeyed.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def open_hdf5(file: Path) -> OpenedHdf5:
                 "SPICE (conformations, atomic_numbers), ANI (coordinates, species), QM7-X (atXYZ, atNUM)"
             )
         group, layout = first
-        units = {name: _text(d.attrs["units"]) for name, d in _datasets(group).items() if "units" in d.attrs}
+        units = _units_of(group)
     return OpenedHdf5(_frames(file), layout, units)
 
 
@@ -102,9 +103,26 @@ def _opened(file: Path) -> Iterator[Any]:
         yield content
 
 
+def _units_of(group: Any) -> dict[str, str]:
+    """What a molecule's datasets state of their units, by their names, in an attribute ``units`` or ``unit``."""
+    return {
+        name: _text(value)
+        for name, dataset in _datasets(group).items()
+        for key, value in dataset.attrs.items()
+        if key.lower() in ("units", "unit")
+    }
+
+
 def _frames(file: Path) -> Iterator[Found]:
     with _opened(file) as content:
+        units = dict[str, str]()
         for group, layout in _groups(content):
+            for name, text in _units_of(group).items():
+                if units.setdefault(name, text) != text:
+                    raise DataError(
+                        f"{file}: group {group.name} states {text!r} of {name}, groups before {units[name]!r}; "
+                        "expected one unit, make it a file of its own"
+                    )
             yield from _of_group(group, layout, f"{file}: group {group.name}")
 
 

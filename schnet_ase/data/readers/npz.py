@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from schnet_ase.data.labels.keys import QUANTITY_OF, Form, Found, Held, meaning
 from schnet_ase.data.labels.options import LabelOptions
 from schnet_ase.errors import DataError
-from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.system import Geometry
 
 _OWN: Mapping[str, Form] = {"energies": "energy", "E": "energy", "forces": "forces", "F": "forces"}
 """Names of labels, rMD17's before MD17's."""
+_CELLS = ("cell", "cells", "box", "boxes", "lattices", "pbc")
 _PER_FRAME = ("weight", "config_weight", "config_type")
 
 
@@ -39,7 +41,7 @@ def read_npz(file: Path, options: LabelOptions) -> Iterator[Found]:
     """
     with _opened(file) as archive:
         z_name, r_name = _first(archive, file, "nuclear_charges", "z"), _first(archive, file, "coords", "R")
-        numbers = _array(archive, z_name, file).astype(np.int64)
+        numbers = _numbers(_array(archive, z_name, file), z_name, file)
         coords = _array(archive, r_name, file).astype(float)
         cell = _cell(archive, file)
         own = _own_names(archive)
@@ -71,17 +73,17 @@ def words_of(file: Path) -> list[Held]:
         for name in archive:
             if "unit" in name.lower():
                 value = _array(archive, name, file)
-                words.append(Held(name, value.item() if value.size == 1 else value))
+                words.append(Held(name, ", ".join(map(_text, value.ravel())) if value.dtype.kind in "SU" else value))
         return words
 
 
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
 def _own_names(archive: Mapping[str, object]) -> Mapping[str, Form]:
-    """The labels that are there under the format's own names, of two for one the first."""
-    own: dict[str, Form] = {}
-    for name, form in _OWN.items():
-        if name in archive and form not in own.values():
-            own[name] = form
-    return own
+    """The labels that are there under the format's own names; two of one kind must agree."""
+    return {name: form for name, form in _OWN.items() if name in archive}
 
 
 def _wanted(archive: Mapping[str, object], own: Mapping[str, Form], options: LabelOptions) -> list[str]:
@@ -93,8 +95,26 @@ def _wanted(archive: Mapping[str, object], own: Mapping[str, Form], options: Lab
     return [name for name in archive if name in names or name in _PER_FRAME]
 
 
+def _numbers(values: NDArray[Any], name: str, file: Path) -> Integers:
+    try:
+        return values.astype(np.int64)
+    except ValueError:
+        pass
+    try:
+        return np.array([atomic_numbers[str(symbol)] for symbol in values.ravel()], dtype=np.int64).reshape(
+            values.shape
+        )
+    except KeyError as error:
+        raise DataError(f"{file}: {name} holds {error}; expected atomic numbers or chemical symbols") from error
+
+
 def _cell(archive: Mapping[str, NDArray[Any]], file: Path) -> Floats:
     if "lattice" not in archive:
+        if strange := [name for name in archive if name.lower() in _CELLS]:
+            raise DataError(
+                f"{file}: holds {', '.join(strange)}, which no MD17 .npz has; expected a molecule, or the lattice "
+                "vectors of all frames as columns of lattice, as in sGDML; save frames with cells as extxyz"
+            )
         return np.zeros((3, 3))
     lattice = _array(archive, "lattice", file)
     if lattice.shape != (3, 3) or not np.isfinite(lattice.astype(float)).all():
