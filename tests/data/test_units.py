@@ -193,12 +193,6 @@ def test_six_numbers_in_a_header(tmp_path: Path, suffix: str, quotes: str) -> No
 
 
 @pytest.mark.parametrize("name", ["virial", "virials", "REF_virial", "REF_virials", "dft_virial"])
-def test_kcal_per_mol_is_that_of_ase_to_the_last_bit():
-    """As the trainings of before had it, which resume and repeat with the same numbers."""
-    assert parse_unit("kcal/mol", ENERGY, "").factor == units.kcal / units.mol
-    assert parse_unit("kcal/mol/Ang", FORCE, "").factor == units.kcal / units.mol
-
-
 @pytest.mark.parametrize(("options", "factor"), [({}, 1.0), ({"stress_unit": "kcal/mol"}, KCAL)])
 def test_virial_is_minus_stress_times_volume(tmp_path: Path, name: str, options: dict[str, str], factor: float) -> None:
     atoms = crystal()
