@@ -103,7 +103,7 @@ def md(
     kind = f"Langevin at {temperature:g} K" if thermostat else "NVE"
     velocities = f"velocities drawn at {temperature:g} K" if fresh else f"velocities of {structure}"
     if equilibration:
-        velocities = f"after {equilibration} with a thermostat, which set its mean temperature to {temperature:g} K"
+        velocities = f"after {equilibration} with a thermostat, for a mean temperature near {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, {velocities}")
     degrees = Thermometer(not thermostat).degrees(atoms)
     if degrees < 3 * len(atoms):
