@@ -46,7 +46,7 @@ def test_wheel(tmp_path: Path) -> None:
         assert files == set(read_card(ROOT / "models" / name).files)
     assert entries.keys() <= {listing.name for listing in read_index(ROOT / "models")}
     names = zipfile.ZipFile(wheel).namelist()
-    assert "schnet_ase/calculator.py" in names
+    assert "schnet_ase/calculators/single.py" in names
     assert all(name.startswith(("schnet_ase/", "schnet_ase-")) for name in names)
 
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-import torch
 from _report import conditions, table, write_results
 from _start import TRAINING
 from ase.units import kcal, mol
@@ -23,9 +22,8 @@ from schnet_ase.errors import DataError, SchNetError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate
 from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
-from schnet_ase.registry.checkpoint import save_model
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
-from schnet_ase.training.single import train
+from schnet_ase.training.single import prepared
 from schnet_ase.training.state import TrainingResult
 
 FOLDS, SEED = 5, 0
@@ -148,16 +146,21 @@ def train_schnet(
     training: TrainingConfig,
     folder: Path,
     progress: Progress,
-    initial: Path | None = None,
+    *,
+    total_energies: bool = False,
 ) -> TrainingResult:
-    """Train in a folder, or go on; `progress` counts steps."""
+    """Train in a folder, or resume; `progress` counts steps. `total_energies` starts from the same weights."""
     config = RunConfig("report", DataConfig(case.file), network, training, FOLDS, SEED)
     before = progress.done
 
     def report(step: int, row: object) -> None:
         progress.update(before + step - progress.done)
 
-    return train(config, case.dataset, case.split, folder, initial=initial, report=report)
+    with prepared(config, case.dataset, case.split, folder) as trainer:
+        if total_energies and not trainer.step:
+            learn_total_energies(trainer.model)
+            learn_total_energies(trainer.average)
+        return trainer.run(report)
 
 
 def evaluate_schnet(model: SchNet, dataset: Dataset) -> Evaluation:
@@ -169,16 +172,6 @@ def learn_total_energies(model: SchNet) -> None:
     """As in the report: the network's output in kcal/mol is the energy itself."""
     model.scale.fill_(kcal / mol)
     model.reference.zero_()
-
-
-def start_for_total_energies(network: SchNetConfig, file: Path) -> Path:
-    """A checkpoint with the weights from which a training less the references starts as well; made where missing."""
-    if not file.exists():
-        torch.manual_seed(SEED)
-        model = SchNet(network)
-        learn_total_energies(model)
-        save_model(model, file)
-    return file
 
 
 def cell(value: float | None, unit: float, digits: int) -> str:

@@ -22,7 +22,7 @@ import click
 import numpy as np
 from _report import exit_on_error
 from matplotlib.figure import Figure
-from report._fit import FOLDS, SEED, Case, names, publish, read_case, start_for_total_energies, train_schnet
+from report._fit import FOLDS, SEED, Case, names, publish, read_case, train_schnet
 
 from schnet_ase import SchNetConfig
 from schnet_ase.data import split_folds
@@ -96,9 +96,9 @@ def learn(target: str, fold: int, case: Case, steps: int, runs: Path, progress: 
         validate_every=max(1, steps // VALIDATIONS),
     )
     folder = runs / case.name
-    initial = start_for_total_energies(NETWORK, folder / "folds-total.safetensors") if target == TARGETS[0] else None
+    total = target == TARGETS[0]
     run = folder / f"{target.replace(' ', '-')}-fold-{fold}"
-    return Course(target, fold, train_schnet(case, NETWORK, training, run, progress, initial).history)
+    return Course(target, fold, train_schnet(case, NETWORK, training, run, progress, total_energies=total).history)
 
 
 def row(course: Course) -> tuple[str, ...]:

@@ -33,7 +33,6 @@ from report._fit import (
     evaluate_schnet,
     publish,
     read_cases,
-    start_for_total_energies,
     train_schnet,
     training_for,
 )
@@ -103,8 +102,7 @@ def main(
 def compare(case: Case, steps: int, runs: Path, progress: Progress) -> Outcome:
     target = BOTH if case.has_forces else ENERGIES
     training, folder = training_for(steps, target), runs / case.name
-    start = start_for_total_energies(NETWORK, folder / "total.safetensors")
-    total = train_schnet(case, NETWORK, training, folder / f"total-{target.name}", progress, start).model
+    total = train_schnet(case, NETWORK, training, folder / f"total-{target.name}", progress, total_energies=True).model
     less = train_schnet(case, NETWORK, training, folder / target.name, progress).model
     energies, references = [], []
     for frame in case.dataset.frames:

@@ -128,8 +128,8 @@ def compute_errors(
 
 
 def _mae(differences: Floats | None) -> float | None:
-    return None if differences is None else float(np.abs(differences).mean())
+    return None if differences is None or not differences.size else float(np.abs(differences).mean())
 
 
 def _rmse(differences: Floats | None) -> float | None:
-    return None if differences is None else float(np.sqrt((differences**2).mean()))
+    return None if differences is None or not differences.size else float(np.sqrt((differences**2).mean()))

@@ -68,7 +68,7 @@ def test_area_and_sharpness_are_those_of_uncertainty_toolbox(alpha):
 @pytest.mark.parametrize("n_members", [4, 5, 20])
 @pytest.mark.parametrize("dim", [1, 3])
 def test_a_perfect_ensemble_reaches_its_oracle(n_members, dim):
-    errors = simulate(np.random.default_rng(2), 20000, n_members=n_members, n_atoms=1, own=0.0, shared=1.5)
+    errors = simulate(np.random.default_rng(2), 20000, n_members=n_members, n_atoms=2, own=0.0, shared=1.5)
     measured = reliability(errors, None)
     quantity = measured.energy if dim == 1 else measured.forces
     ratio = quantity.ranking.rho / quantity.ranking.rho_oracle

@@ -135,7 +135,16 @@ def test_constant_of_energies_learned_from_forces():
     def off_by(shift):
         forces = np.zeros((3, 3))
         return Evaluation(
-            np.ones(3, dtype=int), reference + shift, forces, reference, forces, np.ones(3, dtype=int), np.ones(3)
+            n_atoms=np.ones(3, dtype=int),
+            volume=np.zeros(3),
+            energy=reference + shift,
+            forces=forces,
+            stress=np.full((3, 6), np.nan),
+            reference_energy=reference,
+            reference_forces=forces,
+            reference_stress=None,
+            numbers=np.ones(3, dtype=int),
+            weight=np.ones(3),
         )
 
     assert baseline.errors(FORCES, off_by(7.5), off_by(7.0)).energy_mae == pytest.approx(0.5)

@@ -4,18 +4,15 @@ import csv
 
 import numpy as np
 import pytest
-import torch
-from _start import NETWORK
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import kcal, mol
 from click.testing import CliRunner
 from report import references
-from report._fit import SEED, start_for_total_energies
 from report.references import HEADER
 
-from schnet_ase import SchNet, load_model
+from schnet_ase import load_model
 from tests.support.frames import labelled_ethanol
 
 
@@ -55,13 +52,6 @@ def test_one_molecule(tmp_path):
     assert total.scale.item() == kcal / mol
     assert not total.reference.any()
     assert less.reference[1].item() == pytest.approx(energies.mean() * kcal / mol / 9, rel=1e-3)
-
-
-def test_same_weights_to_start_from(tmp_path):
-    start = load_model(start_for_total_energies(NETWORK, tmp_path / "start.safetensors"))
-    torch.manual_seed(SEED)
-    other = SchNet(NETWORK)
-    assert all(torch.equal(a, b) for a, b in zip(start.parameters(), other.parameters(), strict=True))
 
 
 @pytest.mark.usefixtures("no_learning_curves")
