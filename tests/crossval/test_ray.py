@@ -128,7 +128,8 @@ import os
 import signal
 import sys
 from pathlib import Path
-from schnet_ase.training import crossval, load_config, ray_folds
+from schnet_ase.crossval import ray_folds
+from schnet_ase.training import crossval, load_config
 
 folder, output, address, reports = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], []
 train = ray_folds._train
