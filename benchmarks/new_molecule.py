@@ -1,8 +1,8 @@
 """A molecule that no entry knows: how its network's error falls with frames and steps, by learning rate and start.
 
 Frames are Langevin dynamics of STRUCTURE with GFN2-xTB at 500 K, one every 20 fs after 1 ps; test frames are those of
-another run with other velocities. One network of the preset `md` is trained for each row on one thread: from random
-weights, and from those of the entry START, which has seen other molecules with labels of another method. Printed are
+another run with other velocities. One network is trained for each row on one thread: from random weights, of the preset
+`md`, or from the weights of the entry START, which has seen other molecules with labels of another method. Printed are
 errors on the test frames and the time of one core that the training took. Needs `pip install schnet_ase[learn]`.
 
     python benchmarks/new_molecule.py examples/butanol.xyz --output docs
@@ -26,6 +26,7 @@ from ase.io import read, write
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 
+from schnet_ase import SchNetConfig, load_model
 from schnet_ase.output.progress import Progress
 from schnet_ase.training import DataConfig, RunConfig, TrainingConfig, train_from_config
 
@@ -95,6 +96,7 @@ def measure(case: Case, folder: Path, number: int, usual: float) -> tuple[str, .
         name="molecule",
         data=DataConfig(file=str(folder / f"{case.frames}.extxyz"), test=str(folder / "test.extxyz")),
         training=TrainingConfig(steps=case.steps, validate_every=max(1, case.steps // 10), **rate),
+        model=SchNetConfig.md() if case.start is None else load_model(case.start).config,
     )
     with Progress(case.steps, f"{case.frames} frames, {case.steps} steps") as progress:
 
@@ -139,7 +141,10 @@ def main(structure: Path, start: str, frames: tuple[int, ...], steps: int, n_tes
         for n in frames:
             write(folder / f"{n}.extxyz", every[:: len(every) // n][:n])
         usual = float(np.mean([np.abs(frame.get_forces()).mean() for frame in every]))
-        rows = [measure(case, folder, number, usual) for number, case in enumerate(cases(start, frames, steps))]
+        rows = []
+        for number, case in enumerate(cases(start, frames, steps)):
+            rows.append(measure(case, folder, number, usual))
+            print(" ".join(rows[-1]), flush=True)
     page = (
         f"# {structure.stem}: frames, steps and starts\n\n"
         f"{atoms.get_chemical_formula()}, GFN2-xTB at {TEMPERATURE:g} K, {n_test} test frames of another run; a usual "
