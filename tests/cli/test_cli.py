@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -624,6 +625,7 @@ def test_help_and_lists_do_not_wait_for_torch(arguments):
 
 
 def test_names_of_the_package():
+    assert schnet_ase.__version__ == metadata.version("schnet_ase")
     assert all(getattr(schnet_ase, name).__name__ == name for name in schnet_ase.__all__)
     with pytest.raises(AttributeError, match="no attribute 'SchNett'"):
         schnet_ase.SchNett  # noqa: B018
