@@ -90,9 +90,9 @@ class DataConfig:
     force_unit: Annotated[str, _unit_of(FORCE)] | None = None
     """Unset: the energy's unit per the length's."""
     length_unit: Annotated[str, _unit_of(LENGTH)] | None = None
-    """Of positions and cell; unset: what a file states, else Å."""
+    """Unit of positions and cell; unset: what a file states, else Å."""
     stress_unit: Annotated[str, _unit_of(STRESS, ENERGY)] | None = None
-    """Of a stress, or, as a unit of energy, of a virial; unset: as the energies and lengths have it."""
+    """Unit of a stress or, where it is a unit of energy, of a virial; unset: what energies and lengths imply."""
     energy_key: str | None = None
     """Name of the energies; unset: the format's own, else a name that says so, such as ``REF_energy``."""
     forces_key: str | None = None

@@ -29,7 +29,7 @@ class Missing(NamedTuple):
     forces: int
     """A single atom needs none: its force is zero."""
     stress: int
-    """Of frames that are periodic in three directions; no other frame has a stress."""
+    """Only frames that are periodic in three directions have a stress."""
     unlabelled: int
     """Frames that have no label at all that is needed."""
 

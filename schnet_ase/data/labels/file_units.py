@@ -38,7 +38,7 @@ class FileUnits(NamedTuple):
     length: Unit
     force: Unit
     stress: Unit
-    """Of a stress."""
+    """What converts a stress."""
     virial: Unit
     energy_how: str
     length_how: str
@@ -178,7 +178,7 @@ def stated_units(held: Iterable[Held], options: LabelOptions, where: str, *, fre
 
 
 def _quantity(subject: str) -> str | None:
-    """Of which quantity a unit is, by what it is a unit of: ``energy``, or the name of a label, ``dft_energy``."""
+    """The quantity that a unit belongs to, by a key such as ``energy`` or the name of a label, ``dft_energy``."""
     means = meaning(subject)
     label = None if means is None else QUANTITY_OF.get(means.form)
     return _QUANTITIES.get(subject, "force" if label == "forces" else label)

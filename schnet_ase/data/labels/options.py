@@ -13,9 +13,9 @@ class LabelOptions:
     force_unit: str | None = None
     """None: the energy's unit per the unit of length."""
     length_unit: str | None = None
-    """Of positions and cell."""
+    """Unit of positions and cell."""
     stress_unit: str | None = None
-    """Of a stress, or, as a unit of energy, of a virial."""
+    """Unit of a stress or, where it is a unit of energy, of a virial."""
     energy_key: str | None = None
     forces_key: str | None = None
     stress_key: str | None = None
