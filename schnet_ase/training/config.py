@@ -97,7 +97,7 @@ class DataConfig:
     """Name of the energies; unset: the format's own, else a name that says so, such as ``REF_energy``."""
     forces_key: str | None = None
     stress_key: str | None = None
-    """Of a stress or a virial."""
+    """Name of a stress or a virial."""
     skip_unlabelled: bool = False
     """Whether frames are left out that lack a label which the loss needs."""
     stream: bool | None = None

@@ -19,7 +19,7 @@ class LabelOptions:
     energy_key: str | None = None
     forces_key: str | None = None
     stress_key: str | None = None
-    """Of a stress or a virial."""
+    """Name of a stress or a virial."""
 
 
 UNSAID = LabelOptions()

@@ -86,7 +86,7 @@ def _of_lengths(sample: Sequence[Frame], length: Unit) -> str:
 
 
 def _bond_ratios(frame: Frame) -> Floats:
-    """Of each atom that has a neighbour its distance to the nearest, by the sum of the covalent radii."""
+    """Distance of each atom that has a neighbour to its nearest one, over the sum of their covalent radii."""
     numbers, positions, cell, pbc = frame.geometry
     first, second, shifts = half_neighbor_list(positions, cell, pbc, _REACH)
     distances = np.linalg.norm(positions[second] - positions[first] + shifts @ cell, axis=1)

@@ -59,7 +59,7 @@ def _centered(bonds: Floats) -> Floats:
 
 
 def _bonds(frame: Frame) -> Iterator[tuple[int, float, float]]:
-    """Of each hydrogen the element of its nearest atom, the distance to it, and the force away from it."""
+    """The element of each hydrogen's nearest atom, the distance to it, and the force away from it."""
     forces, (numbers, positions, cell, pbc) = frame.forces, frame.geometry
     if forces is None or forces.shape != positions.shape or not np.isfinite(forces).all():
         return

@@ -16,7 +16,7 @@ class _Dimension(NamedTuple):
     energy: int = 0
     length: int = 0
     amount: int = 0
-    """Of substance: 1 for what is only an energy once it is taken per mole."""
+    """Power of the amount of substance: 1 for what becomes an energy only when it is taken per mole."""
 
     def times(self, other: _Dimension, power: int) -> _Dimension:
         return _Dimension(*(a + power * b for a, b in zip(self, other, strict=True)))

@@ -16,7 +16,7 @@ from schnet_ase.geometry.system import Geometry
 REACH = 4.0
 """Å; pairs up to here are counted."""
 BINS = 80
-"""Of the histogram, from 0 to `REACH`."""
+"""Bins of the histogram, from 0 to `REACH`."""
 MOST_PAIRS = 100_000_000
 """Of molecules, that are looked at."""
 MOST_PERIODIC_ATOMS = 500_000

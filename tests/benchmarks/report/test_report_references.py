@@ -1,18 +1,22 @@
 """Total energies against those less reference energies, benchmarks/report/references.py."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from ase.units import kcal, mol
 from click.testing import CliRunner
 from report import references
-from report.references import HEADER
+from report._fit import BOTH, read_case, train_schnet, training_for
+from report.references import HEADER, NETWORK
 
 from schnet_ase import load_model
+from schnet_ase.output.progress import Progress
 from tests.support.frames import labelled_ethanol
 
 
@@ -52,6 +56,22 @@ def test_one_molecule(tmp_path):
     assert total.scale.item() == kcal / mol
     assert not total.reference.any()
     assert less.reference[1].item() == pytest.approx(energies.mean() * kcal / mol / 9, rel=1e-3)
+
+
+@pytest.mark.usefixtures("no_learning_curves")
+def test_both_ways_start_from_the_same_weights(tmp_path):
+    """A step of a rate of 1e-30 leaves what they started from."""
+    write(tmp_path / "data.extxyz", labelled_ethanol(14), format="extxyz")
+    case = read_case("data", tmp_path / "data.extxyz", 4, 10)
+    training, progress = replace(training_for(1, BOTH), learning_rate=1e-30), Progress(2, "steps")
+    total, less = (
+        train_schnet(case, NETWORK, training, tmp_path / str(way), progress, total_energies=way).model
+        for way in (True, False)
+    )
+    assert not total.reference.any()
+    assert less.reference.any()
+    for a, b in zip(total.parameters(), less.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-20)
 
 
 @pytest.mark.usefixtures("no_learning_curves")
