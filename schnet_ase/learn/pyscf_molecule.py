@@ -70,8 +70,9 @@ def pyscf(
             f"{atoms.symbols} of charge {charge} has {n_electrons} electrons, of which {spin} cannot be unpaired; give "
             "initial charges and magnetic moments, or charge and spin in reference.arguments, that fit"
         )
-    names = {
-        s: basis.get(s, basis.get("default", "")) if isinstance(basis, dict) else basis for s in set(atoms.symbols)
+    names = {  # in the order of the atoms, so that a message names the same element in each process
+        s: basis.get(s, basis.get("default", "")) if isinstance(basis, dict) else basis
+        for s in dict.fromkeys(atoms.symbols)
     }
     molecule = gto.M(
         atom=list(zip(atoms.symbols, atoms.positions, strict=True)),
