@@ -24,7 +24,8 @@ extensions = [
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates"]
 default_role = "py:obj"
 html_theme = "furo"
 html_title = f"schnet_ase {release}"
