@@ -20,7 +20,7 @@ from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate, check_sizes
 
 UNFAMILIAR, MUCH = 20.0, 0.1
 """Times the error of validation, and eV or eV/Å: an error above both is no matter of temperature. Forces on
-acetylacetone at 600 K, by what was trained at 300 K, have 3 times the error (docs/uncertainty.md)."""
+acetylacetone at 600 K, by what was trained at 300 K, have 3 times the error (docs/uncertainty-measured.md)."""
 
 
 def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:

@@ -81,7 +81,7 @@ def test_every_byte_is_sent_once_however_often_the_connection_breaks(server: Ser
     source, breaks = f"{server.address}/ethanol", 0
     while sum(max(0, (zoo.path / file).stat().st_size - server.sent.get(file, 0)) for file in zoo.files) > 1000:
         with pytest.raises(
-            DownloadError, match=r"broke off after \d+ of \d+ bytes; the same command goes on"
+            DownloadError, match=r"broke off after \d+ of \d+ bytes; the same command resumes"
         ) as caught:
             install_entry("ethanol", source, sha256=hash_of(zoo))
         one_line(caught)

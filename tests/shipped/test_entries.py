@@ -231,7 +231,7 @@ def numbers(line):
 
 def test_documents_quote_the_measured_uncertainty(measured):
     """Every number of the table, to its last digits."""
-    text = (ROOT / "docs" / "uncertainty.md").read_text().splitlines()
+    text = (ROOT / "docs" / "uncertainty-measured.md").read_text().splitlines()
     for line in measured.lines():
         label, values = line[:32].strip(), numbers(line)
         if label:
