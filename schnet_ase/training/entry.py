@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
@@ -19,9 +17,6 @@ from schnet_ase.data import CrossValidationSplit, Dataset
 from schnet_ase.data.batches import make_examples
 from schnet_ase.errors import TrainingError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate
-from schnet_ase.geometry.graph import build_graph
-from schnet_ase.geometry.system import geometry
-from schnet_ase.inference.forces import predict
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
@@ -246,31 +241,15 @@ def relax(models: list[SchNet], start: Atoms) -> Atoms:
 
     In small steps: far from its data a network has minima that are no molecules, and a line search finds them.
     """
+    # Not at the top: they load Numba, which training does without.
+    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.calculators.single import SchNetCalculator
+
     atoms: Atoms = start.copy()
-    atoms.calc = _MeanEnergy(models)
+    settings: dict[str, Any] = {"device": "cpu", "dtype": "float64", "engine": "autograd", "skin": 0.0}
+    one = len(models) == 1
+    atoms.calc = SchNetCalculator(models[0], **settings) if one else SchNetEnsembleCalculator(models, **settings)
     with BFGS(atoms, logfile=None, maxstep=0.05) as optimizer:
         optimizer.run(fmax=1e-3, steps=1000)
     atoms.calc = None
     return atoms
-
-
-class _MeanEnergy(Calculator):
-    """Just enough of a calculator for ASE's optimizer; training knows nothing of the package's own."""
-
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - ASE's form
-
-    def __init__(self, models: list[SchNet]) -> None:
-        super().__init__()
-        self.ensemble = StackedSchNet(models).to(torch.device("cpu"), torch.float64)
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)
-        assert self.atoms is not None
-        prediction = predict(self.ensemble, build_graph(geometry(self.atoms), self.ensemble.config.pair_cutoff))
-        assert prediction.forces is not None
-        self.results = {"energy": float(prediction.energy.mean()), "forces": prediction.forces.mean(0).numpy()}
