@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from schnet_ase.evaluation.evaluate import Evaluation, evaluate
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
-from schnet_ase.registry.checkpoint import read_provenance, save_model
-from schnet_ase.registry.provenance import library_versions
+from schnet_ase.registry.checkpoint import save_model
+from schnet_ase.registry.provenance import Provenance, library_versions
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.identity import entry_differences
 from schnet_ase.training.normalization import is_isolated_atom
@@ -42,7 +43,7 @@ def fold_name(k: int) -> str:
     return f"fold-{k + 1}"
 
 
-def earlier_entry(entry: Path, data: TrainingData, members: list[dict[str, Any]]) -> Card | None:
+def earlier_entry(entry: Path, data: TrainingData, members: Sequence[Provenance]) -> Card | None:
     """The card of the entry that an earlier call of the same run wrote; None where there is none.
 
     Parameters
@@ -106,7 +107,9 @@ def write_entry(
     OSError
         The disk is full or the folder not writable; nothing is left behind.
     """
-    data = data or describe_data(config, dataset, test, split, formulas=read_provenance(results[0].path)["formulas"])
+    data = data or describe_data(
+        config, dataset, test, split, formulas=Provenance.read(results[0].path).origin.formulas
+    )
     models = [result.model for result in results]
     ensemble = StackedSchNet(models)
     calibration = _evaluate(ensemble, dataset, split.calibration.tolist())
@@ -118,18 +121,16 @@ def write_entry(
     try:
         members = []
         for k, result in enumerate(results):
-            provenance = read_provenance(result.path)
-            del provenance["validation"], provenance["versions"]
             file = f"{fold_name(k)}.safetensors"
-            save_model(
-                result.model,
-                building / file,
-                **provenance,
-                name=f"{config.name}/{fold_name(k)}",
-                calibration_frames=split.calibration.tolist(),
-                best_step=result.best.step,
+            provenance = replace(
+                Provenance.read(result.path),
+                validation=None,
                 versions=library_versions(),
+                name=f"{config.name}/{fold_name(k)}",
+                calibration_frames=tuple(split.calibration.tolist()),
+                best_step=result.best.step,
             )
+            save_model(result.model, building / file, **provenance.to_json())
             members.append(
                 Member(
                     file,
