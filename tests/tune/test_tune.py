@@ -19,9 +19,9 @@ from schnet_ase.errors import ConfigError, TrainingError
 from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.training import load_config, tune
 from schnet_ase.training.config import absolute
+from schnet_ase.training.config.tune import SearchRange
 from schnet_ase.training.history import Row
 from schnet_ase.training.run import load_frames, split_for_crossval
-from schnet_ase.training.tune_config import SearchRange
 from schnet_ase.tune.study import open_study
 from schnet_ase.tune.trials import Trial
 from schnet_ase.uncertainty.metrics import Errors
