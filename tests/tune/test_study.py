@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from schnet_ase.errors import TrainingError
+from schnet_ase.training.config.tune import SearchRange
 from schnet_ase.training.history import Row
-from schnet_ase.training.tune_config import SearchRange
 from schnet_ase.tune.study import open_study
 from schnet_ase.tune.trials import Trial
 from schnet_ase.uncertainty.metrics import Errors
