@@ -11,9 +11,9 @@ from filelock import FileLock, Timeout
 
 from schnet_ase.errors import RegistryError
 from schnet_ase.output.files import sha256
+from schnet_ase.output.transfer import check_address, fetch, is_address
 from schnet_ase.registry.card import CARD_FILE, Card, read_card
 from schnet_ase.registry.lookup import entry_folders, listings, user_models
-from schnet_ase.registry.transfer import check_address, fetch, is_address
 
 PARTIAL = ".partial"
 

@@ -226,7 +226,7 @@ def test_full_disk(zoo: Card, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("schnet_ase.registry.transfer.os.fsync", full)
+        patch.setattr("schnet_ase.output.transfer.os.fsync", full)
         with pytest.raises(OSError, match="No space left"):
             install_entry("ethanol", zoo.path)
     assert nothing_installed()

@@ -28,7 +28,7 @@ def is_address(source: str) -> bool:
 
 
 def check_address(address: str) -> None:
-    """Accept https; http from this machine only, where nobody is in between.
+    """Accept https; accept http from this machine only, where nobody is in between.
 
     Raises
     ------
@@ -36,31 +36,38 @@ def check_address(address: str) -> None:
         The address is of another kind.
     """
     try:
-        parts = urlsplit(address)
+        safe = _is_safe(address)
     except ValueError as error:  # an IPv6 host that is none
         raise RegistryError(f"{address!r}: not an address ({error}); expected a folder or an https address") from error
-    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL_HOSTS)
-    if not (safe and parts.hostname and re.fullmatch("[!-~]+", address)):
+    if not (safe and re.fullmatch("[!-~]+", address)):
         raise RegistryError(f"{address!r}: expected a folder or an https address (percent-encoded ASCII)")
 
 
-def fetch(source: str, expected: str, target: Path, description: str) -> None:
+def _is_safe(address: str) -> bool:
+    parts = urlsplit(address)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    return parts.scheme == "http" and parts.hostname in LOCAL_HOSTS
+
+
+def fetch(source: str, expected: str | None, target: Path, description: str) -> None:
     """Make the file `target` with the content of `source`, unless it is there already.
 
     What has come of it is kept in ``TARGET.part``: the next call asks for the rest (HTTP Range, RFC 9110 §14). It
     starts over where the server sends the whole file, or where the hash shows that the beginning was of another one;
-    so no ETag is needed, and the rest may come from another place than the beginning.
+    so no ETag is needed, and the rest may come from another place than the beginning. Without a hash nobody could tell
+    that, so nothing is kept.
 
     Parameters
     ----------
     source
-        Path or address of the file.
+        Path or address of the file. The caller has checked an address that a user gave, see `check_address`.
     expected
-        SHA-256 it must have, hexadecimal.
+        SHA-256 that the file must have, hexadecimal, or how it begins; None where it is not known.
     target
-        Where it goes.
+        Where the file goes, in a folder that exists.
     description
-        For the progress bar.
+        Name in the progress bar.
 
     Raises
     ------
@@ -69,14 +76,23 @@ def fetch(source: str, expected: str, target: Path, description: str) -> None:
     DownloadError
         It cannot be fetched, or not to its end.
     """
-    if _hash(target) == expected:
-        return
     part = target.with_name(f"{target.name}.part")
-    if _hash(part) != expected and _transfer(source, part, description) and _hash(part) != expected:
-        part.unlink()
-        _transfer(source, part, description)
+    if expected is None:
+        try:
+            _transfer(source, part, description)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return
+    if _hash(target).startswith(expected):
+        return
+    if not _hash(part).startswith(expected):
+        resumed = _transfer(source, part, description)
+        if resumed and not _hash(part).startswith(expected):
+            part.unlink()
+            _transfer(source, part, description)
     found = _hash(part)
-    if found != expected:
+    if not found.startswith(expected):
         part.unlink()
         raise RegistryError(
             f"{source}: its SHA-256 is {found}, expected {expected}; it was not taken, try another place"
@@ -84,8 +100,8 @@ def fetch(source: str, expected: str, target: Path, description: str) -> None:
     part.replace(target)
 
 
-def _hash(file: Path) -> str | None:
-    return sha256(file) if file.is_file() else None
+def _hash(file: Path) -> str:
+    return sha256(file) if file.is_file() else ""
 
 
 def _transfer(source: str, part: Path, description: str) -> bool:
@@ -134,7 +150,6 @@ def _open_file(path: Path, start: int) -> _Content:
 
 def _request(address: str, start: int) -> _Content:
     """Ask for the file from byte `start` on; a server that cannot do that sends it from zero."""
-    check_address(address)
     request = Request(address, headers={"User-Agent": "schnet_ase"})
     if start:
         request.add_header("Range", f"bytes={start}-")
@@ -169,14 +184,15 @@ def _broken(source: str, error: Exception) -> DownloadError:
 
 
 class _Redirect(HTTPRedirectHandler):
-    """Follows to addresses that would be accepted themselves."""
+    """Follow to addresses that would be accepted themselves; from one that would not, to any."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> Request | None:
-        try:
-            check_address(newurl)
-        except RegistryError:
-            fp.close()
-            raise
+        if _is_safe(req.full_url):
+            try:
+                check_address(newurl)
+            except RegistryError:
+                fp.close()
+                raise
         return super().redirect_request(req, fp, code, msg, headers, newurl)
