@@ -21,7 +21,8 @@ from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, write_card
 from schnet_ase.uncertainty.calibration import Calibration, forces_deviation
-from schnet_ase.uncertainty.fit import calibrate, ensemble_errors
+from schnet_ase.uncertainty.errors import ensemble_errors
+from schnet_ase.uncertainty.fit import calibrate
 from schnet_ase.uncertainty.metrics import Errors
 from tests.support.entries import make_entry
 
