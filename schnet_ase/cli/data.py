@@ -12,7 +12,7 @@ from schnet_ase.cli.common import label_options, picture, print_calibration, pri
 
 if TYPE_CHECKING:
     from schnet_ase.uncertainty.calibration import Calibration
-    from schnet_ase.uncertainty.fit import EnsembleErrors
+    from schnet_ase.uncertainty.errors import EnsembleErrors
 
 
 @click.group(invoke_without_command=True)

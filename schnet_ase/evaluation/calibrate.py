@@ -14,7 +14,8 @@ from schnet_ase.evaluation.leakage import content, unseen_frames
 from schnet_ase.registry.card import Card, read_card, write_card
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.uncertainty.calibration import COVERAGE
-from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate, check_sizes
+from schnet_ase.uncertainty.errors import EnsembleErrors
+from schnet_ase.uncertainty.fit import calibrate, check_sizes
 
 UNFAMILIAR, MUCH = 20.0, 0.1
 """Times the error of validation, and eV or eV/Å: an error above both is no matter of temperature. Forces on
