@@ -16,7 +16,8 @@ from schnet_ase import SchNet, SchNetEnsembleCalculator, save_model
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, write_card
 from schnet_ase.uncertainty.calibration import Calibration
-from schnet_ase.uncertainty.fit import calibrate, ensemble_errors
+from schnet_ase.uncertainty.errors import ensemble_errors
+from schnet_ase.uncertainty.fit import calibrate
 from schnet_ase.uncertainty.metrics import Errors
 from tests.support.factories import ModelFactory
 
