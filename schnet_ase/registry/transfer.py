@@ -1,4 +1,4 @@
-"""One file from a folder or an https address, resumed where it stopped, and accepted by its hash alone."""
+"""Fetch a file from a folder or an https address, resume where it stopped, and accept it only by its hash."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 def is_address(source: str) -> bool:
-    """Whether `source` is an address rather than a path."""
+    """Return whether `source` is an address rather than a path."""
     return "://" in source
 
 
 def check_address(address: str) -> None:
-    """Accept https; http from this machine only, where nobody is in between.
+    """Accept https, and http only from this machine, where nobody is in between.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def check_address(address: str) -> None:
     """
     try:
         parts = urlsplit(address)
-    except ValueError as error:  # an IPv6 host that is none
+    except ValueError as error:  # an invalid IPv6 host
         raise RegistryError(f"{address!r}: not an address ({error}); expected a folder or an https address") from error
     safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOCAL_HOSTS)
     if not (safe and parts.hostname and re.fullmatch("[!-~]+", address)):
@@ -45,29 +45,29 @@ def check_address(address: str) -> None:
 
 
 def fetch(source: str, expected: str, target: Path, description: str) -> None:
-    """Make the file `target` with the content of `source`, unless it is there already.
+    """Make the file `target` with the content of `source`, unless it exists.
 
-    What has come of it is kept in ``TARGET.part``: the next call asks for the rest (HTTP Range, RFC 9110 §14). It
-    starts over where the server sends the whole file, or where the hash shows that the beginning was of another one;
-    so no ETag is needed, and the rest may come from another place than the beginning.
+    The part that has arrived is kept in ``TARGET.part``, and the next call requests the rest (HTTP Range, RFC 9110
+    §14). It starts over if the server sends the whole file, or if the hash shows that the part belongs to another file.
+    Therefore no ETag is needed, and the rest may come from another address than the beginning.
 
     Parameters
     ----------
     source
         Path or address of the file.
     expected
-        SHA-256 it must have, hexadecimal.
+        SHA-256 that it must have, hexadecimal.
     target
-        Where it goes.
+        File to write.
     description
-        For the progress bar.
+        Text for the progress bar.
 
     Raises
     ------
     RegistryError
-        The file is another one: nothing of it is kept.
+        The file has another hash; nothing of it is kept.
     DownloadError
-        It cannot be fetched, or not to its end.
+        The file cannot be downloaded, or not completely.
     """
     if _hash(target) == expected:
         return
@@ -89,7 +89,7 @@ def _hash(file: Path) -> str | None:
 
 
 def _transfer(source: str, part: Path, description: str) -> bool:
-    """Append to `part` what it lacks, or write it anew; whether the former."""
+    """Append to `part` what it lacks, or write it anew; return whether it was appended to."""
     start = part.stat().st_size if part.is_file() else 0
     with _opened(source, start) as content, part.open("ab") as file:
         file.truncate(content.start)
@@ -111,9 +111,9 @@ def _transfer(source: str, part: Path, description: str) -> bool:
 class _Content(NamedTuple):
     stream: IO[bytes]
     start: int
-    """Of the first byte of the stream in the file."""
+    """Offset of the first byte of the stream in the file."""
     total: int | None
-    """Bytes of the whole file, where they are known."""
+    """Size of the whole file, bytes, if known."""
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def _open_file(path: Path, start: int) -> _Content:
 
 
 def _request(address: str, start: int) -> _Content:
-    """Ask for the file from byte `start` on; a server that cannot do that sends it from zero."""
+    """Request the file from byte `start` on; a server that cannot do this sends it from zero."""
     check_address(address)
     request = Request(address, headers={"User-Agent": "schnet_ase"})
     if start:
@@ -149,7 +149,7 @@ def _request(address: str, start: int) -> _Content:
             ) from error
     except (OSError, HTTPException) as error:
         raise _broken(address, error) from error
-    # Whether it is the part that was asked for, the hash will tell.
+    # The hash shows whether this is the requested part.
     first = start if response.status == 206 else 0
     length = response.headers.get("Content-Length", "")
     return _Content(response, first, first + int(length) if length.isdecimal() else None)
@@ -169,7 +169,7 @@ def _broken(source: str, error: Exception) -> DownloadError:
 
 
 class _Redirect(HTTPRedirectHandler):
-    """Follows to addresses that would be accepted themselves."""
+    """Follows redirects only to addresses that would be accepted themselves."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
