@@ -39,7 +39,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, so that `schnet-ase --help` does not wait seconds for torch.
+    # Imported on first use, so that `schnet-ase --help` does not wait seconds for torch.
     if name == "__version__":
         return metadata.version(__name__)
     if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""What speaks for or against a run, before it and after."""
+"""Warnings about a run, before it and after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
-    """Warn of a molecule that the model was not trained on, and of images; what it was trained on."""
+    """Warn about atoms that the model was not trained on, and about images; return what it was trained on."""
     from schnet_ase.registry.applicability import images, strange, taught
 
     logger, known = logging.getLogger("schnet_ase"), taught(model)
@@ -35,7 +35,7 @@ def with_advice(error: RunawayError, known: Taught, atoms: Atoms, gentler: str) 
 
 
 def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
-    """What speaks against a structure on which the forces vanish: they do where atoms are far apart, and in holes."""
+    """Yield doubts about a relaxed structure: forces also vanish if atoms are far apart, and in spurious minima."""
     lone = atoms.calc.out_of_reach(atoms)
     if len(lone):
         yield f"{len(lone)} of its atoms have no other within the cutoff; start from one that holds together"
@@ -48,7 +48,7 @@ def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
 
 
 def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitored: bool) -> Iterator[str]:
-    """What speaks against a run; single frames above the threshold are a monitor's to tell."""
+    """Yield doubts about a run; single frames above the threshold are left to a monitor."""
     from schnet_ase.monitor.monitor import FAILED_ABOVE
 
     lone = atoms.calc.out_of_reach(atoms)

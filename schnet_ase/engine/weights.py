@@ -1,4 +1,4 @@
-"""The weights of networks, laid out for the kernel."""
+"""Lay out the weights of networks for the kernel."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from schnet_ase.networks.schnet import Interaction
 
 
 def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:
-    """Sizes and weights of networks of one config; features are filled up with zeros to whole vectors."""
+    """Return sizes and weights of networks of one config; features are padded with zeros to whole vectors."""
     config = models[0].config
     lanes = VECTOR_BYTES // dtype.itemsize
     tables = _equal_tables(models, TOLERANCES[dtype.name])
-    step = 4 * lanes  # outputs of a dense layer that are done together
+    step = 4 * lanes  # outputs of a dense layer that are computed together
     F, H = (-(-n // step) * step for n in (config.n_features, config.readout_features))
     shape = Shape(
         len(models),
@@ -60,7 +60,7 @@ def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weig
 
 
 class _Member(NamedTuple):
-    """The parts of `Weights` in the kernel's dtype, of one member or of all."""
+    """The parts of `Weights` in the kernel's dtype, for one member or for all."""
 
     embedding: NDArray[Any]
     embedding_in: NDArray[Any]
@@ -74,7 +74,7 @@ class _Member(NamedTuple):
 
 
 def _equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
-    """Tables of one size, that of the finest that one of the models needs."""
+    """Return tables of equal size, that of the finest table that a model needs."""
     tables = [tabulate(model, tolerance) for model in models]
     while len(sizes := {table.coefficients.shape[1] for table in tables}) > 1:
         rows = max(sizes)
@@ -112,12 +112,12 @@ def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) 
 
 
 def _by_columns(matrix: Floats, lanes: int) -> Floats:
-    """(inputs, outputs) to (outputs / 4 lanes, inputs, 4 lanes)."""
+    """Rearrange (inputs, outputs) as (outputs / 4 lanes, inputs, 4 lanes)."""
     return matrix.reshape(len(matrix), -1, 4 * lanes).swapaxes(0, 1)
 
 
 def _fill(array: Floats, axis: int, size: int) -> Floats:
-    """Zeros after the last along `axis`, up to `size`."""
+    """Pad with zeros along `axis` up to `size`."""
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, size - array.shape[axis])
     return np.pad(array, widths)

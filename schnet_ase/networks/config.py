@@ -1,4 +1,4 @@
-"""The hyperparameters of a SchNet: everything that fixes its shape."""
+"""The hyperparameters of a SchNet, which fix its shape."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class SchNetConfig:
     n_rbf
         Number of radial functions, with `radial` ``"gaussian"`` evenly spaced from 0 to `cutoff`.
     cutoff
-        Å. With an envelope no pair beyond it interacts; without one it only places the basis functions.
+        Å. With an envelope, no pair beyond it interacts; without one, it only places the basis functions.
     gamma
         Inverse squared width of the Gaussians in Å⁻²; None: ``0.5 / spacing²``.
     radial
         ``"gaussian"``: Gaussians of the distance, the paper's. ``"exponential"``: Gaussians of exp(-r), PhysNet's, for
         which `gamma` is None.
     envelope
-        ``"none"``: every pair of a molecule counts, periodic systems are refused. ``"cosine"``: SchNetPack's, the
-        force goes to zero at the cutoff. ``"polynomial"``: the force and its slope do.
+        ``"none"``: every pair of a molecule interacts, and periodic systems are refused. ``"cosine"``: SchNetPack's;
+        the force goes to zero at the cutoff. ``"polynomial"``: the force and its slope go to zero.
     readout_features
         Width of the hidden layer of the per-atom readout.
     max_z
-        Rows of the embedding; atomic numbers below it are admitted.
+        Number of rows of the embedding; atomic numbers below it are accepted.
     activation
         ``"ssp"`` (shifted softplus), ``"silu"``, ``"gelu"``, ``"softplus"`` or ``"tanh"``.
     readout_activation
-        Of the readout's hidden layer; None: `activation`. SchNetPack's readouts have ``"silu"``.
+        Activation of the readout's hidden layer; None: `activation`. SchNetPack's readouts have ``"silu"``.
     filter_activation_last
         Whether the filter network ends with the activation, as drawn in the paper's figure 2.
     interaction_bias
@@ -53,7 +53,7 @@ class SchNetConfig:
     Raises
     ------
     pydantic.ValidationError
-        A field that does not exist, or a value out of range; a subclass of ValueError.
+        A field does not exist, or a value is out of range; the error is a subclass of ValueError.
     """
 
     n_features: int = Field(default=64, ge=1)
@@ -87,22 +87,22 @@ class SchNetConfig:
 
     @classmethod
     def small(cls) -> Self:
-        """The seed report's small model, 13,345 parameters."""
+        """Return the seed report's small model, 13,345 parameters."""
         return cls(n_interactions=1, n_features=32, cutoff=15.0, n_rbf=150)
 
     @classmethod
     def default(cls) -> Self:
-        """The seed report's default model, 116,225 parameters."""
+        """Return the seed report's default model, 116,225 parameters."""
         return cls()
 
     @classmethod
     def large(cls) -> Self:
-        """The seed report's large model, 874,817 parameters."""
+        """Return the seed report's large model, 874,817 parameters."""
         return cls(n_interactions=6, n_features=128, cutoff=60.0, n_rbf=600)
 
     @classmethod
     def md(cls) -> Self:
-        """Our choice for molecular dynamics; docs/recipes.md says what it rests on."""
+        """Return the choice for molecular dynamics; docs/recipes.md says what it rests on."""
         return cls(
             n_features=64,
             n_interactions=6,
@@ -116,9 +116,9 @@ class SchNetConfig:
 
     @property
     def pair_cutoff(self) -> float | None:
-        """The distance beyond which no pair interacts, Å; None where every pair does."""
+        """The distance beyond which no pair interacts, Å; None if every pair does."""
         return None if self.envelope == "none" else self.cutoff
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON scalars; ``SchNetConfig(**config.to_dict()) == config``."""
+        """Return the fields as JSON scalars; ``SchNetConfig(**config.to_dict()) == config``."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""How a registry name, a file or a folder becomes a network."""
+"""Load a network by its registry name, file or folder."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from schnet_ase.registry.provenance import Provenance
 
 
 class Loaded(NamedTuple):
-    """A model and where it came from."""
+    """A model and its file."""
 
     model: SchNet
     path: Path
 
 
 def load_model(name: str | os.PathLike[str]) -> SchNet:
-    """One model, by registry name or file.
+    """Load one model, by registry name or file.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
     Raises
     ------
     RegistryError
-        No such entry or member, or a file that is not the one of the card.
+        There is no such entry or member, or a file is not the one of the card.
     CheckpointError
         The file cannot be read.
     """
@@ -54,7 +54,7 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
 
 
 def locate(name: str | os.PathLike[str]) -> Loaded:
-    """`load_model`, with the file it came from."""
+    """Load one model as `load_model` does, and return it with its file."""
     if named := named_member(name):
         return _load_member(*named)
     folder = folder_of(name)
@@ -72,12 +72,12 @@ def locate(name: str | os.PathLike[str]) -> Loaded:
 
 
 def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
-    """All members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
+    """Load all members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
 
     Raises
     ------
     RegistryError
-        No such entry, or a folder without members.
+        There is no such entry, or the folder has no members.
     CheckpointError
         A file cannot be read.
     """
@@ -87,13 +87,13 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     if (folder / CARD_FILE).is_file():
         card = read_card(folder)
         return [_load_member(card, m.file) for m in card.members]
-    # A run's own folder has, beside its model, the state that its training goes on from.
+    # The folder of a run holds, beside its model, the state from which its training resumes.
     models = sorted(file for file in folder.glob("*.safetensors") if file.name != STATE)
     return _loaded(models or _trained(folder))
 
 
 def _trained(folder: Path) -> list[Path]:
-    """The model that a training has in its folder, or those of the folds of a cross-validation."""
+    """Return the model in the folder of a training, or those of the folds of a cross-validation."""
     files = [folder / BEST] if (folder / BEST).is_file() else sorted(folder.glob(f"*/{BEST}"))
     if files:
         return files
