@@ -19,8 +19,8 @@ from _report import conditions, exit_on_error, table, write_results
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
-from schnet_ase.evaluation.calibrate import unseen_frames
 from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.evaluation.leakage import unseen_frames
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.lookup import list_models

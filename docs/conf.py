@@ -20,11 +20,12 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
+    "mathml",
     "numpydoc",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates"]
 default_role = "py:obj"
 html_theme = "furo"
 html_title = f"schnet_ase {release}"
@@ -46,7 +47,8 @@ if os.environ.get("SCHNET_ASE_DOCS_ONLINE"):
         "torch": ("https://docs.pytorch.org/docs/stable", None),
     }
 
-sys.path.insert(0, str(Path(__file__).parent))  # for gallery.py
+html_math_renderer = "mathml"
+sys.path.insert(0, str(Path(__file__).parent))  # for gallery.py and mathml.py
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

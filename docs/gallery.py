@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SHORT = {
-    "04-train-your-own": ["--steps", "200"],
-    "05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"],
-}
-"""Arguments for those that take minutes by themselves."""
+SHORT = {"05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"]}
+"""Arguments of scripts that would take too long with their defaults."""
 
 
 def example_arguments(gallery_conf: dict[str, Any], script_vars: dict[str, Any]) -> list[str]:
-    """Command-line arguments with which the build runs a script."""
+    """Return the command-line arguments with which the build runs a script."""
     return SHORT.get(Path(script_vars["src_file"]).stem, [])

@@ -30,7 +30,7 @@ steps = parser.parse_args().steps
 
 atoms = molecule("CH3CH2OH")
 atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol")
-# A draw of velocities alone would end at half of 300 K: the rest goes into the bonds.
+# Velocities drawn at 300 K would end at half of that, because the bonds take up the other half: equilibrate first.
 rng = np.random.default_rng(0)
 draw_velocities(atoms, 300, rng)
 equilibrate(atoms, 300, timestep_fs=0.5, rng=rng)
@@ -58,11 +58,12 @@ with Trajectory("01-molecular-dynamics.traj", "w", atoms) as trajectory:
 # Velocity Verlet conserves the total energy up to a fluctuation that shrinks with the square of the time step.
 
 drift = 1000 * (totals[-1] - totals[0]) / len(atoms)
-print(f"{times[-1]:.2f} ps, total energy changed by {drift:.3f} meV/atom, largest deviation {max(deviations):.3f} eV/Å")
+print(f"{times[-1]:.2f} ps: the total energy changed by {drift:.3f} meV/atom")
+print(f"largest forces_deviation: {max(deviations):.3f} eV/Å")
 
 figure, (top, bottom) = plt.subplots(2, 1, sharex=True, layout="constrained")
 top.plot(times, [1000 * (e - totals[0]) / len(atoms) for e in totals])
-top.set_ylabel("total energy − initial (meV/atom)")
+top.set_ylabel("total energy − initial\n(meV/atom)")
 bottom.plot(times, deviations, color="tab:purple")
-bottom.set(xlabel="time (ps)", ylabel="largest forces_deviation (eV/Å)")
+bottom.set(xlabel="time (ps)", ylabel="largest forces_deviation\n(eV/Å)")
 figure.savefig("01-molecular-dynamics.png", dpi=150)

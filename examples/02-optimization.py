@@ -26,22 +26,22 @@ parser.add_argument("--fmax", type=float, default=1e-3, help="eV/Å")
 fmax = parser.parse_args().fmax
 
 atoms = molecule("CH3CH2OH")
-atoms.rattle(0.03, seed=1)  # Å; from much farther off the potential, which knows molecules at 500 K, may have holes
-# float64: finite differences of float32 forces would drown in rounding.
+atoms.rattle(0.03, seed=1)  # Å; much farther off, a potential trained near 500 K may have spurious minima
+# In float32, rounding would spoil the finite differences of the forces below.
 atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol", dtype="float64")
 
 # %%
-# ``calc.annotate`` copies the ensemble's extra results to where extxyz files save them.
+# Relax, then save the structure. ``calc.annotate`` copies the ensemble's extra results to where extxyz files save them.
 
 energies, largest = [], []
 with BFGS(atoms, logfile=None) as optimizer:
     for _ in optimizer.irun(fmax=fmax, steps=500):
         energies.append(atoms.get_potential_energy())
         largest.append(np.linalg.norm(atoms.get_forces(), axis=1).max())
-atoms.calc.annotate(atoms)  # the spread over the members goes into the file too
+atoms.calc.annotate(atoms)  # saves the spread over the members, too
 write("02-optimization.xyz", atoms, format="extxyz")
 if largest[-1] > fmax or atoms.calc.results["forces_deviation"].max() > atoms.calc.calibration.threshold():
-    raise SystemExit("not relaxed, or where the members do not agree: begin nearer to the minimum")
+    raise SystemExit("not relaxed, or the members disagree: start nearer to the minimum")
 print(f"relaxed in {len(energies) - 1} steps; members agree to {atoms.calc.results['energy_std'] * 1000:.2f} meV")
 
 # %%
@@ -64,5 +64,5 @@ left.semilogy(largest, marker=".")
 left.axhline(fmax, color="0.5", ls="--", lw=0.8)
 left.set(xlabel="step", ylabel="largest force (eV/Å)")
 right.vlines(frequencies.real, 0, 1)
-right.set(xlabel="wavenumber (1/cm)", ylabel="vibrations at the minimum", yticks=[])
+right.set(xlabel="wavenumber of a vibration (1/cm)", yticks=[])
 figure.savefig("02-optimization.png", dpi=150)

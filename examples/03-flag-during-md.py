@@ -32,7 +32,8 @@ thermalize_momenta(atoms, temperature_K=300, rng=rng)
 dynamics = Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.02 / units.fs, fixcm=False, rng=rng)
 
 # %%
-# The threshold is the ensemble's own: what one frame in 1,000 like those it was calibrated on exceeds.
+# The default threshold is the ensemble's own: one frame in 1,000 like the calibration frames exceeds it.
+
 monitor = UncertaintyMonitor(atoms, file="03-flagged.extxyz", log="03-uncertainty.csv")
 dynamics.attach(monitor)
 for temperature in np.linspace(300, 2000, 20):
@@ -49,7 +50,7 @@ print(f"{len(monitor.flags)} frames flagged, above {monitor.threshold:.3f} eV/Å
 
 log = np.genfromtxt("03-uncertainty.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
 figure, axes = plt.subplots(layout="constrained")
-axes.plot(log["time_fs"], log["max_forces_deviation_eV_per_A"], color="tab:purple", lw=0.8)
+axes.semilogy(log["time_fs"], log["max_forces_deviation_eV_per_A"], color="tab:purple", lw=0.8)
 axes.axhline(monitor.threshold, color="0.5", ls="--", label="threshold")
 axes.plot([f.time_fs for f in monitor.flags], [f.largest for f in monitor.flags], "v", color="tab:red", label="flagged")
 axes.set(xlabel="time (fs), heated from 300 to 2,000 K", ylabel="largest forces_deviation (eV/Å)")

@@ -7,10 +7,13 @@ seen::
 
     python 04-train-your-own.py frames.extxyz
 
-Without a file it makes frames of methanol with GFN2-xTB (``pip install schnet_ase[learn]``) and keeps them as
+Without a file, it makes frames of methanol with GFN2-xTB (``pip install schnet_ase[learn]``) and keeps them as
 ``04-frames.extxyz``. It writes ``04-train-your-own.png``, the training frames ``04-train.extxyz``, the run
-``04-run`` and the ensemble ``04-models/my-molecule`` into the current folder. Started again after a kill, it
+``04-run`` and the ensemble ``04-models/my-molecule`` into the current folder. After a kill, the same command
 resumes. On the command line, ``schnet-ase crossval 04-train-your-own.toml`` does the same.
+
+The picture shows the predicted forces against the reference on the left, and on the right the error of each force
+against its ``forces_uncertainty``: 90 % of the points should lie below the line.
 """
 
 import argparse
@@ -33,7 +36,7 @@ from schnet_ase.training import DataConfig, RunConfig, TrainingConfig, crossval
 
 
 def make_frames(n_frames: int) -> Path:
-    """Methanol at 500 K, a frame every 10 fs."""
+    """Label methanol at 500 K with GFN2-xTB, a frame every 10 fs; return the file."""
     from tblite.ase import TBLite
 
     rng = np.random.default_rng(0)
@@ -57,9 +60,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000, help="of each member's training")
     arguments = parser.parse_args()
 
+    # Keep every fifth frame for the test; train and calibrate on the others.
     frames = read(arguments.frames or make_frames(300), ":")
-    test = frames[::5]  # kept apart from everything
+    test = frames[::5]
     write("04-train.extxyz", [frame for index, frame in enumerate(frames) if index % 5])
+
+    # Train five members by cross-validation and calibrate the ensemble.
     entry = Path("04-models/my-molecule")
     if not entry.exists():
         crossval(
@@ -75,6 +81,7 @@ def main() -> None:
             ),
         )
 
+    # Measure the ensemble on the test frames, which no member has seen.
     ensemble = SchNetEnsembleCalculator(entry)
     reference, predicted, error, half_width = [], [], [], []
     for frame in test:
@@ -87,10 +94,8 @@ def main() -> None:
     reference, predicted, error, half_width = map(np.concatenate, (reference, predicted, error, half_width))
     mae = 1000.0 * np.abs(predicted - reference).mean()
     coverage = np.mean(error <= half_width)
-    print(
-        f"{len(test)} frames kept apart: force MAE {mae:.1f} meV/Å, "
-        f"{coverage:.0%} of atoms within forces_uncertainty, 90 % promised"
-    )
+    print(f"{len(test)} test frames: force MAE {mae:.1f} meV/Å")
+    print(f"{coverage:.0%} of the force errors are within forces_uncertainty; 90 % are expected")
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
     left.plot(reference.ravel(), predicted.ravel(), ".", ms=2, color="tab:blue")
@@ -98,9 +103,8 @@ def main() -> None:
     left.set(xlabel="force, reference (eV/Å)", ylabel="force, ensemble (eV/Å)", title=f"MAE {mae:.1f} meV/Å")
     right.loglog(half_width, error, ".", ms=3, color="tab:purple")
     right.plot([half_width.min(), half_width.max()], [half_width.min(), half_width.max()], color="0.5", lw=0.8)
-    right.set(
-        xlabel="forces_uncertainty (eV/Å)", ylabel="error (eV/Å)", title=f"{coverage:.0%} below the line, 90 % promised"
-    )
+    right.set(xlabel="forces_uncertainty (eV/Å)", ylabel="error of the force on an atom (eV/Å)")
+    right.set_title(f"{coverage:.0%} below the line, 90 % expected")
     figure.savefig("04-train-your-own.png", dpi=150)
 
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,8 @@ from ase.calculators.calculator import Calculator
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.cli import main
 from schnet_ase.registry import lookup as registry
+from tests.support.factories import CalculatorFactory, ModelFactory
 
-ModelFactory = Callable[..., SchNet]
-CalculatorFactory = Callable[..., Calculator]
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 

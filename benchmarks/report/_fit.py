@@ -25,6 +25,7 @@ from schnet_ase.output.progress import Progress
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
 from schnet_ase.training.single import prepared
 from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.task import TrainingTask
 
 FOLDS, SEED = 5, 0
 """As `crossval` splits for the shipped ensembles; the first fold is trained."""
@@ -156,7 +157,7 @@ def train_schnet(
     def report(step: int, row: object) -> None:
         progress.update(before + step - progress.done)
 
-    with prepared(config, case.dataset, case.split, folder) as trainer:
+    with prepared(TrainingTask(config, case.dataset, case.split, folder, config.seed)) as trainer:
         if total_energies and not trainer.step:
             learn_total_energies(trainer.model)
             learn_total_energies(trainer.average)

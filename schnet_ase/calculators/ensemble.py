@@ -69,7 +69,7 @@ class SchNetEnsembleCalculator(FixedCalculator):
     (N,), ``forces_std`` (N, 3), ``stress_std`` (6,). Each member's own: ``energy_ensemble`` (M,), ``forces_ensemble``
     (M, N, 3). Per atom and rotation-invariant, in eV/Å:
 
-    .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \bar F_i|^2}
+    .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \langle F_i \rangle|^2}
 
     (M - 1 where DP-GEN, Comput. Phys. Commun. 253, 107206 (2020), eq. 3, divides by M.)
 

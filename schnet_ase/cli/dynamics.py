@@ -16,6 +16,7 @@ from schnet_ase.errors import CheckpointError, RunawayError, StructureError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from schnet_ase.geometry.motion import Thermometer
     from schnet_ase.monitor.monitor import UncertaintyMonitor
 
 GENTLER_MD = "take a lower temperature, shorter steps, or a start that schnet-ase relax has made"
@@ -105,9 +106,7 @@ def md(
     if equilibration:
         velocities = f"after {equilibration} with a thermostat, for a mean temperature near {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, {velocities}")
-    degrees = Thermometer(not thermostat).degrees(atoms)
-    if degrees < 3 * len(atoms):
-        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
+    _print_degrees_of_freedom(atoms, Thermometer(not thermostat))
     known = say_what_is_strange(model, atoms, moving=True)
     last = f"{'mean T (K)':>18s}" if thermostat else "  drift (meV/atom)"
     print(f"  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K) {last}   deviation (eV/Å)")
@@ -148,9 +147,7 @@ def md(
         except RunawayError as error:
             raise with_advice(error, known, atoms, GENTLER_MD) from error
     if rows:
-        # A thermostat that begins with a relaxed structure has to heat it first.
-        settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
-        print(f"mean temperature{of}: {sum(settled) / len(settled):.0f} K")
+        _print_mean_temperature(kelvin, thermostat)
     if watch is not None:
         print(f"{_flagged(watch, prefix)}; every step's deviation is in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
@@ -198,6 +195,19 @@ def relax(
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
+
+
+def _print_degrees_of_freedom(atoms: Atoms, thermometer: Thermometer) -> None:
+    """Say that the temperature counts fewer degrees of freedom than the atoms have, where it does."""
+    degrees = thermometer.degrees(atoms)
+    if degrees < 3 * len(atoms):
+        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
+
+
+def _print_mean_temperature(kelvin: list[float], thermostat: bool) -> None:
+    # A thermostat that begins with a relaxed structure has to heat it first.
+    settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
+    print(f"mean temperature{of}: {sum(settled) / len(settled):.0f} K")
 
 
 def _flagged(watch: UncertaintyMonitor, prefix: Path) -> str:

@@ -86,21 +86,20 @@ def _print_network(network: Loaded) -> None:
     """What a checkpoint that belongs to no entry says of itself."""
     from ase.data import chemical_symbols
 
-    from schnet_ase.registry.checkpoint import read_provenance
+    from schnet_ase.registry.provenance import Provenance
 
-    made = read_provenance(network.path)
-    row = made.get("validation", {})
-    validation = row.get("errors", {})
-    frames = [len(made.get(key, ())) for key in ("training_frames", "validation_frames")]
+    made = Provenance.read(network.path)
+    row, training = made.validation, made.identity.training or {}
+    frames = [len(indices or ()) for indices in (made.identity.training_frames, made.identity.validation_frames)]
     print(f"{network.path}: a network without a card")
     for label, text in (
         ("elements", " ".join(chemical_symbols[z] for z in network.model.elements or ())),
-        ("formulas", ", ".join(made.get("formulas") or ())),
-        ("training data", made.get("data_file")),
+        ("formulas", ", ".join(made.origin.formulas or ())),
+        ("training data", made.identity.data_file),
         ("frames", f"{frames[0]} to train, {frames[1]} to validate on" if any(frames) else None),
-        ("steps", row and f"{row['step']} of {made['training']['steps']}"),
-        ("validation", validation and f"MAE {mev(validation['energy_mae'])} meV, {mev(validation['force_mae'])} meV/Å"),
-        ("made with", ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())),
+        ("steps", row and f"{row.step} of {training['steps']}"),
+        ("validation", row and f"MAE {mev(row.errors.energy_mae)} meV, {mev(row.errors.force_mae)} meV/Å"),
+        ("made with", ", ".join(f"{k} {v}" for k, v in (made.versions or {}).items())),
     ):
         if text:
             print(f"  {label:16s} {text}")

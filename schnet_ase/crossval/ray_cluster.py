@@ -137,7 +137,7 @@ def _result(ray: Any, finished: Any) -> Any:
     except ray.exceptions.RayTaskError as error:  # with the task's whole traceback as its message
         raise error.cause from None
     except ray.exceptions.RayError as error:
-        raise TrainingError(f"a training was lost ({_line(error)}); the same command goes on") from error
+        raise TrainingError(f"a training was lost ({_line(error)}); the same command resumes") from error
 
 
 def _connect(ray: Any, address: str | None, workers: int) -> None:

@@ -18,7 +18,7 @@ from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.inference.forces import EnergyModel, predict
 from schnet_ase.networks import SchNet, StackedSchNet
-from schnet_ase.uncertainty.fit import EnsembleErrors, ensemble_errors
+from schnet_ase.uncertainty.errors import EnsembleErrors, ensemble_errors
 from schnet_ase.uncertainty.metrics import Errors, compute_errors
 
 

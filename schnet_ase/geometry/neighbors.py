@@ -85,6 +85,12 @@ def half_neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], 
     return HalfNeighbors(*_unwrapped(Neighbors(i[order], j[order], S[order]), wraps))
 
 
+def pair_vectors(geometry: Geometry, pairs: HalfNeighbors) -> Floats:
+    """(P, 3) vectors from the first to the second atom of each pair, Å."""
+    vectors: Floats = geometry.positions[pairs.second] - geometry.positions[pairs.first]
+    return vectors + pairs.shifts @ geometry.cell if geometry.pbc.any() else vectors
+
+
 def lone_atoms(geometry: Geometry, cutoff: float | None) -> Integers:
     """Atoms that no other, nor an image, is nearer to than `cutoff`, where there are several; None reaches all."""
     n_atoms = len(geometry.numbers)

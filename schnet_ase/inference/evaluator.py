@@ -135,7 +135,7 @@ class Evaluator:
         compiles = self.engine.name == "compiled" and not self.neighbors.builds
         with announced() if compiles else contextlib.nullcontext():
             pairs = self.neighbors.get(system)
-            energies, forces, virial, closest = self._backend(system, pairs)
+            energies, forces, virial, closest, _ = self._backend(system, pairs)
         if closest.distance < MIN_DISTANCE:
             raise StructureError(
                 f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, on one spot; "

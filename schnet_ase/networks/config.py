@@ -102,7 +102,7 @@ class SchNetConfig:
 
     @classmethod
     def md(cls) -> Self:
-        """Our choice for molecular dynamics; docs/training.md says what it rests on."""
+        """Our choice for molecular dynamics; docs/recipes.md says what it rests on."""
         return cls(
             n_features=64,
             n_interactions=6,

@@ -119,7 +119,7 @@ def _transfer(source: str, part: Path, description: str) -> bool:
         size = file.tell()
     if content.total is not None and size < content.total:
         raise DownloadError(
-            f"{source}: broke off after {size} of {content.total} bytes; the same command goes on there"
+            f"{source}: broke off after {size} of {content.total} bytes; the same command resumes there"
         )
     return content.start > 0
 
@@ -180,7 +180,7 @@ def _read(source: str, stream: IO[bytes]) -> bytes:
 def _broken(source: str, error: Exception) -> DownloadError:
     reason = error.reason if isinstance(error, URLError) else error
     text = f"cannot be fetched ({reason or type(error).__name__})"
-    return DownloadError(f"{source}: {text}; check network and address, then the same command goes on")
+    return DownloadError(f"{source}: {text}; check network and address, then the same command resumes")
 
 
 class _Redirect(HTTPRedirectHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,9 @@ from scipy.sparse.csgraph import breadth_first_order
 from schnet_ase.errors import RegistryError
 from schnet_ase.geometry.neighbors import neighbor_list
 from schnet_ase.registry.card import Card
-from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.lookup import list_models, owning_card
+from schnet_ase.registry.provenance import Provenance
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -39,9 +40,17 @@ def taught(model: str) -> Taught:
     card = owning_card(model)
     if card is not None:
         return _of(card)
-    made = read_provenance(locate_members(model)[0].path)
-    formulas = made.get("formulas")
-    return Taught(model, None if formulas is None else tuple(formulas), made.get("periodic"), entry=False)
+    origin = Provenance.read(locate_members(model)[0].path).origin
+    return Taught(model, origin.formulas, origin.periodic, entry=False)
+
+
+def formulas_behind(file: Path) -> set[str] | None:
+    """The chemical formulas of the frames behind a model, as its file or its entry's card says; None: neither does."""
+    known = Provenance.read(file).origin.formulas
+    if known is None:
+        card = owning_card(file)
+        known = None if card is None else card.data.formulas
+    return None if known is None else set(known)
 
 
 def knows(model: Taught, atoms: Atoms) -> bool | None:

@@ -146,7 +146,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata that was given to `save_model`.
+    """The metadata that was given to `save_model`, as JSON; `Provenance` is that of a training.
 
     Raises
     ------

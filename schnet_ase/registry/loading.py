@@ -11,7 +11,7 @@ from schnet_ase.errors import RegistryError
 from schnet_ase.networks import SchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import CARD_FILE, Card, read_card
-from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
+from schnet_ase.registry.checkpoint import load_checkpoint
 from schnet_ase.registry.lookup import (
     BEST,
     STATE,
@@ -22,6 +22,7 @@ from schnet_ase.registry.lookup import (
     named_member,
     unknown_model,
 )
+from schnet_ase.registry.provenance import Provenance
 
 
 class Loaded(NamedTuple):
@@ -122,6 +123,7 @@ def _load_member(card: Card, file: str) -> Loaded:
 
 def _validation_error(loaded: Loaded) -> tuple[float, float]:
     """Of forces, then of energies, by which the best member is chosen, as `Card.best` is."""
-    errors = read_provenance(loaded.path).get("validation", {}).get("errors", {})
-    force, energy = (errors.get(name) for name in ("force_mae", "energy_mae"))
-    return math.inf if force is None else force, math.inf if energy is None else energy
+    validation = Provenance.read(loaded.path).validation
+    errors = (None, None) if validation is None else (validation.errors.force_mae, validation.errors.energy_mae)
+    force, energy = (math.inf if error is None else error for error in errors)
+    return force, energy

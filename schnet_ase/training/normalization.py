@@ -164,7 +164,7 @@ def fine_tuning_rate(model: SchNet, frames: Sequence[Frame], examples: Sequence[
     """The learning rate for trained weights: `FINE_TUNING_RATE` times the relative error of their forces, at most 1.
 
     A network that is right to a percent has a percent to learn. Steps of the optimizer have the size of the rate
-    whatever the gradient, and larger ones fit a few frames at the price of all others (docs/training.md).
+    whatever the gradient, and larger ones fit a few frames at the price of all others (docs/fine-tuning.md).
 
     Parameters
     ----------

@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from schnet_ase.errors import TrainingError
-from schnet_ase.training.history import Row
+from schnet_ase.registry.provenance import Row
+from schnet_ase.training.config.tune import SearchRange, Value
 from schnet_ase.training.state import differences
-from schnet_ase.training.tune_config import SearchRange, Value
 from schnet_ase.tune.trials import Trial
 
 IDENTITY = "identity"

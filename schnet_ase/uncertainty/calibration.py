@@ -195,7 +195,7 @@ class Calibration:
 
         (Weissman, J. Am. Stat. Assoc. 73, 812 (1978), with Hill's estimator), and never less than the largest value
         seen. From 50 frames a rate of 1 in 1,000, or of 1 in 100, can be several times off for a single ensemble: see
-        the rates measured in ``docs/uncertainty.md``. Give more frames to be surer.
+        the rates measured in ``docs/uncertainty-measured.md``. Give more frames to be surer.
         """
         if not 0.0 < false_flag_rate < 1.0:
             raise CalibrationError(f"false-flag rate is {false_flag_rate}; expected a number between 0 and 1")

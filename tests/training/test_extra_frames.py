@@ -14,13 +14,13 @@ from schnet_ase.cli import cli
 from schnet_ase.data import Dataset, Frame, TrainingSplit, read_dataset
 from schnet_ase.data.batches import make_training_examples, same_shape
 from schnet_ase.errors import CalibrationError, ConfigError, DataError, TrainingError
-from schnet_ase.evaluation.calibrate import unseen_frames
+from schnet_ase.evaluation.leakage import content, unseen_frames
 from schnet_ase.geometry.system import Geometry, geometry
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import read_card
 from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
 from schnet_ase.training import crossval, load_config, train_from_config, tune
-from schnet_ase.training.run import content, load_extra, load_frames
+from schnet_ase.training.run import load_extra, load_frames
 from schnet_ase.training.single import train
 from tests.support.frames import TOML, labelled_ethanol, write_ethanol, write_run
 

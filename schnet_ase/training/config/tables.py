@@ -1,19 +1,14 @@
-"""The TOML file of a training: validated, so that a mistake is one line that names the key."""
+"""The tables of a training's TOML file, as dataclasses that only hold what is valid."""
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
 import re
-import tomllib
-from dataclasses import asdict, fields, is_dataclass, replace
-from glob import glob
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from ase.data import chemical_symbols
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
 from schnet_ase.data.labels.options import LabelOptions
@@ -22,8 +17,8 @@ from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import ConfigError
 from schnet_ase.networks import SchNetConfig
 from schnet_ase.registry.card import NOT_STATED
-from schnet_ase.registry.loading import locate_members
-from schnet_ase.training.tune_config import TuneConfig, Value
+from schnet_ase.training.config.mistakes import first_mistake
+from schnet_ase.training.config.tune import TuneConfig, Value
 
 PRESETS = {
     "md": SchNetConfig.md,
@@ -254,143 +249,11 @@ class RunConfig:
         return replace(self, model=model, training=_changed(self.training, "training", tables["training"]), tune=None)
 
 
-def load_config(
-    path: str | os.PathLike[str],
-    data_root: str | os.PathLike[str] | None = None,
-    initial: str | os.PathLike[str] | None = None,
-) -> RunConfig:
-    """Read and validate a TOML file.
-
-    Parameters
-    ----------
-    path
-        The file. Table ``[model]`` takes the fields of `SchNetConfig` and ``preset`` (``"md"``, ``"small"``,
-        ``"default"`` or ``"large"``) that they change.
-    data_root
-        Where relative paths of ``[data]`` start; None: the folder of `path`.
-    initial
-        Trained weights that the training is to start from, an entry, a run or a file: without a table ``[model]`` the
-        network is theirs.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing, not TOML, has a key that does not exist or a value of the wrong type, or names a data file
-        that is not there.
-    RegistryError, CheckpointError
-        `initial` cannot be found or read.
-    """
-    file = Path(path)
-    table = read_toml(file)
-    if initial is not None and "model" not in table:
-        table = {**table, "model": locate_members(initial)[0].model.config.to_dict()}
-    config = validated(file, table, RunConfig)
-    root = file.parent if data_root is None else Path(data_root)
-    data, test = config.data, config.data.test
-    if (extra := data.extra_of(0)) is not None:
-        existing(root, extra, file, "data.extra")
-    data = replace(
-        data,
-        file=existing(root, data.file, file, "data.file"),
-        test=existing(root, test, file, "data.test") if isinstance(test, str) else test,
-        extra=None if data.extra is None else _under(root, data.extra),
-        exclude=None if data.exclude is None else existing(root, data.exclude, file, "data.exclude"),
-    )
-    return replace(config, data=data)
-
-
-def _under(root: Path, name: str) -> str:
-    return name if name == QM9_PACKAGE else str(root / name)
-
-
-def read_toml(file: Path) -> dict[str, Any]:
-    """The content of a TOML file.
-
-    Raises
-    ------
-    ConfigError
-        The file is missing or not TOML.
-    """
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{file}: no such file; expected a TOML configuration") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: not a TOML file ({error})") from error
-
-
-def validated(file: Path, table: dict[str, Any], kind: type[T]) -> T:
-    """A configuration of the given kind from the content of `file`; ``[model]`` may start from a preset.
-
-    Raises
-    ------
-    ConfigError
-        A key that does not exist, or a value of the wrong type.
-    """
-    try:
-        if "model" in table:
-            table = {**table, "model": _model(table["model"]).to_dict()}
-        # As JSON, since strict validation takes tables for dataclasses only there.
-        return TypeAdapter(kind).validate_json(json.dumps(table, default=str))
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {_first_mistake(error, kind)}") from error
-    except ValueError as error:
-        raise ConfigError(f"{file}: {error}") from error
-
-
-def _model(table: Any) -> SchNetConfig:
-    if not isinstance(table, dict):
-        raise ValueError(f"model is {table!r}; expected a table [model]")
-    given = {**table}
-    preset = given.pop("preset", "md")
-    if preset not in PRESETS:
-        raise ValueError(f"model.preset is {preset!r}; expected one of {', '.join(PRESETS)}")
-    if given.get("gamma") == "spacing":
-        given["gamma"] = None
-    try:
-        return SchNetConfig(**{**PRESETS[preset]().to_dict(), **given})
-    except ValidationError as error:
-        raise ValueError(_first_mistake(error, SchNetConfig, prefix="model.")) from error
-
-
-def _first_mistake(error: ValidationError, kind: Any, prefix: str = "") -> str:
-    mistakes = error.errors()
-    mistake, within = mistakes[0], _keys(mistakes[0]["loc"])
-    key = prefix + within
-    if mistake["type"] == "unexpected_keyword_argument":
-        return f"key {key} is unknown; {_near(kind, within)}"
-    if mistake["type"] in ("missing", "missing_argument"):
-        return f"key {key} is missing"
-    # Of a value that may be of several kinds, each says why not.
-    said = [m["msg"].removeprefix("Value error, ") for m in mistakes if _keys(m["loc"]) == within]
-    if not within:  # of the whole
-        return said[0]
-    if isinstance(mistake["input"], dict):
-        return f"table {key}: {said[0]}"
-    return f"key {key} is {mistake['input']!r}; {', or '.join(s[0].lower() + s[1:] for s in said)}"
-
-
-def _near(kind: Any, within: str) -> str:
-    """What may have been meant by a key that the tables of `kind` do not have."""
-    *tables, name = within.split(".")
-    for table in tables:
-        kind = get_type_hints(kind).get(table) if is_dataclass(kind) else None
-    near = difflib.get_close_matches(name, [f.name for f in fields(kind)], n=2) if is_dataclass(kind) else []
-    return f"did you mean {' or '.join(near)}?" if near else "remove it or correct its spelling"
-
-
-def _keys(location: tuple[int | str, ...]) -> str:
-    """The keys of a place in a file, without pydantic's names of the kinds that a value may be of."""
-    kinds = ("constrained-", "function-", "literal[", "tuple[", "list[")
-    keys = (str(part) for part in location)
-    return ".".join(k for k in keys if not k.startswith(kinds) and k not in ("str", "int", "float", "bool"))
-
-
 def _changed(table: T, name: str, changes: dict[str, Any]) -> T:
     try:
         return replace(table, **changes)  # type: ignore[type-var]
     except ValidationError as error:
-        raise ConfigError(_first_mistake(error, type(table), prefix=f"tune.{name}.")) from error
+        raise ConfigError(first_mistake(error, type(table), prefix=f"tune.{name}.")) from error
 
 
 def absolute(data: DataConfig) -> DataConfig:
@@ -406,19 +269,3 @@ def absolute(data: DataConfig) -> DataConfig:
         extra=None if data.extra is None else path(data.extra),
         exclude=None if data.exclude is None else path(data.exclude),
     )
-
-
-def existing(root: Path, name: str, config: Path, key: str) -> str:
-    """The path of a data file that a configuration names.
-
-    Raises
-    ------
-    ConfigError
-        It is not there.
-    """
-    if name == QM9_PACKAGE:
-        return name
-    path = root / name
-    if not path.exists() and not glob(path.name, root_dir=path.parent):
-        raise ConfigError(f"{config}: {key} is {name!r}, but there is no file {path}; correct it or give --data-root")
-    return str(path)
