@@ -85,15 +85,20 @@ def half_neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], 
     return HalfNeighbors(*_unwrapped(Neighbors(i[order], j[order], S[order]), wraps))
 
 
-def lone_atoms(geometry: Geometry, cutoff: float | None) -> Integers:
-    """Atoms that no other, nor an image, is nearer to than `cutoff`, where there are several; None reaches all."""
+def lone_atoms(geometry: Geometry, pairs: HalfNeighbors, cutoff: float | None) -> Integers:
+    """Atoms that no other, nor an image, is nearer to than `cutoff`, where there are several; None reaches all.
+
+    `pairs` holds every pair that is nearer, and may hold others.
+    """
     n_atoms = len(geometry.numbers)
     if cutoff is None or n_atoms == 1:
         return np.zeros(0, dtype=np.int64)
-    i, j, S = neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+    i, j, S = pairs
     vectors = geometry.positions[j] - geometry.positions[i] + S @ geometry.cell
     near = np.einsum("pk,pk->p", vectors, vectors) < cutoff**2
-    return np.setdiff1d(np.arange(n_atoms), i[near])
+    alone = np.ones(n_atoms, dtype=bool)
+    alone[i[near]] = alone[j[near]] = False
+    return np.flatnonzero(alone)
 
 
 def half(neighbors: Neighbors) -> HalfNeighbors:
