@@ -63,7 +63,11 @@ class FixedCalculator(Calculator):
     @property
     def cutoff(self) -> float | None:
         """How far an atom sees, Å; None: every other one."""
-        return self._evaluator.neighbors.cutoff
+        return self._evaluator.cutoff
+
+    def share_neighbors(self, other: FixedCalculator) -> None:
+        """Take the neighbour lists of `other`, which computes the same atoms, where they hold every pair needed."""
+        self._evaluator.share_neighbors(other._evaluator)
 
     def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
         """Atoms with no other within the cutoff: the model says the same of them wherever they are, without spread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from schnet_ase.errors import RunawayError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.registry.applicability import Taught
 
 
@@ -54,10 +56,10 @@ def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitored: bool) ->
     lone = atoms.calc.out_of_reach(atoms)
     if len(lone):
         yield f"{len(lone)} of its atoms end with no other within the cutoff; take shorter steps, or a relaxed start"
-    calibration = getattr(atoms.calc, "calibration", None)
-    largest = max(deviations, default=0.0)
+    calibration = getattr(atoms.calc if monitor is None else monitor.ensemble, "calibration", None)
+    largest = max((value for value in deviations if not math.isnan(value)), default=0.0)
     if calibration is not None and largest > FAILED_ABOVE * calibration.threshold():
-        helps = "end it at the first such frame with --stop" if monitored else "see where with --monitor"
+        helps = "end it at the first such frame with --stop" if monitor is not None else "see where with --monitor"
         yield (
             f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times the "
             f"{calibration.threshold():.3f} that 1 in 1,000 frames like those of the calibration exceeds; {helps}"

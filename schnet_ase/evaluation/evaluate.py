@@ -58,10 +58,20 @@ class Evaluation(NamedTuple):
             self.reference_stress,
         )
 
-    def ensemble_errors(self) -> EnsembleErrors:
-        """Spread and errors of an evaluation of several."""
-        return ensemble_errors(
+    def ensemble_errors(self, driver: Evaluation | None = None) -> EnsembleErrors:
+        """Spread and errors of an evaluation of several.
+
+        The errors are those of the mean, or those of a `driver`: another network, evaluated on the same frames, that
+        moves atoms while the several look, such as their student.
+        """
+        errors = ensemble_errors(
             self.n_atoms, self.numbers, self.energy, self.reference_energy, self.forces, self.reference_forces
+        )
+        if driver is None:
+            return errors
+        return errors._replace(
+            energy_error=None if self.reference_energy is None else driver.energy - self.reference_energy,
+            force_errors=None if self.reference_forces is None else driver.forces - self.reference_forces,
         )
 
     def member(self, m: int) -> Evaluation:

@@ -97,10 +97,12 @@ def lone_atoms(geometry: Geometry, cutoff: float | None) -> Integers:
     n_atoms = len(geometry.numbers)
     if cutoff is None or n_atoms == 1:
         return np.zeros(0, dtype=np.int64)
-    i, j, S = neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+    i, j, S = pairs
     vectors = geometry.positions[j] - geometry.positions[i] + S @ geometry.cell
     near = np.einsum("pk,pk->p", vectors, vectors) < cutoff**2
-    return np.setdiff1d(np.arange(n_atoms), i[near])
+    alone = np.ones(n_atoms, dtype=bool)
+    alone[i[near]] = alone[j[near]] = False
+    return np.flatnonzero(alone)
 
 
 def half(neighbors: Neighbors) -> HalfNeighbors:

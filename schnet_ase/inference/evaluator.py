@@ -99,7 +99,8 @@ class Evaluator:
         self._known_numbers = b""  # numbers of the last atoms whose elements were checked
         self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
         search = compiled_half_list if self.engine.name == "compiled" else half_neighbor_list
-        self.neighbors = NeighborCache(model.config.pair_cutoff, skin, search)
+        self.cutoff = model.config.pair_cutoff
+        self.neighbors = NeighborCache(self.cutoff, skin, search)
 
     @staticmethod
     def _choose(
@@ -130,12 +131,11 @@ class Evaluator:
             have the same position, or the system is periodic and the model has no envelope.
         """
         check_finite(system)
-        numbers = system.numbers.tobytes()
+        numbers, first = system.numbers.tobytes(), not self._known_numbers
         if numbers != self._known_numbers:
             check_elements(system.numbers, self._elements, self._max_z)
             self._known_numbers = numbers
-        compiles = self.engine.name == "compiled" and not self.neighbors.builds
-        with announced() if compiles else contextlib.nullcontext():
+        with announced() if first and self.engine.name == "compiled" else contextlib.nullcontext():
             pairs = self.neighbors.get(system)
             energies, forces, virial, closest, _ = self._backend(system, pairs)
         if closest.distance < MIN_DISTANCE:
@@ -148,6 +148,12 @@ class Evaluator:
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
+
+    def share_neighbors(self, other: Evaluator) -> None:
+        """Take the lists of `other` from here on, where they hold every pair that is near enough here."""
+        theirs = other.neighbors.cutoff
+        if theirs is None or (self.cutoff is not None and self.cutoff <= theirs):
+            self.neighbors = other.neighbors
 
     def out_of_reach(self, system: Geometry) -> Integers:
         """Return the atoms without neighbours, for which the network knows only the element; see `lone_atoms`."""

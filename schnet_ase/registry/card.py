@@ -69,6 +69,8 @@ class TrainingData:
     were random."""
     extra: str | None = None
     """More frames that were trained on, not counted in the others; None where there were none."""
+    force_max: float | None = None
+    """eV/Å, the largest force on one atom; None: not known, or no frame has forces."""
     formulas: tuple[str, ...] | None = None
     """Chemical formulas, in Hill's order, of all frames behind the weights; None: not known, or very many."""
 

@@ -199,6 +199,7 @@ def describe_data(
         See `TrainingData`.
     """
     energies = [f.energy for f in dataset.frames if f.energy is not None]
+    forces = [float(np.linalg.norm(f.forces, axis=1).max()) for f in dataset.frames if f.forces is not None]
     return TrainingData(
         description=config.data.description,
         file=dataset.source,
@@ -212,6 +213,7 @@ def describe_data(
         n_frames=len(dataset.frames),
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
+        force_max=max(forces, default=None),
         split=f"{_in_words(split)}, seed {config.seed}",
         initial=initial,
         extra=None if config.data.extra is None else Path(config.data.extra).name,
