@@ -12,6 +12,8 @@ from typing import Any
 
 import numba
 
+from schnet_ase.priors import zbl
+
 # No flag that lets LLVM assume that there is no infinity, or reorder the sums that exp and log are made of.
 _OPTIONS = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 
@@ -69,8 +71,8 @@ def announced(seconds: float = 3.0) -> Iterator[None]:
 
 
 def sources_digest() -> str:
-    """Of all files of the engine: Numba looks only at the one that a function is in to see whether it has changed."""
+    """Of all compiled files: Numba looks only at the one that a function is in to see whether it has changed."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(zbl.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -81,6 +81,10 @@ class Weights(NamedTuple):
     """Of a table's interval, Å."""
     cutoff: float
     """Å; infinite where every pair counts."""
+    radius: NDArray[np.float64]
+    """(elements,) covalent radii, Å, of a model with the repulsion of `schnet_ase.priors.zbl`; else (0,)."""
+    screening: NDArray[np.float64]
+    """(elements,) what an atom adds to its pairs' screening, Å⁻¹; or (0,)."""
 
     def on_lines(self) -> Weights:
         """A copy of which every array begins where a cache line does."""
@@ -143,6 +147,8 @@ class Work(NamedTuple):
     """(Q, M, N, 3)."""
     virial_sums: NDArray[np.float64]
     """(Q, M, 3, 3)."""
+    repulsion_sums: NDArray[np.float64]
+    """(Q, N) eV; (0, 0) for a model without."""
     closest: NDArray[np.float64]
     """(B, 3) smallest distance from an atom of a tile, and between which atoms."""
     claimed: NDArray[np.int64]

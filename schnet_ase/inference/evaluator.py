@@ -20,6 +20,8 @@ from schnet_ase.inference.checks import check_elements, check_finite
 from schnet_ase.inference.compiled import CompiledSchNet, why_not_compiled
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.priors import fixed_terms, total
+from schnet_ase.priors.zbl import ZBL
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 VOIGT = np.array([0, 4, 8, 5, 2, 1])  # where in a (3, 3) matrix xx yy zz yz xz xy are
@@ -49,7 +51,7 @@ class EngineChoice(NamedTuple):
 
 
 class Evaluator:
-    """A network bound to a device, a dtype, an engine and a neighbour list.
+    """A network and the fixed terms of its energy, bound to a device, a dtype, an engine and a neighbour list.
 
     Parameters
     ----------
@@ -69,7 +71,7 @@ class Evaluator:
     Raises
     ------
     SchNetError
-        The device is not there.
+        The device is not there, or a package that a fixed term needs is not installed.
     ValueError
         An argument that is none of the above.
     """
@@ -96,7 +98,10 @@ class Evaluator:
         self._max_z = model.config.max_z
         self._known_numbers = b""  # of the last atoms whose elements were checked
         self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
-        search = compiled_half_list if self.engine.name == "compiled" else half_neighbor_list
+        # The compiled kernel has the repulsion of pairs in it.
+        compiled = self.engine.name == "compiled"
+        self._terms = tuple(t for t in fixed_terms(model.config) if not (compiled and isinstance(t, ZBL)))
+        search = compiled_half_list if compiled else half_neighbor_list
         self.neighbors = NeighborCache(model.config.pair_cutoff, skin, search)
 
     @staticmethod
@@ -125,7 +130,7 @@ class Evaluator:
         ------
         StructureError
             No atoms, positions or a cell that are not finite, an element the model was not trained on, two atoms on
-            one spot, or a periodic system for a model without an envelope.
+            one spot, or a periodic system for a model without an envelope; or as a fixed term raises it.
         """
         check_finite(system)
         numbers = system.numbers.tobytes()
@@ -141,6 +146,9 @@ class Evaluator:
                 f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, on one spot; "
                 "move or remove one"
             )
+        if self._terms:
+            part = total(self._terms, system, pairs)
+            energies, forces, virial = energies + part.energies, forces + part.forces, virial + part.virial
         volume = cell_volume(system.cell)
         stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / volume if volume else None
         if self._single:

@@ -21,6 +21,7 @@ from schnet_ase.data.labels.units import ENERGY, FORCE, LENGTH, STRESS, Kind, is
 from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import ConfigError
 from schnet_ase.networks import SchNetConfig
+from schnet_ase.priors import fixed_terms
 from schnet_ase.registry.card import NOT_STATED
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.training.tune_config import TuneConfig, Value
@@ -348,7 +349,9 @@ def _model(table: Any) -> SchNetConfig:
     if given.get("gamma") == "spacing":
         given["gamma"] = None
     try:
-        return SchNetConfig(**{**PRESETS[preset]().to_dict(), **given})
+        config = SchNetConfig(**{**PRESETS[preset]().to_dict(), **given})
+        fixed_terms(config)  # what they need is not found missing after an hour
+        return config
     except ValidationError as error:
         raise ValueError(_first_mistake(error, SchNetConfig, prefix="model.")) from error
 

@@ -16,14 +16,15 @@ from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
 from schnet_ase.data import CrossValidationSplit, Dataset
-from schnet_ase.data.batches import make_examples
 from schnet_ase.errors import TrainingError
-from schnet_ase.evaluation.evaluate import Evaluation, evaluate
-from schnet_ase.geometry.graph import build_graph
+from schnet_ase.evaluation.evaluate import Evaluation, evaluate_frames
+from schnet_ase.geometry.graph import make_graph
+from schnet_ase.geometry.neighbors import half_neighbor_list
 from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.forces import predict
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
+from schnet_ase.priors import fixed_terms, total
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
 from schnet_ase.registry.checkpoint import read_provenance, save_model
 from schnet_ase.registry.provenance import library_versions
@@ -176,11 +177,11 @@ def write_entry(
 def _evaluate(ensemble: StackedSchNet, dataset: Dataset, indices: list[int]) -> Evaluation | None:
     if not indices:
         return None
-    return evaluate(ensemble, make_examples(dataset.frames, indices, ensemble.config.pair_cutoff))
+    return evaluate_frames(ensemble, dataset.frames, indices)
 
 
 def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors:
-    return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
+    return evaluate_frames(model, dataset.frames, indices).errors()
 
 
 def describe_data(
@@ -262,6 +263,7 @@ class _MeanEnergy(Calculator):
     def __init__(self, models: list[SchNet]) -> None:
         super().__init__()
         self.ensemble = StackedSchNet(models).to(torch.device("cpu"), torch.float64)
+        self.terms = fixed_terms(self.ensemble.config)
 
     def calculate(
         self,
@@ -271,6 +273,10 @@ class _MeanEnergy(Calculator):
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
-        prediction = predict(self.ensemble, build_graph(geometry(self.atoms), self.ensemble.config.pair_cutoff))
+        system = geometry(self.atoms)
+        pairs = half_neighbor_list(system.positions, system.cell, system.pbc, self.ensemble.config.pair_cutoff)
+        prediction = predict(self.ensemble, make_graph(system, pairs))
         assert prediction.forces is not None
-        self.results = {"energy": float(prediction.energy.mean()), "forces": prediction.forces.mean(0).numpy()}
+        part = total(self.terms, system, pairs)
+        energy, forces = float(prediction.energy.mean()), prediction.forces.mean(0).numpy()
+        self.results = {"energy": energy + float(part.energies.sum()), "forces": forces + part.forces}

@@ -20,10 +20,12 @@ from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.batches import Batch, batch_to, collate, make_examples, make_training_examples, same_shape
 from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
+from schnet_ase.data.reduced import without_terms
 from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate, join
 from schnet_ase.geometry.arrays import Integers
 from schnet_ase.inference.device import resolve_device
+from schnet_ase.priors import describe_terms, fixed_terms
 from schnet_ase.registry.checkpoint import Tensors, read_provenance, read_tensors, save_model, write_tensors
 from schnet_ase.registry.lookup import BEST, STATE
 from schnet_ase.registry.provenance import all_hashes, library_versions
@@ -77,20 +79,25 @@ class Trainer:
         }
         cutoff = config.model.pair_cutoff
         weigh = partial(frame_weight, training=config.training)
-        frames, indices = dataset.frames, self.identity["training_frames"]
-        more = [] if extra is None else extra.frames
+        terms = fixed_terms(config.model)
+        frames, indices = without_terms(dataset.frames, terms, cutoff), self.identity["training_frames"]
+        more = [] if extra is None else without_terms(extra.frames, terms, cutoff)
         self.examples = make_training_examples(frames, indices, cutoff, more, weigh)
-        self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff, weigh)
+        self.validation = make_examples(frames, self.identity["validation_frames"], cutoff, weigh)
         check_labels(self.examples, self.validation, loss_terms(config.training), dataset.source)
         torch.manual_seed(seed)
         training_frames = split.training
-        own = Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames))
+        own = Lazy(lambda k: frames[training_frames[k]], len(training_frames))
         known = known_references(config.data.reference_energies, dataset.frames)
         if initial is None:
             first = random_weights(config.model, own, known)
         else:
             examples = self.examples[: len(own)]
             first = trained_weights(config.model, own, examples, known, initial, self.device)
+        if terms and processes.rank == 0:
+            log.info(
+                "%s: %s is subtracted from the labels and added by the model", folder, describe_terms(config.model)
+            )
         if first.shift is not None and processes.rank == 0:
             log.info("%s: %s", folder, first.shift.describe())
         if self.training.learning_rate is None:
