@@ -12,7 +12,6 @@ from schnet_ase.errors import RunawayError
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.registry.applicability import Taught
 
 

@@ -83,6 +83,10 @@ class Weights(NamedTuple):
     """Width of a table's interval, Å."""
     cutoff: float
     """Å; infinite if every pair counts."""
+    radius: NDArray[np.float64]
+    """(elements,) covalent radii, Å, of a model with the repulsion of `schnet_ase.priors.zbl`; else (0,)."""
+    screening: NDArray[np.float64]
+    """(elements,) what an atom adds to its pairs' screening, Å⁻¹; or (0,)."""
 
     def on_lines(self) -> Weights:
         """Return a copy in which every array begins at a cache line."""
@@ -145,6 +149,8 @@ class Work(NamedTuple):
     """(Q, M, N, 3)."""
     virial_sums: NDArray[np.float64]
     """(Q, M, 3, 3)."""
+    repulsion_sums: NDArray[np.float64]
+    """(Q, N) eV; (0, 0) for a model without."""
     closest: NDArray[np.float64]
     """(B, 3) smallest distance from an atom of each tile, and its two atoms."""
     claimed: NDArray[np.int64]

@@ -16,6 +16,7 @@ from schnet_ase.engine.tables import TOLERANCES, FilterTable, tabulate
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.networks import SchNet
 from schnet_ase.networks.schnet import Interaction
+from schnet_ase.priors import zbl
 
 
 def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:
@@ -40,6 +41,7 @@ def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weig
         *(np.concatenate([np.ravel(a) for a in arrays]).astype(dtype) for arrays in zip(*members, strict=True))
     )
     cutoff = config.pair_cutoff
+    repelled = config.max_z if config.prior == "zbl" else 0
     return shape, Weights(
         embedding=flat.embedding,
         embedding_in=flat.embedding_in,
@@ -56,6 +58,8 @@ def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weig
         reference=np.stack([_array(model.reference) for model in models]),
         width=tables[0].width,
         cutoff=math.inf if cutoff is None else cutoff,
+        radius=zbl.radii(repelled),
+        screening=zbl.screenings(repelled),
     )
 
 

@@ -10,14 +10,16 @@ import torch
 from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from schnet_ase.data import Dataset
+from schnet_ase.data import Dataset, Frame
 from schnet_ase.data.batches import Batch, batch_to, collate, make_examples
 from schnet_ase.data.labels.checks import check_frames
+from schnet_ase.data.reduced import contribution
 from schnet_ase.errors import DataError, StructureError
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.inference.forces import EnergyModel, predict
 from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.priors import Contribution, fixed_terms
 from schnet_ase.uncertainty.errors import EnsembleErrors, ensemble_errors
 from schnet_ase.uncertainty.metrics import Errors, compute_errors
 
@@ -84,6 +86,15 @@ class Evaluation(NamedTuple):
             energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0), stress=self.stress.mean(axis=0)
         )
 
+    def plus(self, parts: Sequence[Contribution]) -> Evaluation:
+        """The same with predictions to which a contribution to each frame is added."""
+        virials = np.array([part.virial for part in parts])
+        return self._replace(
+            energy=self.energy + np.array([part.energies.sum() for part in parts]),
+            forces=self.forces + np.concatenate([part.forces for part in parts]),
+            stress=self.stress + _stress(virials, self.volume),
+        )
+
     def virial(self, stress: Floats) -> Floats:
         """(B, 3, 3) eV, the volume times one of the stresses."""
         matrix: Floats = voigt_6_to_full_3x3_stress(stress)
@@ -117,8 +128,28 @@ def evaluate_dataset(
     if strange:
         symbols = ", ".join(chemical_symbols[z] for z in sorted(strange))
         raise StructureError(f"{dataset.source}: the model was not trained on {symbols}; use another model")
-    examples = make_examples(frames, range(len(frames)), ensemble.config.pair_cutoff)
-    return evaluate(ensemble, examples, device=device, report=report)
+    return evaluate_frames(ensemble, frames, range(len(frames)), device=device, report=report)
+
+
+def evaluate_frames(
+    model: SchNet | StackedSchNet,
+    frames: Sequence[Frame],
+    indices: Sequence[int],
+    *,
+    device: str = "cpu",
+    report: Callable[[int], None] = lambda n: None,
+) -> Evaluation:
+    """Predictions for the frames of some indices, the fixed terms of the energy included; see `evaluate`.
+
+    Raises
+    ------
+    DataError, SchNetError
+        A fixed term cannot be evaluated.
+    """
+    cutoff, terms = model.config.pair_cutoff, fixed_terms(model.config)
+    parts = [contribution(terms, frames, i, cutoff) for i in indices] if terms else []
+    result = evaluate(model, make_examples(frames, indices, cutoff), device=device, report=report)
+    return result.plus(parts) if terms else result
 
 
 def evaluate(
@@ -128,7 +159,7 @@ def evaluate(
     device: str = "cpu",
     report: Callable[[int], None] = lambda n: None,
 ) -> Evaluation:
-    """Energies and forces of every example.
+    """Energies and forces of every example by the network alone; `evaluate_frames` adds the fixed terms.
 
     Parameters
     ----------

@@ -15,9 +15,8 @@ from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
 from schnet_ase.data import CrossValidationSplit, Dataset
-from schnet_ase.data.batches import make_examples
 from schnet_ase.errors import TrainingError
-from schnet_ase.evaluation.evaluate import Evaluation, evaluate
+from schnet_ase.evaluation.evaluate import Evaluation, evaluate_frames
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
@@ -172,11 +171,11 @@ def write_entry(
 def _evaluate(ensemble: StackedSchNet, dataset: Dataset, indices: list[int]) -> Evaluation | None:
     if not indices:
         return None
-    return evaluate(ensemble, make_examples(dataset.frames, indices, ensemble.config.pair_cutoff))
+    return evaluate_frames(ensemble, dataset.frames, indices)
 
 
 def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors:
-    return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
+    return evaluate_frames(model, dataset.frames, indices).errors()
 
 
 def describe_data(
