@@ -69,12 +69,11 @@ def distill(
     """
     from schnet_ase.data import LabelOptions
     from schnet_ase.output.progress import Stages
-    from schnet_ase.registry.loading import locate
     from schnet_ase.training.distill import Sampling, distill, load_student_config
 
     labels.pop("exclude")
     sampling = Sampling(frames, temperatures, seed)
-    student = load_student_config(locate(entry, student=False).model.config, config)
+    student = load_student_config(entry, config)
     folder = output or Path("runs") / f"{Path(entry).resolve().name}-student"
     with Stages() as stages:
         made = distill(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,24 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from schnet_ase.errors import TrainingError
 from schnet_ase.networks import SchNetConfig
+from schnet_ase.registry.checkpoint import read_provenance
+from schnet_ase.registry.loading import locate
+from schnet_ase.registry.lookup import owning_card
 from schnet_ase.training.config import TrainingConfig, read_toml, validated
 
-DEFAULTS: dict[str, Any] = {"steps": 60_000, "batch_size": 20, "learning_rate": 3e-3}
-"""Table ``[training]`` of a student where it says nothing: labels without noise are worth more steps."""
+DEFAULTS: dict[str, Any] = {
+    "steps": 60_000,
+    "learning_rate": 2e-3,
+    "loss": "absolute",
+    "energy_weight": 0.05,
+    "clip": 100.0,
+}
+"""Table ``[training]`` of a student where it says nothing. Labels have no noise: they are worth many steps. Hot frames,
+whose errors are large, count no more than others by absolute errors."""
+BATCHES = 2
+"""Frames of a batch, where none are given, in those of the teacher's."""
+STRESS_WEIGHT = 0.1
+"""Where the entry is periodic in all directions."""
 RUN = 250
 """Most frames of a run."""
 RUNS = 10
@@ -86,13 +100,14 @@ class StudentConfig:
     training: TrainingConfig
 
 
-def load_student_config(member: SchNetConfig, path: Path | None = None) -> StudentConfig:
+def load_student_config(entry: str, path: Path | None = None) -> StudentConfig:
     """A student's configuration; without a file, a network like a member's and the default training.
 
     Parameters
     ----------
-    member
-        Of the teacher's networks. Table ``[model]`` changes it, unless it names a ``preset`` to change.
+    entry
+        Name or folder of the teacher's. Table ``[model]`` changes the architecture of its members, unless it names a
+        ``preset`` to change.
     path
         TOML file with tables ``[model]`` and ``[training]``, either or both, as those of ``train``.
 
@@ -100,13 +115,17 @@ def load_student_config(member: SchNetConfig, path: Path | None = None) -> Stude
     ------
     ConfigError
         The file is missing, not TOML, has a key that does not exist or a value of the wrong type.
+    RegistryError
+        There is no such entry.
     """
-    if path is None:
-        return StudentConfig(member, replace(TrainingConfig(), **DEFAULTS))
-    table = read_toml(path)
+    member, card = locate(entry, student=False), owning_card(entry)
+    table = {} if path is None else read_toml(path)
     model, training = table.get("model", {}), table.get("training", {})
     if isinstance(model, dict) and "preset" not in model:
-        model = {**member.to_dict(), **model}
+        model = {**member.model.config.to_dict(), **model}
     if isinstance(training, dict):
-        training = {**DEFAULTS, **training}
-    return validated(path, {**table, "model": model, "training": training}, StudentConfig)
+        teachers = read_provenance(member.path).get("training", {})
+        batch_size = BATCHES * teachers.get("batch_size", TrainingConfig().batch_size)
+        stress_weight = STRESS_WEIGHT if card is not None and all(card.structure.pbc) else 0.0
+        training = {**DEFAULTS, "batch_size": batch_size, "stress_weight": stress_weight, **training}
+    return validated(path or Path(entry), {**table, "model": model, "training": training}, StudentConfig)

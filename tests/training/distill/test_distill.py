@@ -37,13 +37,12 @@ from pathlib import Path
 from schnet_ase.training.distill import dynamics
 from tests.training.distill.conftest import SAMPLING
 from schnet_ase.training.distill import distill, load_student_config
-from schnet_ase.registry.loading import locate
 dynamics.SETTLE = dynamics.SPACING = 10
 folder, toml, stage, last = sys.argv[1:]
 def report(name, done, total, note):
     if name == stage and done == int(last):
         os.kill(os.getpid(), signal.SIGKILL)
-config = load_student_config(locate("ethanol-emt", student=False).model.config, Path(toml))
+config = load_student_config("ethanol-emt", Path(toml))
 distill("ethanol-emt", Path(folder), config, sampling=SAMPLING, report=report)
 """
 
@@ -55,12 +54,8 @@ def config(tmp_path):
     return file
 
 
-def student_config(entry, file=None):
-    return load_student_config(locate(entry, student=False).model.config, file)
-
-
 def make(entry, config, folder, **options):
-    return distill(str(entry), folder, student_config(entry, config), **{"sampling": SAMPLING, **options})
+    return distill(str(entry), folder, load_student_config(str(entry), config), **{"sampling": SAMPLING, **options})
 
 
 def sampled(entry, folder, sampling=SAMPLING):
@@ -250,12 +245,16 @@ def test_larger_and_smaller_students(entry, config, tmp_path, table, n_features,
 
 def test_the_network_is_a_members_unless_said_otherwise(entry, config):
     member = locate(entry, student=False).model.config
-    assert student_config(entry).model == member
+    assert load_student_config(str(entry)).model == member
     config.write_text("[model]\nn_features = 20\n")
-    assert student_config(entry, config).model == replace(member, n_features=20)
+    assert load_student_config(str(entry), config).model == replace(member, n_features=20)
     config.write_text('[model]\npreset = "small"\nn_features = 20\n')
-    assert student_config(entry, config).model == replace(SchNetConfig.small(), n_features=20)
-    assert student_config(entry, config).training == student_config(entry).training
+    assert load_student_config(str(entry), config).model == replace(SchNetConfig.small(), n_features=20)
+    training = load_student_config(str(entry), config).training
+    assert training == load_student_config(str(entry)).training
+    assert training.batch_size == 10, "twice the members'"
+    assert training.stress_weight == 0.0
+    assert load_student_config("water").training.stress_weight > 0.0
 
 
 def test_mistakes_in_the_configuration(entry, config):
@@ -267,7 +266,7 @@ def test_mistakes_in_the_configuration(entry, config):
     ):
         config.write_text(text)
         with pytest.raises(ConfigError, match=reason) as caught:
-            student_config(entry, config)
+            load_student_config(str(entry), config)
         one_line(caught)
 
 
