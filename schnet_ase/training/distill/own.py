@@ -70,7 +70,7 @@ def own_frames(card: Card, root: Path, options: LabelOptions) -> OwnFrames:
     return OwnFrames(learned, test)
 
 
-def test_errors(card: Card, student: SchNet, test: Dataset) -> Errors:
+def errors_on_tests(card: Card, student: SchNet, test: Dataset) -> Errors:
     """Errors of the student on the frames that its teacher was tested on.
 
     Raises

@@ -20,7 +20,7 @@ from schnet_ase.training.distill.config import Sampling, StudentConfig
 from schnet_ase.training.distill.dynamics import load_runs, sample
 from schnet_ase.training.distill.keep import destination, keep_student
 from schnet_ase.training.distill.labelled import Labelled
-from schnet_ase.training.distill.own import NONE, own_frames, test_errors
+from schnet_ase.training.distill.own import NONE, own_frames, errors_on_tests
 from schnet_ase.training.distill.teacher import Teacher
 from schnet_ase.training.history import Row, describe
 from schnet_ase.training.single import train
@@ -136,7 +136,7 @@ def distill(
     student = Student(
         sha256="",
         validation=result.best.errors,
-        test=None if own.test is None else test_errors(card, result.model, own.test),
+        test=None if own.test is None else errors_on_tests(card, result.model, own.test),
         frames=f"{words}, and {n_own:,} that the members learned from" if n_own else words,
         seconds=round(result.history[-1].seconds, 1),
         command=command,
