@@ -3,8 +3,8 @@
     python benchmarks/students.py rmd17-ethanol --data-root data/rmd17 --output students
 
 Each size is interactions × features of the members' architecture. Students are kept in copies of the entry in OUTPUT,
-and the same command resumes. The table ends with the best member and the mean of all, whose errors are the card's. Times
-are of Velocity Verlet on one thread, the networks in turns; that of the mean is the sum of the members'.
+and the same command resumes. The table ends with the best member and the mean of all, whose errors are the card's.
+Times are of Velocity Verlet on one thread, the networks in turns; that of the mean is the sum of the members'.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from schnet_ase.training.distill.config import Sampling, StudentConfig
 from schnet_ase.training.distill.dynamics import load_runs, sample
 from schnet_ase.training.distill.keep import destination, keep_student
 from schnet_ase.training.distill.labelled import Labelled
-from schnet_ase.training.distill.own import NONE, own_frames, errors_on_tests
+from schnet_ase.training.distill.own import NONE, errors_on_tests, own_frames
 from schnet_ase.training.distill.teacher import Teacher
 from schnet_ase.training.history import Row, describe
 from schnet_ase.training.single import train
