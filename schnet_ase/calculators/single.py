@@ -99,8 +99,9 @@ class SchNetCalculator(FixedCalculator):
     Parameters
     ----------
     model
-        Registry name (``"rmd17-ethanol"``: its best member; ``"rmd17-ethanol/fold-2"``: that one), folder of an entry,
-        path of a ``.safetensors`` file, or a `SchNet` module, which is copied.
+        Registry name (``"rmd17-ethanol"``: its student, or its best member where it has none;
+        ``"rmd17-ethanol/student"``, ``"rmd17-ethanol/fold-2"``: that one), folder of an entry, path of a
+        ``.safetensors`` file, or a `SchNet` module, which is copied.
     device
         ``"cpu"``, ``"cuda"``, ...; default: cuda where it is there, else cpu.
     dtype
