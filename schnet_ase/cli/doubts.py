@@ -12,6 +12,7 @@ from schnet_ase.errors import RunawayError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.registry.applicability import Taught
 
 
@@ -48,9 +49,9 @@ def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
         )
 
 
-def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitored: bool) -> Iterator[str]:
+def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitor: UncertaintyMonitor | None) -> Iterator[str]:
     """Yield doubts about a run; single frames above the threshold are left to a monitor."""
-    from schnet_ase.monitor.monitor import FAILED_ABOVE
+    from schnet_ase.monitor.arguments import FAILED_ABOVE
 
     lone = atoms.calc.out_of_reach(atoms)
     if len(lone):

@@ -11,9 +11,10 @@ from schnet_ase.data import Dataset
 from schnet_ase.errors import CalibrationError
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.evaluation.leakage import content, unseen_frames
+from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import Card, read_card, write_card
 from schnet_ase.registry.loading import locate_members
-from schnet_ase.uncertainty.calibration import COVERAGE
+from schnet_ase.uncertainty.calibration import COVERAGE, Calibration
 from schnet_ase.uncertainty.errors import EnsembleErrors
 from schnet_ase.uncertainty.fit import calibrate, check_sizes
 

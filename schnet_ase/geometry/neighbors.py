@@ -92,8 +92,11 @@ def pair_vectors(geometry: Geometry, pairs: HalfNeighbors) -> Floats:
     return vectors + pairs.shifts @ geometry.cell if geometry.pbc.any() else vectors
 
 
-def lone_atoms(geometry: Geometry, cutoff: float | None) -> Integers:
-    """Return the atoms, if there are several, without another atom or image within `cutoff`; None: no atom is lone."""
+def lone_atoms(geometry: Geometry, pairs: HalfNeighbors, cutoff: float | None) -> Integers:
+    """Return the atoms, if there are several, without another atom or image within `cutoff`; None: no atom is lone.
+
+    `pairs` holds every pair that is nearer, and may hold others.
+    """
     n_atoms = len(geometry.numbers)
     if cutoff is None or n_atoms == 1:
         return np.zeros(0, dtype=np.int64)

@@ -166,4 +166,4 @@ class Evaluator:
 
     def out_of_reach(self, system: Geometry) -> Integers:
         """Return the atoms without neighbours, for which the network knows only the element; see `lone_atoms`."""
-        return lone_atoms(system, self.neighbors.cutoff)
+        return lone_atoms(system, self.neighbors.get(system), self.cutoff)

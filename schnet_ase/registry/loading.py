@@ -72,7 +72,9 @@ def locate(name: str | os.PathLike[str], *, student: bool = True) -> Loaded:
 
 
 def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
-    """Load all members of an entry or of a folder of checkpoints, never a student; a file or ``"entry/fold-k"`` gives one.
+    """Load all members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
+
+    An entry's student is never among them.
 
     Raises
     ------
