@@ -14,8 +14,8 @@ from ase.md.langevin import Langevin
 
 from schnet_ase.errors import StructureError, TrainingError
 from schnet_ase.geometry.motion import draw_velocities
+from schnet_ase.monitor.guard import Guard
 from schnet_ase.output.files import atomic_write
-from schnet_ase.simulation.guard import Guard
 from schnet_ase.training.distill.config import Sampling
 from schnet_ase.training.distill.labelled import Labelled, load_labelled, save_labelled
 from schnet_ase.training.distill.teacher import Recorder, Teacher

@@ -6,14 +6,13 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from schnet_ase.errors import RegistryError
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import STUDENT_FILE, Card, Student, read_card, write_card
-from schnet_ase.registry.checkpoint import read_provenance, save_model
+from schnet_ase.registry.checkpoint import save_model
 from schnet_ase.registry.lookup import user_models
-from schnet_ase.registry.provenance import all_hashes, library_versions
+from schnet_ase.registry.provenance import Provenance, library_versions
 from schnet_ase.training.state import TrainingResult
 
 
@@ -63,27 +62,27 @@ def keep_student(teacher: Card, folder: Path, result: TrainingResult, student: S
         _copy(teacher, folder)
     card = read_card(folder)
     provenance = _provenance(teacher, result)
-    if card.student is None or read_provenance(folder / STUDENT_FILE) != provenance:
+    if card.student is None or Provenance.read(folder / STUDENT_FILE) != provenance:
         if card.student is not None:  # a file that is not the card's would be an error to whoever loads it meanwhile
             write_card(replace(card, student=None), folder)
-        save_model(result.model, folder / STUDENT_FILE, **provenance)
+        save_model(result.model, folder / STUDENT_FILE, **provenance.to_json())
     write_card(replace(card, student=replace(student, sha256=sha256(folder / STUDENT_FILE))), folder)
     return read_card(folder)
 
 
-def _provenance(teacher: Card, result: TrainingResult) -> dict[str, Any]:
+def _provenance(teacher: Card, result: TrainingResult) -> Provenance:
     """What the file says of where the student comes from; the teacher's data are behind it as they are behind him."""
-    known = read_provenance(result.path)
-    del known["validation"], known["versions"]
-    behind = set[str]().union(*(all_hashes(read_provenance(teacher.path / m.file)) for m in teacher.members))
-    return {
-        **known,
-        "initial_data": sorted(behind),
-        "name": f"{teacher.name}/{Path(STUDENT_FILE).stem}",
-        "teacher": [member.sha256 for member in teacher.members],
-        "best_step": result.best.step,
-        "versions": library_versions(),
-    }
+    known = Provenance.read(result.path)
+    behind = set[str]().union(*(Provenance.read(teacher.path / m.file).all_hashes for m in teacher.members))
+    return replace(
+        known,
+        origin=replace(known.origin, initial_data=tuple(sorted(behind))),
+        validation=None,
+        versions=library_versions(),
+        name=f"{teacher.name}/{Path(STUDENT_FILE).stem}",
+        best_step=result.best.step,
+        teacher=tuple(member.sha256 for member in teacher.members),
+    )
 
 
 def _copy(teacher: Card, folder: Path) -> None:

@@ -15,6 +15,7 @@ from schnet_ase.networks.widen import fits
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Student
 from schnet_ase.registry.loading import locate
+from schnet_ase.registry.provenance import Row
 from schnet_ase.training.config import DataConfig, RunConfig
 from schnet_ase.training.distill.config import Sampling, StudentConfig
 from schnet_ase.training.distill.dynamics import load_runs, sample
@@ -22,7 +23,7 @@ from schnet_ase.training.distill.keep import destination, keep_student
 from schnet_ase.training.distill.labelled import Labelled
 from schnet_ase.training.distill.own import NONE, errors_on_tests, own_frames
 from schnet_ase.training.distill.teacher import Teacher
-from schnet_ase.training.history import Row, describe
+from schnet_ase.training.history import describe
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
 

@@ -16,7 +16,7 @@ from schnet_ase.data import Frame
 from schnet_ase.data.frames import molecules
 from schnet_ase.errors import RegistryError, TrainingError
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.monitor.monitor import FAILED_ABOVE
+from schnet_ase.monitor.arguments import FAILED_ABOVE
 from schnet_ase.registry.card import Card
 from schnet_ase.registry.lookup import find_card, named_member, unknown_model
 from schnet_ase.training.distill.labelled import Labelled
