@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +18,8 @@ from schnet_ase.errors import ExportError
 from schnet_ase.registry.lookup import user_models
 
 SOURCES = Path(__file__).parent / "source"
-OLDEST = date(2022, 1, 6)
-"""The oldest LAMMPS that the sources were compiled for."""
+OLDEST = date(2022, 6, 23)
+"""The first stable LAMMPS with the interface that the sources are written for, and with `fix pair`."""
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-fopenmp", "-Wno-ignored-attributes", "-DLAMMPS_SMALLBIG")
 
 
@@ -60,12 +60,14 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     """
     found = _installed() if lammps is None else _in_folder(lammps)
     if found.version < OLDEST:
-        raise ExportError(f"LAMMPS of {found.words} is too old for the plugin; it needs {OLDEST.day} {OLDEST:%b %Y} or newer")
+        raise ExportError(
+            f"LAMMPS of {found.words} is too old for the plugin; it needs {OLDEST.day} {OLDEST:%b %Y} or newer"
+        )
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
         raise ExportError("the plugin needs a C++ compiler, and g++ is not installed; install it, or set CXX")
     arguments = [
-        *(flag for flag in FLAGS),
+        *FLAGS,
         *(() if portable else ("-march=native",)),
         f'-DSCHNET_LAMMPS_VERSION="{found.words}"',
         f"-I{found.headers}",
@@ -127,9 +129,8 @@ def _in_folder(folder: Path) -> _Lammps:
     words = re.search(r'LAMMPS_VERSION\s+"(\d+) (\w{3})\w* (\d{4})', file.read_text(encoding="utf-8"))
     if words is None:
         raise ExportError(f"{file}: no LAMMPS_VERSION; expected LAMMPS's sources")
-    months = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
-    day, month, year = words.groups()
-    return _Lammps(date(int(year), months.index(month) + 1, int(day)), headers, _mpi(headers / "STUBS"))
+    version = datetime.strptime(" ".join(words.groups()), "%d %b %Y").date()
+    return _Lammps(version, headers, _mpi(headers / "STUBS"))
 
 
 def _mpi(folder: Path) -> tuple[str, ...]:

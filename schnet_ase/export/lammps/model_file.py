@@ -13,7 +13,6 @@ from typing import NamedTuple, cast
 
 import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 
 from schnet_ase.engine.tables import TOLERANCES, FilterTable, equal_tables
 from schnet_ase.engine.weights import array_of
@@ -83,7 +82,7 @@ def _group(models: Sequence[SchNet], dtype: str) -> Group:
         raise ExportError("the members have different configs; expected an ensemble of one")
     if config.pair_cutoff is None:
         raise ExportError(
-            'the model has no envelope, so that every pair of a molecule counts; LAMMPS needs a cutoff: train with '
+            "the model has no envelope, so that every pair of a molecule counts; LAMMPS needs a cutoff: train with "
             'envelope = "cosine" or "polynomial"'
         )
     if obstacle := why_not_compiled(config):
