@@ -142,7 +142,6 @@ void PairSchNet::init_style()
   force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
   force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);
   neighbor->add_request(this, NeighConst::REQ_FULL);
-  per_atom_asked = triggered = false;
 }
 
 double PairSchNet::init_one(int i, int j)
