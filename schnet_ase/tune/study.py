@@ -122,7 +122,7 @@ class Study:
         begun = optuna.Trial(self._study, written._trial_id)
         for name, value in finished.user_attrs.items():
             begun.set_user_attr(name, value)
-        for step in finished.intermediate_values.keys() - written.intermediate_values.keys():
+        for step in sorted(finished.intermediate_values.keys() - written.intermediate_values.keys()):
             begun.report(finished.intermediate_values[step], step)
         # Last: a kill before it leaves one under way, whose training has ended.
         self._study.tell(begun, None if finished.state == TrialState.PRUNED else finished.value, finished.state)
