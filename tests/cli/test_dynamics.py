@@ -14,7 +14,7 @@ from schnet_ase.registry.loading import locate_members
 
 
 def test_md_with_a_monitor(here, run, mistake):
-    arguments = ("md", "ethanol-emt", "--steps", 20, "--monitor", "--threshold", 1e-9)
+    arguments = ("md", "ethanol-emt", "--steps", 20, "--thermostat", "--monitor", "--threshold", 1e-9)
     status, out, _ = run(*arguments)
     assert status == 0
     assert "1 flagged, at most one in 100 steps, 1 of them kept in ethanol-emt-md-flagged.extxyz" in out
@@ -29,7 +29,7 @@ def test_md_with_a_monitor(here, run, mistake):
 
 def test_md_with_the_folder_of_an_entry(here, run, models):
     shutil.copytree(models / "ethanol-emt", "mine")
-    status, out, _ = run("md", "mine", "--steps", 2)
+    status, out, _ = run("md", "mine", "--steps", 2, "--thermostat")
     assert status == 0
     assert "C2H6O, 2 steps" in out
 
@@ -82,15 +82,15 @@ def test_md_is_repeatable(here, run):
 
 
 def test_md_does_not_overwrite_unasked(here, run, mistake):
-    run("md", "ethanol-emt", "--steps", 2)
+    run("md", "ethanol-emt", "--steps", 2, "--thermostat")
     before = (here / "ethanol-emt-md.csv").read_bytes()
     assert "--overwrite" in mistake("md", "ethanol-emt", "--steps", 3)
     assert (here / "ethanol-emt-md.csv").read_bytes() == before
-    assert run("md", "ethanol-emt", "--steps", 3, "--overwrite")[0] == 0
+    assert run("md", "ethanol-emt", "--steps", 3, "--thermostat", "--overwrite")[0] == 0
 
 
 def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake, models):
-    run("md", "ethanol-emt", "--steps", 2, "--monitor", "--threshold", 1e-6)
+    run("md", "ethanol-emt", "--steps", 2, "--thermostat", "--monitor", "--threshold", 1e-6)
     files = [here / "ethanol-emt-md-flagged.extxyz", here / "ethanol-emt-md-uncertainty.csv"]
     before = [file.read_bytes() for file in files]
     assert "none.xyz" in mistake(
@@ -104,7 +104,7 @@ def test_md_with_a_mistake_leaves_what_the_monitor_wrote(here, run, mistake, mod
     assert "calibrated" in mistake("md", "uncalibrated", "ethanol-emt-md.traj", *again)
     assert [file.read_bytes() for file in files] == before
     files[1].write_text("another's\n")
-    assert run("md", "ethanol-emt", "--steps", 3, "--threshold", 1e6, *again)[0] == 0
+    assert run("md", "ethanol-emt", "--steps", 3, "--thermostat", "--threshold", 1e6, *again)[0] == 0
     assert not files[0].exists()
     with open(files[1]) as file:
         assert len(list(csv.DictReader(file))) == 4
@@ -118,7 +118,7 @@ def test_md_of_one_atom(here, run):
 
 def test_md_names_its_files_after_the_last_part_of_a_path(here, run, models):
     shutil.copytree(models / "ethanol-emt", here / "entries" / "mine")
-    assert run("md", here / "entries" / "mine", "--steps", 2)[0] == 0
+    assert run("md", here / "entries" / "mine", "--steps", 2, "--thermostat")[0] == 0
     assert (here / "mine-md.traj").exists()
 
 
@@ -172,10 +172,10 @@ def test_relax_says_when_not_to_trust_what_it_found(here, run):
 
 def test_md_says_when_not_to_trust_what_it_did(here, run, monkeypatch):
     write("apart.xyz", Atoms("OH2", [(0.0, 0.0, 0.0), (30.0, 0.0, 0.0), (0.0, 30.0, 0.0)]))
-    status, _, said = run("md", "ethanol-emt", "apart.xyz", "--steps", 2)
+    status, _, said = run("md", "ethanol-emt", "apart.xyz", "--steps", 2, "--thermostat")
     assert status == 0
     assert "do not trust this run: 3 of its atoms end with no other within the cutoff" in said
-    command = ("md", "ethanol-emt", "--steps", 2, "--timestep", 0.1, "--overwrite")
+    command = ("md", "ethanol-emt", "--steps", 2, "--thermostat", "--overwrite")
     status, _, said = run(*command)
     assert status == 0
     assert "do not trust" not in said

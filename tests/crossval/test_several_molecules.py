@@ -34,7 +34,7 @@ def several(tmp_path_factory):
         write(folder / f"test_{name}.extxyz", labelled_ethanol(8, seed + 5, name=formula))
     (folder / "both.toml").write_text(BOTH)
     (folder / "ethanol.toml").write_text(ETHANOL)
-    card = crossval(load_config(folder / "both.toml"), folder / "run", folder / "models", workers=2)
+    card = crossval(load_config(folder / "both.toml"), folder / "run", folder / "models", workers=1)
     return folder, card
 
 
@@ -120,7 +120,7 @@ def check_seen_by_the_start(card, folder):
 def test_starting_from_a_run_on_more_molecules(several, tmp_path):
     folder, _ = several
     config = load_config(folder / "ethanol.toml")
-    card = crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=2)
+    card = crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
     assert card.data.initial == "train_*.extxyz"
     check_seen_by_the_start(card, folder)
     for k, member in enumerate(card.members):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
+import signal
 from pathlib import Path
 
 import pytest
@@ -111,22 +110,15 @@ def test_disk_found_full_keeps_the_earlier_checkpoint(file: Path, monkeypatch: p
 
 
 def test_full_disk_keeps_the_earlier_checkpoint(file: Path) -> None:
-    pytest.importorskip("resource")
-    script = (
-        "import resource, signal, sys\n"
-        "from schnet_ase import SchNet, save_model\n"
-        "model = SchNet()\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))\n"
-        "try:\n"
-        "    save_model(model, sys.argv[1])\n"
-        "except OSError as error:\n"
-        "    print(error.errno)\n"
-    )
-    finished = subprocess.run(
-        [sys.executable, "-c", script, str(file)], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout.strip() == str(errno.EFBIG)
+    resource = pytest.importorskip("resource")
+    large, limits = SchNet(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, limits[1]))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            save_model(large, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
     assert_equal_models(load_checkpoint(file), make_model())
     assert os.listdir(file.parent) == [file.name]

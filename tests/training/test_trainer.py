@@ -82,7 +82,7 @@ def test_entry_with_one_member(tmp_path):
         train_from_config(dataclasses.replace(config, seed=4), tmp_path / "other", models=tmp_path / "models")
 
 
-def test_files_of_a_run(tmp_path):
+def test_files_of_a_run(tmp_path, learning_curves):
     result = train_from_config(configured(tmp_path), tmp_path / "run")
     with open(tmp_path / "run" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))

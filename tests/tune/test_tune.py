@@ -259,7 +259,7 @@ class Inline:
         return [function(*pickle.loads(arguments), report)]
 
 
-def test_trials_side_by_side_are_those_one_after_the_other(tmp_path, monkeypatch, no_learning_curves):
+def test_trials_side_by_side_are_those_one_after_the_other(tmp_path, monkeypatch):
     """As far as they follow from the seed alone; and of the same settings there is one training at a time."""
     inline = Inline()
     monkeypatch.setattr(sys.modules["schnet_ase.tune.tune"], "check_ray", lambda: None)
