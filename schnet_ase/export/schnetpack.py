@@ -59,15 +59,15 @@ def from_schnetpack(
     Returns
     -------
     SchNet
-        Of the dtype of the weights. The elements it was trained on are not in the state dict: the model takes any
-        until `SchNet.elements` is set.
+        Of the dtype of the weights, and without energy terms beside the network. The elements it was trained on are not
+        in the state dict: the model takes any until `SchNet.elements` is set.
 
     Raises
     ------
     CheckpointError
-        A tensor is missing, of no use here, or of another shape; the radial basis is not evenly spaced from 0 to the
-        cutoff; or the state dict has a mean or atomref that is not zero and was not given: whether SchNetPack adds it
-        is not written there.
+        A tensor is missing, of no use here (as those of a repulsion beside the network are), or of another shape; the
+        radial basis is not evenly spaced from 0 to the cutoff; or the state dict has a mean or atomref that is not zero
+        and was not given: whether SchNetPack adds it is not written there.
     ValueError
         An activation, mean, atomref or unit that is not valid.
 
