@@ -1,7 +1,8 @@
 """What the repulsion `prior = "zbl"` adds to the time of the compiled kernel: calls with it and without, in turns.
 
 The network is that of the preset ``md``, untrained, on one thread: one, and five in one call. The atoms are rattled
-molecules and water. Printed are the medians over rounds of a call's time, and of the ratio within a round.
+molecules and water. Printed are the medians over rounds of a call's time on the processor, and of the ratio within a
+round; and what `dispersion = "pbe"` takes beside the kernel.
 
     python benchmarks/prior_time.py
 """
@@ -21,8 +22,10 @@ from _systems import MOLECULES, make_system
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.engine import compiled_half_list
 from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.neighbors import HalfNeighbors
 from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.compiled import CompiledSchNet
+from schnet_ase.priors.dispersion import Dispersion
 
 SYSTEMS = (*MOLECULES, "water-192")
 SECONDS_A_TURN = 0.002
@@ -41,6 +44,8 @@ def main(rounds: int) -> None:
         more = (f"{middle:+.2f} %", f"{low:+.1f} to {high:+.1f} %")
         rows.append((system, members, f"{without:.1f}", f"{with_prior:.1f}", *more))
     print(table(("atoms", "networks", "µs a call", "with zbl", "more", "middle half of the rounds"), rows))
+    print()
+    print(table(("atoms", "ms a call of D3(BJ)"), [(system, f"{dispersion_time(system):.3g}") for system in SYSTEMS]))
     print(f"\n{conditions()}")
 
 
@@ -61,11 +66,22 @@ def measure(system: str, members: int, rounds: int) -> Floats:
     times = np.empty((rounds, len(kernels)))
     for k, row in enumerate(times):
         for which in (k % 2, 1 - k % 2):
-            begin = time.perf_counter()
+            begin = time.thread_time()  # of the processor: other programs disturb it less
             for _ in range(calls):
                 kernels[which](atoms, pairs)
-            row[which] = 1e6 * (time.perf_counter() - begin) / calls
+            row[which] = 1e6 * (time.thread_time() - begin) / calls
     return times
+
+
+def dispersion_time(system: str, calls: int = 5) -> float:
+    """Milliseconds of a call of the term alone."""
+    atoms, term, times = geometry(make_system(system)), Dispersion("pbe"), []
+    nothing = HalfNeighbors(*(np.zeros(shape, dtype=np.int64) for shape in (0, 0, (0, 3))))
+    for _ in range(calls):
+        begin = time.perf_counter()
+        term(atoms, nothing)
+        times.append(1e3 * (time.perf_counter() - begin))
+    return float(np.median(times))
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ def run_item(number, item, shape, weights, system, work, output, positions, cell
             slopes(shape, weights, system, work, item)
     elif number == 4 * L:
         pair_forces(shape, weights, system, work, item)
-        if len(weights.radius) > 0:
+        if len(weights.reach) > 0:
             repel(shape, weights, system, work, item)
     else:
         add_forces(shape, system, work, output, item)

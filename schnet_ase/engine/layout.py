@@ -83,10 +83,10 @@ class Weights(NamedTuple):
     """Width of a table's interval, Å."""
     cutoff: float
     """Å; infinite if every pair counts."""
-    radius: NDArray[np.float64]
-    """(elements,) covalent radii, Å, of a model with the repulsion of `schnet_ase.priors.zbl`; else (0,)."""
+    reach: NDArray[np.float64]
+    """(elements,) what an atom adds to the reach of the repulsion of `schnet_ase.priors.zbl`, Å; (0,) without it."""
     screening: NDArray[np.float64]
-    """(elements,) what an atom adds to its pairs' screening, Å⁻¹; or (0,)."""
+    """(elements,) what it adds to the screening, Å⁻¹; or (0,)."""
 
     def on_lines(self) -> Weights:
         """Return a copy in which every array begins at a cache line."""

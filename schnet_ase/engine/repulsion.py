@@ -15,17 +15,17 @@ def repel(shape, weights, system, work, number):
     In float64 whatever the dtype of the network: near 0 Å it is many orders larger than what the network says.
     """
     start, end, second, direction, distance = system.start, work.end, work.second, work.direction, work.distance
-    numbers, radius, screening, cutoff = system.numbers, weights.radius, weights.screening, weights.cutoff
+    numbers, reaches, screening, cutoff = system.numbers, weights.reach, weights.screening, weights.cutoff
     m, part = divmod(number, len(system.ranges) - 1)
     forces, virial, energies = work.force_sums[part, m], work.virial_sums[part, m], work.repulsion_sums[part]
     if m == 0:  # the energy is the same for all members
         energies[:] = 0.0
     for i in range(system.ranges[part], system.ranges[part + 1]):
-        z, own_radius, own_screening = numbers[i], radius[numbers[i]], screening[numbers[i]]
+        z, own_reach, own_screening = numbers[i], reaches[numbers[i]], screening[numbers[i]]
         for p in range(start[i], end[i]):
             r = distance[p]
             j = second[p]
-            reach = min(own_radius + radius[numbers[j]], cutoff)
+            reach = min(own_reach + reaches[numbers[j]], cutoff)
             if r < reach:
                 energy, slope = repulsion(z * numbers[j], own_screening + screening[numbers[j]], reach, r)
                 if m == 0:

@@ -58,7 +58,7 @@ def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weig
         reference=np.stack([array_of(model.reference) for model in models]),
         width=tables[0].width,
         cutoff=math.inf if cutoff is None else cutoff,
-        radius=zbl.radii(repelled),
+        reach=zbl.reaches(repelled),
         screening=zbl.screenings(repelled),
     )
 

@@ -60,13 +60,13 @@ def from_schnetpack(
     Returns
     -------
     SchNet
-        The model, with the dtype of the weights. The state dict does not contain the elements that it was trained on:
-        the model accepts any element until `SchNet.elements` is set.
+        The model, with the dtype of the weights and without energy terms beside the network. The state dict does not
+        contain the elements that it was trained on: the model accepts any element until `SchNet.elements` is set.
 
     Raises
     ------
     CheckpointError
-        A tensor is missing, unknown, or of another shape; the radial basis is not evenly spaced from 0 to the cutoff;
+        A tensor is missing, unknown (as those of a repulsion beside the network are), or of another shape; the radial basis is not evenly spaced from 0 to the cutoff;
         or the state dict has a nonzero mean or atomref that was not given, because it does not state whether SchNetPack
         adds it.
     ValueError

@@ -15,8 +15,10 @@ with their universal screening function
     \varphi(x) = 0.18175 e^{-3.19980 x} + 0.50986 e^{-0.94229 x} + 0.28022 e^{-0.40290 x} + 0.02817 e^{-0.20162 x},
 
 rises as 1/r where the distance r goes to zero. Here it is switched off by
-:math:`S(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8`, whose value, slope and curvature vanish at the sum R of the covalent radii,
-so that it leaves bonds to the network. MACE and TorchANI switch it off likewise.
+:math:`S(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8`, whose value, slope and curvature vanish at the distance R, four fifths of
+the sum of the covalent radii. MACE has the same switch and ends it at the sum itself. That is the length of a bond, so
+that the frames of a training would lie in the steep tail of the switch, which the network would have to learn to undo;
+multiple bonds are shorter yet. Four fifths is below what atoms reach in dynamics at a few hundred kelvin.
 
 References
 ----------
@@ -40,6 +42,8 @@ from schnet_ase.priors.term import Contribution
 
 COULOMB = float(Hartree * Bohr)
 """e² / (4 π ε₀), eV Å."""
+SHARE = 0.8
+"""Of the sum of the covalent radii, where the repulsion ends."""
 
 
 def repulsion(charges: Any, screening: Any, reach: Any, r: Any) -> Any:
@@ -72,11 +76,11 @@ def repulsion(charges: Any, screening: Any, reach: Any, r: Any) -> Any:
     return energy, bare * (screened_slope * switch + screened * switch_slope) - energy / r
 
 
-def radii(max_z: int) -> Floats:
-    """(max_z,) covalent radii in Å by atomic number; 0.2 Å, as in ASE, where none is known."""
-    known: Floats = np.full(max(max_z, len(covalent_radii)), 0.2)
-    known[: len(covalent_radii)] = covalent_radii
-    return known[:max_z]
+def reaches(max_z: int) -> Floats:
+    """(max_z,) what each atom of a pair adds to R, Å, by atomic number; ASE has 0.2 Å where no radius is known."""
+    radii: Floats = np.full(max(max_z, len(covalent_radii)), 0.2)
+    radii[: len(covalent_radii)] = covalent_radii
+    return SHARE * radii[:max_z]
 
 
 def screenings(max_z: int) -> Floats:
@@ -106,7 +110,7 @@ class ZBL:
             Two atoms are on one spot.
         """
         numbers, (first, second) = system.numbers, (pairs.first, pairs.second)
-        reach = np.minimum(_sums(radii(int(numbers.max()) + 1), numbers, first, second), self._cutoff)
+        reach = np.minimum(_sums(reaches(int(numbers.max()) + 1), numbers, first, second), self._cutoff)
         vectors = system.positions[second] - system.positions[first]
         if system.pbc.any():
             vectors += pairs.shifts @ system.cell

@@ -39,7 +39,7 @@ def squeezed(tmp_path):
     frames = []
     for k, labelled in enumerate(labelled_ethanol(24)):
         atoms = labelled.copy()
-        atoms.positions *= 0.92
+        atoms.positions *= 0.72
         atoms.set_cell(np.diag([7.0, 7.5, 8.0]))
         atoms.pbc = True
         stress = 0.01 * np.cos(np.arange(6) + k)
