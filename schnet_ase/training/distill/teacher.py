@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.optimize import BFGS
 
 from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
 from schnet_ase.calculators.single import FixedCalculator, SchNetCalculator
@@ -20,6 +21,9 @@ from schnet_ase.monitor.arguments import FAILED_ABOVE
 from schnet_ase.registry.card import Card
 from schnet_ase.registry.lookup import find_card, named_member, unknown_model
 from schnet_ase.training.distill.labelled import Labelled
+
+FMAX, RELAX_STEPS = 0.05, 200
+"""eV/Å, and most steps: dynamics from there need not begin at the very minimum."""
 
 
 class Teacher(NamedTuple):
@@ -60,7 +64,7 @@ class Teacher(NamedTuple):
         return float(np.max(self.calculator.results.get("forces_deviation", 0.0)))
 
     def starts(self, own: Sequence[Frame]) -> list[Atoms]:
-        """Where dynamics start: the card's structure, and for each other molecule of `own` its lowest frame.
+        """Where dynamics start: the card's structure, and for each other molecule of `own` its lowest frame, relaxed.
 
         Raises
         ------
@@ -83,7 +87,16 @@ class Teacher(NamedTuple):
                 f"{', '.join(missing[:3])} to start from give --data-root, the folder of {self.card.data.file}"
             )
         first = structure.get_chemical_formula()
-        return [found.pop(first), *(found[name] for name in sorted(found))]
+        return [found.pop(first), *(self._relaxed(found[name]) for name in sorted(found))]
+
+    def _relaxed(self, atoms: Atoms) -> Atoms:
+        """The atoms near the next minimum of the mean energy, where the card's structure is too."""
+        self.calculator.reset()
+        atoms.calc = self.calculator
+        with BFGS(atoms, logfile=None, maxstep=0.05) as optimizer:
+            optimizer.run(fmax=FMAX, steps=RELAX_STEPS)
+        atoms.calc = None
+        return atoms
 
     def label(self, frames: Sequence[Frame], report: Callable[[int], None] = lambda n: None) -> list[Labelled]:
         """The teacher's labels of other frames, those of one system together; frames that left the world are not there.
