@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
-    """Warn of a molecule that the model was not trained on, and of images; what it was trained on."""
+    """Warn of a molecule that the model was not trained on, of images, and in a run of an experimental entry.
+
+    Returns what the model was trained on.
+    """
     from schnet_ase.registry.applicability import images, strange, taught
 
     logger, known = logging.getLogger("schnet_ase"), taught(model)
@@ -23,6 +26,8 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
         logger.warning(sentence)
     if sentence := images(known, atoms, atoms.calc.cutoff, moving=moving):
         logger.warning(sentence)
+    if moving and known.experimental:
+        logger.warning("%s is experimental: %s", known.name, known.experimental)
     return known
 
 
