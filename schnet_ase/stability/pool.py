@@ -14,6 +14,9 @@ from schnet_ase.output.progress import Progress
 from schnet_ase.stability.dynamics import simulate
 from schnet_ase.stability.runs import Job, Run, read_run
 
+PATIENCE = 30.0
+"""Seconds that a process gets to save what it has made."""
+
 
 def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, progress: Progress) -> Iterator[tuple[Job, Run]]:
     """Run jobs, `workers` at a time, each kept in `folder`; `progress` counts steps, a collapsed run's all at once.
@@ -43,32 +46,43 @@ def _side_by_side(jobs: Sequence[Job], folder: Path, workers: int, progress: Pro
     context = get_context("spawn")
     waiting, made, before = list(reversed(jobs)), dict.fromkeys(range(len(jobs)), 0), progress.done
     running: dict[Connection, tuple[int, Job, BaseProcess]] = {}
-    while waiting or running:
-        while waiting and len(running) < workers:
-            job = waiting.pop()
-            here, there = context.Pipe(duplex=False)
-            process: BaseProcess = context.Process(target=_run_in_process, args=(job, folder, there), daemon=True)
-            process.start()
-            there.close()
-            running[here] = len(jobs) - len(waiting) - 1, job, process
-        for connection in cast("list[Connection]", wait(list(running))):
-            number, job, process = running[connection]
-            try:
-                said = connection.recv()
-            except EOFError:
-                process.join()
-                run = read_run(job, folder)
-                if run is None:
-                    status = process.exitcode
-                    raise SchNetError(f"{job.file}: its process ended with status {status} and no result") from None
-                del running[connection]
-                made[number] = job.steps
-                yield job, run
-            else:
-                if isinstance(said, str):
-                    raise SchNetError(said)
-                made[number] = said
-            progress.update(before + sum(made.values()) - progress.done)
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                job = waiting.pop()
+                here, there = context.Pipe(duplex=False)
+                process: BaseProcess = context.Process(target=_run_in_process, args=(job, folder, there), daemon=True)
+                process.start()
+                there.close()
+                running[here] = len(jobs) - len(waiting) - 1, job, process
+            for connection in cast("list[Connection]", wait(list(running))):
+                number, job, process = running[connection]
+                said = _listen(connection, job, process, folder)
+                made[number] = job.steps if isinstance(said, Run) else said
+                progress.update(before + sum(made.values()) - progress.done)
+                if isinstance(said, Run):
+                    del running[connection]
+                    yield job, said
+    finally:  # processes that nobody listens to save what they have and end
+        for connection, (_, _, process) in running.items():
+            connection.close()
+            process.join(PATIENCE)
+
+
+def _listen(connection: Connection, job: Job, process: BaseProcess, folder: Path) -> int | Run:
+    """What comes next from a process: the number of steps that it has made, or its result."""
+    try:
+        said: int | str = connection.recv()
+    except EOFError:
+        process.join()
+        run = read_run(job, folder)
+        if run is None:
+            status = process.exitcode
+            raise SchNetError(f"{job.file}: its process ended with status {status} and no result") from None
+        return run
+    if isinstance(said, str):
+        raise SchNetError(said)
+    return said
 
 
 def _run_in_process(job: Job, folder: Path, there: Connection) -> None:
