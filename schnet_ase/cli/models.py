@@ -175,7 +175,8 @@ def models_check(
     if checked.obstacle is not None:
         print(f"{card.path} cannot be written ({checked.obstacle.strerror}); copy that file there to keep the result")
     elif card.name in {listing.name for listing in read_index(card.path.parent)}:
-        print(f"{card.path.parent / INDEX_FILE} names the former card: schnet-ase models index {card.path.parent}")
+        index = card.path.parent
+        print(f"{index / INDEX_FILE} has the hash of the former card; renew it with: schnet-ase models index {index}")
     print(checked.verdict())
 
 
