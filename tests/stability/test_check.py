@@ -130,7 +130,8 @@ def test_old_cards_have_no_mark(broken):
 def test_the_index_beside_an_entry_is_out_of_date(broken, run):
     write_index(broken.path.parent)
     out = check(run, "loose", "--temperature", 1, "--picoseconds", 0.01)
-    assert f"index.json has the hash of the former card; renew it with: schnet-ase models index {broken.path.parent}" in out
+    renew = f"schnet-ase models index {broken.path.parent}"
+    assert f"index.json has the hash of the former card; renew it with: {renew}" in out
 
 
 def test_a_folder_that_cannot_be_written(broken, run, monkeypatch):
