@@ -19,6 +19,7 @@ import click
 
 from schnet_ase.errors import SchNetError
 from schnet_ase.output.files import atomic_write
+from schnet_ase.output.machine import processor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,13 +63,6 @@ def conditions(schnetpack_python: str | None = None) -> str:
         f"`{command}`: {processor()}, {os.cpu_count()} cores; schnet_ase {version('schnet_ase')} with PyTorch "
         f"{version('torch')}, {theirs}ASE {version('ase')}, Python {platform.python_version()}."
     )
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 class _Mistake(click.ClickException):

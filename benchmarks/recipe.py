@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from _md_time import milliseconds_per_step
 from _report import conditions, exit_on_error, table, write_results
 from _start import NETWORK, TRAINING
 from ase import Atoms
@@ -34,6 +33,7 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.networks import SchNetConfig
 from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
+from schnet_ase.stability.times import milliseconds_per_step
 from schnet_ase.training.config import PRESETS, DataConfig, RunConfig
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult

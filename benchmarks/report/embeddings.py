@@ -18,7 +18,6 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from _molecule import STRETCH
 from _report import conditions, exit_on_error, table, write_results
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -36,6 +35,7 @@ from schnet_ase.geometry.graph import pair_vectors
 from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.loading import locate_members
+from schnet_ase.stability.bonds import STRETCH
 
 BATCH = 32
 RARE = 0.01

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
-    """Warn about atoms that the model was not trained on, and about images; return what it was trained on."""
+    """Warn about atoms that the model was not trained on, about images, and about a run of an experimental entry.
+
+    Return what the model was trained on.
+    """
     from schnet_ase.registry.applicability import images, strange, taught
 
     logger, known = logging.getLogger("schnet_ase"), taught(model)
@@ -25,6 +28,8 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
         logger.warning(sentence)
     if sentence := images(known, atoms, atoms.calc.cutoff, moving=moving):
         logger.warning(sentence)
+    if moving and known.experimental:
+        logger.warning("%s is experimental: %s", known.name, known.experimental)
     return known
 
 

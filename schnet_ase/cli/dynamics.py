@@ -268,23 +268,15 @@ def _known(deviation: float) -> str:
     return "–" if math.isnan(deviation) else f"{deviation:.4f}"
 
 
-def _check_forces(model: str) -> None:
-    """Refuse an entry that learned from energies alone: its forces were never compared with anything."""
-    from schnet_ase.registry.lookup import owning_card
-
-    card = owning_card(model)
-    if card is not None and card.best.validation.force_mae is None:
-        raise StructureError(f"{card.name} was taught no forces, so that nothing can move by it; give another model")
-
-
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:
     """The structure, or the entry's own, with the calculator of the model: an ensemble where there are members."""
     import ase.io
 
     from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
     from schnet_ase.calculators.single import SchNetCalculator
+    from schnet_ase.registry.applicability import check_forces
     from schnet_ase.registry.loading import locate_members
-    from schnet_ase.registry.lookup import find_card, get_card
+    from schnet_ase.registry.lookup import find_card, get_card, owning_card
 
     try:
         members = locate_members(model)
@@ -292,7 +284,8 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
         if Path(model).suffix == ".safetensors":
             raise
         raise StructureError(f"{model} is no model; give MODEL, a name or a .safetensors file, before it") from error
-    _check_forces(model)
+    if card := owning_card(model):
+        check_forces(card)
     atoms: Atoms
     if structure is not None:
         try:

@@ -131,18 +131,26 @@ class Structure:
 
 @dataclass(frozen=True)
 class OtherRun:
-    """A run from the structure of another entry, of a molecule that this one knows too."""
+    """A run from another seed, or from the structure of another entry, of a molecule that this one knows too."""
 
-    structure: str
-    """The other's name."""
+    structure: str | None
+    """Name of the other entry; None: its own structure."""
     stable: float
     flagged: float | None
     """ps, both, as of `Dynamics`."""
+    seed: int = 0
+
+    def which(self) -> str:
+        """What it differs in."""
+        seed = f"seed {self.seed}"
+        if self.structure is None:
+            return seed
+        return f"{self.structure}, {seed}" if self.seed else self.structure
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A run of dynamics at a temperature with the ensemble and its monitor, and the speed of its members."""
+    """A run of dynamics at a temperature with the ensemble and a monitor's threshold, and the speed of its members."""
 
     temperature: float
     """K."""
@@ -150,8 +158,8 @@ class Dynamics:
     """Asked for."""
     stable: float
     """ps until a bond was more than 0.5 Å off its relaxed length, protons of hydrogen bonds aside; else all of them."""
-    threshold: float
-    """eV/Å, of the monitor."""
+    threshold: float | None
+    """eV/Å, of the monitor; None where there is no calibration."""
     flagged: float | None
     """ps until the monitor's first flag; None if there was none."""
     milliseconds: tuple[float, ...]
@@ -167,18 +175,27 @@ class Dynamics:
     def lines(self) -> list[str]:
         """For people to read."""
         run = f"{self.picoseconds:g} ps at {self.temperature:g} K"
+        at = "" if self.threshold is None else f", at {self.threshold:.4f} eV/Å"
         times = ", ".join(f"{t:.2f}" for t in self.milliseconds)
         beside = "" if self.yardstick is None else f", {self.yardstick:.2f} of a network of 3 × 128"
         return [
-            f"{run}: {self.outcome(self.stable, self.flagged)}, at {self.threshold:.4f} eV/Å",
-            *(f"the same of {other.structure}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
+            f"{run}: {self.outcome(self.stable, self.flagged)}{at}",
+            *(f"the same of {other.which()}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
             f"{times} ms a step of each member{beside} ({self.processor})",
         ]
 
     def outcome(self, stable: float, flagged: float | None) -> str:
         """What came of a run like this one."""
         end = "stable" if stable >= self.picoseconds else f"a bond broke after {stable:.3f} ps"
+        if self.threshold is None:
+            return f"{end}; not watched, without a calibration"
         return f"{end}; {'none flagged' if flagged is None else f'first flag after {flagged:.3f} ps'}"
+
+    def broken(self) -> str | None:
+        """In which runs a bond broke, in words; None: in none."""
+        runs = [("", self.stable), *((f" ({other.which()})", other.stable) for other in self.others)]
+        broken = [f"{stable:.3f} ps{which}" for which, stable in runs if stable < self.picoseconds]
+        return f"at {self.temperature:g} K a bond broke after {' and '.join(broken)}" if broken else None
 
 
 @dataclass(frozen=True)
@@ -202,6 +219,8 @@ class Card:
     """None where it was not measured."""
     student: Student | None = None
     """None where there is none."""
+    experimental: str | None = None
+    """Why it is not to be trusted in long dynamics; None where nothing is known against it."""
     path: Annotated[Path, Field(exclude=True)] = Path()
     """The entry's folder."""
 
