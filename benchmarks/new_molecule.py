@@ -67,16 +67,16 @@ def cases(start: str, frames: tuple[int, ...], steps: int) -> Iterator[Case]:
     yield Case(frames[-1], steps, 1e-3, start)
 
 
-def label(structure: Atoms, n: int, seed: int, file: Path) -> None:
+def label(structure: Atoms, n: int, seed: int, file: Path, kelvin: float = TEMPERATURE) -> None:
     """Write `n` frames of xTB dynamics."""
     from tblite.ase import TBLite
 
     rng = np.random.default_rng(seed)
     atoms = structure.copy()
     atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
-    thermalize_momenta(atoms, temperature_K=TEMPERATURE, rng=rng)
+    thermalize_momenta(atoms, temperature_K=kelvin, rng=rng)
     friction = 0.02 / units.fs
-    dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=TEMPERATURE, friction=friction, fixcm=False, rng=rng)
+    dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=kelvin, friction=friction, fixcm=False, rng=rng)
     dynamics.run(1000)
     frames = []
     with Progress(n, file.stem, "frame") as progress:

@@ -29,14 +29,8 @@ from schnet_ase.uncertainty.metrics import MEV, Errors
 MOST = 1.5
 """Times the error of a molecule's own ensemble: what is aimed at."""
 HEADER = (
-    "frames",
-    "own ensemble",
-    "energy MAE (meV)",
-    "own (meV)",
-    "ratio",
-    "force MAE (meV/Å)",
-    "own (meV/Å)",
-    "ratio",
+    *("frames", "own ensemble", "energy MAE (meV)", "own (meV)", "ratio"),
+    *("force MAE (meV/Å)", "own (meV/Å)", "ratio"),
 )
 
 
@@ -117,17 +111,13 @@ def markdown(entry: str, compared: Sequence[Compared]) -> str:
     verdict = f"Force errors are more than {MOST:g} times those of the molecule's own ensemble for: {', '.join(above)}."
     if not above:
         verdict = f"No force error is more than {MOST:g} times that of the molecule's own ensemble."
-    return (
-        "\n\n".join(
-            (
-                "# One ensemble for several molecules",
-                f"`{entry}`, the mean over its members, beside an ensemble for each molecule. {verdict}",
-                table(HEADER, [c.row() for c in compared]),
-                conditions(),
-            )
-        )
-        + "\n"
+    parts = (
+        "# One ensemble for several molecules",
+        f"`{entry}`, the mean over its members, beside an ensemble for each molecule. {verdict}",
+        table(HEADER, [c.row() for c in compared]),
+        conditions(),
     )
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
