@@ -41,7 +41,7 @@ from schnet_ase.output.figures import save_figure
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.card import Card, Dynamics, read_card, write_card
-from schnet_ase.simulation.drivers import MDRow, run_md
+from schnet_ase.simulation.dynamics import MDRow, run_md
 
 TIMESTEP_FS = 0.5
 SPACING = 20  # steps between frames of the trajectory

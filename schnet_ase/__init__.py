@@ -39,7 +39,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    # On first use, so that `schnet-ase --help` does not wait seconds for torch.
+    # Imported on first use, so that `schnet-ase --help` does not wait seconds for torch.
     if name == "__version__":
         from importlib.metadata import version  # half of the time that this package takes to import
 

@@ -1,67 +1,71 @@
-"""What can go wrong at a user's hand. Every message is one line: what was given, what was expected, what to do."""
+"""Errors for users. Every message is one line that states what was given, what was expected and what to do."""
 
 
 class SchNetError(ValueError):
-    """Base of the package's errors; the command line prints them as one line."""
+    """Base class of the package's errors; the command line prints them as one line."""
 
 
 class CheckpointError(SchNetError):
-    """A checkpoint that is missing, truncated, foreign, of a newer format or tampered with."""
+    """A checkpoint is missing, truncated, foreign, of a newer format or tampered with."""
 
 
 class RegistryError(SchNetError):
-    """A registry entry that does not exist, or whose files are not those of its card."""
+    """A registry entry does not exist, or its files are not those of its card."""
 
 
 class DownloadError(SchNetError):
-    """A file that cannot be fetched: no network, no such address, or a connection that broke."""
+    """A file cannot be downloaded: no network, no such address, or a broken connection."""
 
 
 class StructureError(SchNetError):
-    """Atoms a model cannot be evaluated on."""
+    """A model cannot be evaluated on these atoms."""
 
 
 class DataError(SchNetError):
-    """Training or test data that cannot be read or trusted."""
+    """Training or test data cannot be read or trusted."""
 
 
 class ConfigError(SchNetError):
-    """A training configuration that is not valid."""
+    """A configuration is not valid."""
 
 
 class TrainingError(SchNetError):
-    """A training that cannot go on."""
+    """A training cannot start or resume."""
 
 
 class DivergenceError(TrainingError):
-    """A training whose loss or gradient became NaN or infinite."""
+    """The loss or the gradient of a training became NaN or infinite."""
 
 
 class CalibrationError(SchNetError):
-    """An ensemble that cannot be calibrated: too few members or frames, or frames that its members have seen."""
+    """An ensemble cannot be calibrated: too few members or frames, or frames that its members have seen."""
+
+
+class ExportError(SchNetError):
+    """A model that another program cannot run, or a program that cannot be made to run it."""
 
 
 class MonitorError(SchNetError):
-    """A run that cannot be watched as asked."""
+    """A run cannot be watched as requested."""
 
 
 class UncertaintyExceeded(SchNetError):
-    """A monitored run reached a frame that the ensemble is not to be believed on."""
+    """A monitored run reached a frame on which the ensemble cannot be trusted."""
 
 
 class LearnError(SchNetError):
-    """On-the-fly learning that cannot begin or go on."""
+    """On-the-fly learning cannot begin or resume."""
 
 
 class RunawayError(SchNetError):
-    """A run whose atoms left what a potential is good for.
+    """The atoms of a run have left the region in which a potential is valid.
 
     Parameters
     ----------
     message
         What happened, at which step, and where the last good frame is.
     step
-        The step at which it was noticed; below zero in an equilibration, which ends at step 0.
+        Step at which it was noticed; below zero in an equilibration, which ends at step 0.
     """
 
     def __init__(self, message: str, step: int = 0) -> None:

@@ -1,4 +1,4 @@
-"""What every calculator of ours has to satisfy, as one function that anybody can call on theirs."""
+"""The physics that every calculator of the package satisfies, as one function to check any ASE calculator."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from schnet_ase.geometry.arrays import Floats
 
 
 class Tolerances(NamedTuple):
-    """How far a dtype allows a calculator to be off."""
+    """Tolerances for a dtype."""
 
     gradients: float
-    """Of forces and stress from finite differences, relative to the largest component."""
+    """Of forces and stress against finite differences, relative to the largest component."""
     invariance: float
-    """Of what symmetry leaves unchanged: energies in eV, forces in eV/Å."""
+    """Of quantities that symmetry leaves unchanged: energies in eV, forces in eV/Å."""
     step: float
-    """Of the finite differences: Å for forces, strain for stress."""
+    """Step of the finite differences: Å for forces, strain for stress."""
     floor: float
-    """What smaller forces (eV/Å; stresses: a hundredth, eV/Å³) count as, so that no tolerance goes to zero."""
+    """Smallest scale of forces, eV/Å (of stresses a hundredth, eV/Å³), so that no tolerance becomes zero."""
 
 
 TOLERANCES = {"float64": Tolerances(1e-6, 1e-10, 1e-4, 0.1), "float32": Tolerances(1e-3, 1e-4, 5e-3, 1.0)}
@@ -39,29 +39,30 @@ def check_calculator(
 ) -> None:
     """Check that a calculator's results on given atoms are those of a potential.
 
-    Forces and stress are derivatives of the energy, the latter where the system is periodic in three directions, and
-    elsewhere where the calculator gives it. The energy stays the same under translation, rotation, permutation and
-    moves of atoms by lattice vectors, and the forces follow. Forces sum to zero, per-atom energies to the energy, which
-    ``free_energy`` equals. Results are float64, of the right shapes, and new each call.
+    The checks are: forces and stress are derivatives of the energy (the stress if the system is periodic in three
+    directions, or if the calculator gives it anyway); the energy does not change under translation, rotation,
+    permutation and displacements of atoms by lattice vectors, and the forces transform accordingly; forces sum to zero,
+    and per-atom energies to the energy, which equals ``free_energy``; results are float64, have the right shapes, and
+    are new at each call.
 
     Parameters
     ----------
     calc
         The calculator.
     atoms
-        Atoms to evaluate it on, best without symmetry. They are copied, without constraints.
+        Atoms for the evaluation, preferably without symmetry. They are copied, without constraints.
     gradient_tolerance
-        For forces and stress against finite differences, relative to the largest component (see `Tolerances.floor`).
-        Default: 1e-6, or 1e-3 where ``calc.parameters["dtype"]`` is ``"float32"``.
+        Tolerance of forces and stress against finite differences, relative to the largest component (see
+        `Tolerances.floor`). Default: 1e-6, or 1e-3 if ``calc.parameters["dtype"]`` is ``"float32"``.
     invariance_tolerance
-        For what has to stay the same, eV and eV/Å. Default: 1e-10, or 1e-4 in float32.
+        Tolerance of quantities that must not change, eV and eV/Å. Default: 1e-10, or 1e-4 in float32.
     seed
-        Of the random motions.
+        Seed of the random motions.
 
     Raises
     ------
     AssertionError
-        One line: which property failed, by how much, and the tolerance.
+        A check failed; the one line states the property, the deviation and the tolerance.
     """
     chosen = TOLERANCES.get(calc.parameters.get("dtype", "float64"), TOLERANCES["float64"])
     gradients = chosen.gradients if gradient_tolerance is None else gradient_tolerance
@@ -130,7 +131,7 @@ def _check_symmetries(atoms: Atoms, tolerance: float, rng: np.random.Generator) 
 
 
 def _extrapolated(derivative: Callable[..., Floats], atoms: Atoms, step: float) -> Floats:
-    """Central differences with steps h and 2h, combined so that the error is of order h⁴ (Richardson)."""
+    """Combine central differences with steps h and 2h so that the error is of order h⁴ (Richardson)."""
     differences = []
     for eps in (step, 2.0 * step):
         moving = atoms.copy()

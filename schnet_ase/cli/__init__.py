@@ -1,4 +1,4 @@
-"""The command line: thin, every command a function of the package with its result printed."""
+"""The command line, a thin layer: every command calls a function of the package and prints its result."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import NoReturn
 import click
 
 from schnet_ase.cli.data import calibrate, data, evaluate
+from schnet_ase.cli.distill import distill
 from schnet_ase.cli.dynamics import md, relax
+from schnet_ase.cli.lammps import lammps
 from schnet_ase.cli.models import info, models
 from schnet_ase.cli.training import crossval, learn, train, tune
 from schnet_ase.errors import RunawayError, SchNetError
 
-# Torch, ASE and matplotlib are imported where a command needs them: `--help` and a mistyped option answer at once.
+# Each command imports torch, ASE and matplotlib when needed, so that `--help` and mistyped options answer at once.
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -26,13 +28,13 @@ def cli() -> None:
     """SchNet potentials for ASE: molecular dynamics, optimization, training. Units: eV, Å, fs, K."""
 
 
-for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, tune, learn, data):
+for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, tune, learn, distill, data, lammps):
     cli.add_command(_command)
 
 
 def main() -> NoReturn:
-    """Entry point: exit status 0, 3 where a run had to be stopped, or 2 with one line for a user's mistake."""
-    for stream in (sys.stdout, sys.stderr):  # which may be written to a file in an encoding without an Å
+    """Run the command line: exit status 0, 3 if a run had to be stopped, or 2 with one line for a user's mistake."""
+    for stream in (sys.stdout, sys.stderr):  # their encoding may lack an Å
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
@@ -44,7 +46,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt) as error:
-        interrupt = error.__cause__ or error  # click's own exception stands in its place
+        interrupt = error.__cause__ or error  # click's own exception hides it
         said = str(interrupt) if isinstance(interrupt, KeyboardInterrupt) else ""
         print(f"schnet-ase: {said or 'interrupted; what was written stays'}", file=sys.stderr)
         sys.exit(130)
@@ -59,7 +61,7 @@ def main() -> NoReturn:
 
 @contextlib.contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """Print what the package logs, from INFO on, on standard error while a command runs."""
+    """Print the package's log messages, from INFO on, on standard error while a command runs."""
     logger, handler = logging.getLogger("schnet_ase"), logging.StreamHandler()
     level = logger.level
     logger.addHandler(handler)

@@ -1,4 +1,4 @@
-"""What several commands share: options, names of files, and how numbers are printed."""
+"""Common parts of commands: options, names of files, and the printing of numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FiniteRange(click.FloatRange):
-    """A range whose ends may be open, but not a number that is none, or infinite."""
+    """A range that excludes NaN and infinite numbers; its ends may be open."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -49,7 +49,7 @@ _LABEL_OPTIONS = {
 
 
 def label_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options on how labels are read; the command gets them as `labels`, keywords of `read_dataset`."""
+    """Add options on how labels are read; the command receives them as `labels`, keywords of `read_dataset`."""
 
     @functools.wraps(command)
     def with_labels(**arguments: Any) -> Any:
@@ -75,7 +75,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def stem(model: str) -> str:
-    """What files made with a model are called: a name's parts joined, of a path the last part."""
+    """Return the stem of files made with a model: the joined parts of a name, or the last part of a path."""
     path = Path(model)
     if path.exists():
         return path.stem if path.suffix == ".safetensors" else path.resolve().name
@@ -83,7 +83,7 @@ def stem(model: str) -> str:
 
 
 def named(output: str | None, name: str) -> Path:
-    """What `output` stands for: a path, or the file or prefix `name` in a folder; None is the folder we are in."""
+    """Return the path that `output` means: itself, or `name` in it if it is a folder; None is the current folder."""
     if output is None:
         return Path(name)
     if not output:
@@ -92,7 +92,7 @@ def named(output: str | None, name: str) -> Path:
 
 
 def picture(output: str | None, name: str, overwrite: bool) -> Path:
-    """Where a command's one picture goes, as `named`; a path without a suffix gets that of `name`."""
+    """Return the path of a command's picture, by `named`; a path without a suffix gets that of `name`."""
     path = named(output, name)
     if not path.suffix:
         path = path.with_suffix(Path(name).suffix)
@@ -102,7 +102,8 @@ def picture(output: str | None, name: str, overwrite: bool) -> Path:
 
 
 def files_prefix(output: str | None, name: str, suffixes: tuple[str, ...], overwrite: bool) -> Path:
-    """Where the files of a run go, as `named`, of which none exists; the suffix of one of them is not part of it."""
+    """Return the prefix of a run's files, by `named`, without the suffix of one of them; none of the files may
+    exist."""
     path = named(output, name)
     return free(path.with_suffix("") if output is not None and path.suffix in suffixes else path, suffixes, overwrite)
 

@@ -1,4 +1,4 @@
-"""Commands about labelled frames: fetch them, measure a model on them, calibrate an ensemble with them."""
+"""Commands for labelled frames: download or check them, measure a model on them, calibrate an ensemble with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def data(context: click.Context) -> None:
-    """List the data sets that can be fetched by name."""
+    """List the data sets that can be downloaded by name."""
     if context.invoked_subcommand is not None:
         return
     from schnet_ase.data.download import DATA_SETS
@@ -31,7 +31,7 @@ def data(context: click.Context) -> None:
 @click.argument("name")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
 def data_get(name: str, folder: Path) -> None:
-    """Fetch the data set NAME and check it; the same command goes on with what is missing."""
+    """Download the data set NAME and check it; the same command resumes with missing files."""
     from schnet_ase.data.download import get
 
     print("\n".join(f"  {file}" for file in get(name, folder)))
@@ -48,7 +48,7 @@ def data_check(
     output: str | None,
     overwrite: bool,
 ) -> None:
-    """Say what is in FILE before anything is trained: systems, labels, ranges, duplicates, outliers; draw it too."""
+    """Say what FILE holds before you train on it: systems, labels, ranges, duplicates, outliers; also draw it."""
     from schnet_ase.data import read_dataset
     from schnet_ase.data.summary import PASSES, page, summarize
     from schnet_ase.data.summary.picture import draw
@@ -78,7 +78,7 @@ def evaluate(
     overwrite: bool,
     device: str,
 ) -> None:
-    """Print the errors of MODEL on the labelled frames of DATA, of an ensemble its uncertainty too, and draw both."""
+    """Print and draw the errors of MODEL on the labelled frames of DATA, and for an ensemble its uncertainty."""
     from schnet_ase.data import read_dataset
     from schnet_ase.data.labels.report import log_for_evaluation
     from schnet_ase.evaluation.evaluate import evaluate_dataset
@@ -138,7 +138,7 @@ def calibrate(
     labels: dict[str, Any],
     device: str,
 ) -> None:
-    """Calibrate the uncertainty of ENTRY on those labelled frames of DATA that no member saw; rewrites its card."""
+    """Calibrate the uncertainty of ENTRY on the labelled frames of DATA that no member has seen; update its card."""
     from schnet_ase.data import read_dataset
     from schnet_ase.data.labels.report import log_for_evaluation
     from schnet_ase.errors import RegistryError
@@ -165,13 +165,13 @@ def calibrate(
 
 
 def _plain_stem(data: Path) -> str:
-    """What a file, a folder, or a pattern of files is called, without signs that only a pattern has."""
+    """Return the stem of a file, a folder, or a pattern of files, without the characters of a pattern."""
     name = data.name if data.name else data.resolve().name
     return re.sub(r"[^\w.+-]+", "", name if data.is_dir() else Path(name.removesuffix(".gz")).stem) or "data"
 
 
 def _print_flags(calibration: Calibration, errors: EnsembleErrors) -> None:
-    """The share of frames that a monitor would flag, beside the rate that was asked of its threshold."""
+    """Print the share of frames that a monitor would flag, beside the false-flag rate of its threshold."""
     largest = errors.largest_deviation
     print("frames above the threshold for a false-flag rate of")
     for rate in (0.001, 0.01):

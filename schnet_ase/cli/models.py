@@ -26,7 +26,8 @@ def models(context: click.Context) -> None:
     for card in installed:
         test = card.metrics.test
         errors = "" if test is None else f"  test MAE {mev(test.energy_mae)} meV, {mev(test.force_mae)} meV/Å"
-        print(f"{card.name:24s} {len(card.members)} members  {' '.join(card.elements):12s}{errors}")
+        networks = f"{len(card.members)} members{'' if card.student is None else ', student'}"
+        print(f"{card.name:24s} {networks:18s}  {' '.join(card.elements):12s}{errors}")
     others = [x for _, x in sorted(listings().items()) if x.name not in {card.name for card in installed}]
     for x in others:
         command = f"schnet-ase models get {x.name}{'' if x.address else ' --from FOLDER'}"
@@ -69,6 +70,8 @@ def models_show(name: str) -> None:
         rows += [(f"{stem}, validation", member.validation), (f"{stem}, test", member.test)]
     if len(card.members) > 1:
         rows += [("ensemble, calibration", card.metrics.calibration), ("ensemble, test", card.metrics.test)]
+    if card.student is not None:
+        rows += [("student, against the mean", card.student.validation), ("student, test", card.student.test)]
     stresses = any(errors is not None and errors.stress_mae is not None for _, errors in rows)
     stress_title = "   stress (meV/Å³)" if stresses else ""
     print(f"  {'MAE':28s} energy (meV)   force (meV/Å)   force RMSE (meV/Å){stress_title}")
@@ -78,6 +81,8 @@ def models_show(name: str) -> None:
             stress = f"   {mev(errors.stress_mae):>15s}" if stresses else ""
             print(f"  {label:28s} {numbers}{stress}")
     print_calibration(card)
+    if card.student is not None:
+        print("\n".join(card.student.lines(card.metrics.test)))
     if card.dynamics is not None:
         print("\n".join(card.dynamics.lines()))
 
@@ -114,7 +119,7 @@ def models_get(name: str, source: str | None, sha256: str | None) -> None:
     from schnet_ase.registry.install import install_entry
 
     card = install_entry(name, source, sha256=sha256)
-    print(f"{card.name}: {len(card.members)} members in {card.path}")
+    print(f"{card.name}: {len(card.members)} members{'' if card.student is None else ' and a student'} in {card.path}")
 
 
 @models.command("index")

@@ -1,4 +1,4 @@
-"""Commands that train: one model, an ensemble, and on the fly."""
+"""Commands that train: one model, an ensemble, a search over settings, and learning on the fly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Train one model from the TOML file CONFIG; the same command resumes an interrupted training.
 
-    Started by torchrun, its processes train the model together.
+    If torchrun starts several processes, they train the model together.
     """
     from schnet_ase.output.progress import Progress
     from schnet_ase.registry.provenance import Row
@@ -161,7 +161,7 @@ def tune(
     run = load_config(config, data_root)
     folder = output or Path("runs") / f"{run.name}-tune"
     done: dict[int, int] = {}
-    # Of trials side by side the steps of all; how many there will be is not known, where some are given up.
+    # For parallel trials the bar counts the steps of all; their total is not known, because some end early.
     with Stages() as stages, Progress(None, run.name) if executor == "ray" else nullcontext() as together:
 
         def report(at: TrialProgress) -> None:
@@ -206,11 +206,11 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
 
     run = load_learn_config(config, data_root)
     folder = output or Path("runs") / run.name
-    sys.path.insert(0, str(config.parent.resolve()))  # a reference of one's own lies there, as modules beside a script
+    sys.path.insert(0, str(config.parent.resolve()))  # a user's own reference may lie there, beside the file
     with Stages() as stages:
 
         def report(event: Event) -> None:
-            if not (isinstance(event, Labelled) and event.flag is None):  # the first frames have one line together
+            if not (isinstance(event, Labelled) and event.flag is None):  # the first frames get one line together
                 stages.print(describe(event))
 
         result = run_learn(run, folder, workers=workers, report=report, progress=stages.update)

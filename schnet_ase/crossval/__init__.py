@@ -1,1 +1,1 @@
-"""k-fold cross-validation: the members of an ensemble, wherever they are trained."""
+"""k-fold cross-validation, which trains the members of an ensemble in processes, on a GPU or on a cluster."""

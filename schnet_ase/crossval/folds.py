@@ -1,4 +1,4 @@
-"""One fold of a cross-validation, wherever it is trained."""
+"""Train one fold of a cross-validation, in any process or on any machine."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SECONDS_BETWEEN_REPORTS = 0.5
 
 
 class FoldProgress(NamedTuple):
-    """A fold's state, as it is reported."""
+    """The reported state of a fold."""
 
     fold: int
-    """Counted from 1."""
+    """Number of the fold, counted from 1."""
     step: int
     row: Row | None
-    """The newest validation, once after it was made."""
+    """The newest validation, reported once."""
 
 
 class _Progress(Protocol):
@@ -48,7 +48,7 @@ class FoldTask(NamedTuple):
 
     config: RunConfig
     k: int
-    """Index of the fold."""
+    """Index of the fold, counted from 0."""
     split: TrainingSplit
     run: Path
     """Folder of the run."""
@@ -58,7 +58,7 @@ class FoldTask(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Of the fold."""
+        """Folder of the fold."""
         return self.run / fold_name(self.k)
 
     def with_data(self, dataset: Dataset, extra: Dataset | None) -> TrainingTask:
@@ -79,14 +79,14 @@ def fold_tasks(
 
 
 def checkpoints(start: str | Path, folds: int) -> list[Path]:
-    """The checkpoints of a run's folds, or of the members of an entry (by name or folder), in the folds' order.
+    """Return the checkpoints of a run's folds, or of the members of an entry (by name or folder), in order.
 
     Raises
     ------
     TrainingError
-        They are more or fewer.
+        Their number differs from `folds`.
     RegistryError
-        It is neither.
+        `start` is neither a run nor an entry.
     """
     run = [Path(start) / fold_name(k) / BEST for k in range(folds)]
     files = run if run[0].is_file() else [member.path for member in locate_members(start)]
@@ -96,7 +96,7 @@ def checkpoints(start: str | Path, folds: int) -> list[Path]:
 
 
 def train_fold(task: FoldTask, report: Report, stop: Callable[[], bool] = lambda: False) -> TrainingResult:
-    """Train a fold, or go on with it, until it is over or `stop` says so; see `Trainer.run`."""
+    """Train a fold, or resume it, until it ends or `stop` returns True; see `Trainer.run`."""
     with prepared_fold(task, load_frames(task.config.data.file, task.config, quiet=True)) as trainer:
         return trainer.run(report, stop)
 
@@ -107,12 +107,12 @@ def prepared_fold(task: FoldTask, dataset: Dataset) -> AbstractContextManager[Tr
 
 
 def fold_report(task: FoldTask, send: Callable[[FoldProgress], None]) -> Report:
-    """A report of the training of a fold that is sent as the fold's."""
+    """Make a callback for a training that sends its reports as those of the fold."""
     return lambda step, row: send(FoldProgress(task.k + 1, step, row))
 
 
 def now_and_then(send: Callable[[P], None]) -> Callable[[P], None]:
-    """A report that passes on every validation, but of the other steps one in a while."""
+    """Make a callback that passes on every validation, but other steps only once in a while."""
     last = time.monotonic()
 
     def report(progress: P) -> None:
@@ -126,7 +126,7 @@ def now_and_then(send: Callable[[P], None]) -> Callable[[P], None]:
 
 
 def now_and_then_asked(ask: Callable[[], bool]) -> Callable[[], bool]:
-    """The answer to a question that is asked anew once in a while only."""
+    """Make a function that repeats the last answer and asks again only once in a while."""
     last, answer = time.monotonic(), False
 
     def newest() -> bool:
@@ -140,5 +140,5 @@ def now_and_then_asked(ask: Callable[[], bool]) -> Callable[[], bool]:
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

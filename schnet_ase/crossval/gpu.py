@@ -1,4 +1,4 @@
-"""The folds of a cross-validation in one process, their gradients by one program: a fold alone leaves a GPU idle."""
+"""Train all folds of a cross-validation in one process and one program, because a single fold leaves a GPU idle."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from schnet_ase.training.trainer import Report, Trainer
 
 
 def train_together(tasks: Sequence[FoldTask], report: Callable[[FoldProgress], None]) -> list[TrainingResult]:
-    """Train folds of one configuration without dropout, or go on with them; each keeps its own folder.
+    """Train folds of one configuration without dropout, or resume them; each keeps its own folder.
 
-    A fold gets the gradients that `train_fold` would give it, to rounding, and all else in the same way: either can go
-    on with what the other began.
+    A fold gets the gradients that `train_fold` would give it, to rounding, and everything else in the same way: either
+    function can resume what the other began.
     """
     config = tasks[0].config
     dataset = load_frames(config.data.file, config, quiet=True)

@@ -1,4 +1,4 @@
-"""A Ray cluster and the tasks of a run on it: one that begins and ends with the run here, or one that is there."""
+"""Run the tasks of a run on a Ray cluster: a cluster on this machine for the run, or a running one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class RayTasks:
-    """Tasks under way on a cluster, one CPU each, with ``device="cuda"`` also one GPU; see `ray_tasks`."""
+    """Tasks in progress on a cluster, each with one CPU, and with ``device="cuda"`` also one GPU; see `ray_tasks`."""
 
     def __init__(self, ray: Any, queues: Any, device: str, threads: int) -> None:
         self._ray, self._queues, self._threads = ray, queues, threads
@@ -34,25 +34,25 @@ class RayTasks:
         self._under_way: list[Any] = []
 
     def capacity(self) -> int:
-        """How many tasks the cluster has CPUs, or GPUs, for."""
+        """Return the number of tasks for which the cluster has CPUs, or GPUs."""
         return max(1, int(self._ray.cluster_resources().get(self._resource, 0)))
 
     def start(self, function: Callable[..., Any], folder: Path, *arguments: Any) -> None:
-        """Call ``function(*arguments, report)`` in a task, once and again if its machine is lost.
+        """Call ``function(*arguments, report)`` in a task, and again if its machine is lost.
 
-        It is the only one that trains in `folder`. What it reports comes out of `wait`.
+        No other task may train in `folder`. `wait` passes on its reports.
         """
         if self._queue is None:
             self._queue = self._queues.Queue(actor_options={"num_cpus": 0})
         self._under_way.append(self._run.remote(function, folder, arguments, self._threads, self._queue))
 
     def wait(self, report: Callable[[Any], None]) -> list[Any]:
-        """What tasks returned that ended in the last moment; meanwhile `report` is told what tasks report.
+        """Return the results of tasks that have just ended; meanwhile pass reports of tasks on to `report`.
 
         Raises
         ------
         TrainingError
-            A task was lost for good; or what it raised.
+            A task was lost for good, or raised the error.
         """
         waiting = {"num_returns": len(self._under_way), "timeout": SECONDS_BETWEEN_REPORTS}
         done, self._under_way = self._ray.wait(self._under_way, **waiting)
@@ -63,33 +63,33 @@ class RayTasks:
 
 @contextmanager
 def ray_tasks(address: str | None, workers: int, threads: int, device: str) -> Iterator[RayTasks]:
-    """A cluster to run tasks on. What is under way at the end is given up.
+    """Provide a cluster for tasks; tasks in progress at the end are abandoned.
 
     Parameters
     ----------
     address
-        Of a cluster that is there, as `ray.init` takes it; it runs as many tasks at a time as it has CPUs (or GPUs)
-        for. None: one on this machine.
+        Address of a running cluster, as for `ray.init`; it runs as many tasks at a time as it has CPUs (or GPUs) for.
+        None: a cluster on this machine.
     workers, threads
-        Of a cluster on this machine: tasks at the same time, and threads of each.
+        For a cluster on this machine: tasks at the same time, and threads of each.
     device
         ``"cpu"`` or ``"cuda"``.
 
     Raises
     ------
     TrainingError
-        Ray is not installed or not there at the address.
+        Ray is not installed or not available at the address.
     """
     ray, queues = check_ray()
     _connect(ray, address, workers)
     try:
         yield RayTasks(ray, queues, device, threads if address is None else 1)
     finally:
-        ray.shutdown()  # of a cluster on this machine the whole, of another what this run has there
+        ray.shutdown()  # ends a cluster on this machine, but on another one only what belongs to this run
 
 
 def check_ray() -> tuple[Any, Any]:
-    """The modules `ray` and `ray.util.queue`.
+    """Return the modules `ray` and `ray.util.queue`.
 
     Raises
     ------
@@ -104,12 +104,12 @@ def check_ray() -> tuple[Any, Any]:
 
 
 def from_shared(read: Callable[[Path], T], folder: Path) -> T:
-    """What `read` finds in the folder of a task that is over.
+    """Return what `read` finds in the folder of a finished task.
 
     Raises
     ------
     TrainingError
-        Nothing.
+        It finds nothing.
     """
     try:
         return read(folder)
@@ -120,28 +120,31 @@ def from_shared(read: Callable[[Path], T], folder: Path) -> T:
 def _run(function: Callable[..., Any], folder: Path, arguments: tuple[Any, ...], threads: int, queue: Any) -> Any:
     torch.set_num_threads(threads)
     _wait_until_free(folder)
-    # As bytes: the queue, a process of its own, would import PyTorch to hold what is reported.
+    # Sent as bytes, because the queue, a process of its own, would import PyTorch to hold the reports.
     return function(*arguments, lambda progress: queue.put(pickle.dumps(progress)))
 
 
 def _wait_until_free(folder: Path) -> None:
-    """A task of a run that was killed, which trains in the folder, ends a moment later than the run."""
+    """Wait for a task of a killed run that still trains in the folder; it ends a moment after the run."""
     if folder.exists():
-        with suppress(Timeout), FileLock(folder / LOCK).acquire(timeout=_SECONDS_TO_END):  # else training says so
+        with (
+            suppress(Timeout),
+            FileLock(folder / LOCK).acquire(timeout=_SECONDS_TO_END),
+        ):  # else training raises an error
             pass
 
 
 def _result(ray: Any, finished: Any) -> Any:
     try:
         return ray.get(finished)
-    except ray.exceptions.RayTaskError as error:  # with the task's whole traceback as its message
+    except ray.exceptions.RayTaskError as error:  # its message is the whole traceback of the task
         raise error.cause from None
     except ray.exceptions.RayError as error:
         raise TrainingError(f"a training was lost ({_line(error)}); the same command resumes") from error
 
 
 def _connect(ray: Any, address: str | None, workers: int) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no report of what runs here to others
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # sends no usage reports
     try:
         if address is None:
             ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
@@ -154,7 +157,7 @@ def _connect(ray: Any, address: str | None, workers: int) -> None:
 
 
 def _knock(address: str) -> None:
-    """Raise an OSError if nobody listens at ``host:port``, which Ray itself would wait for without end."""
+    """Raise an OSError if nothing listens at ``host:port``, because Ray itself would wait forever."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if port.isdigit():
         socket.create_connection((host, int(port)), timeout=_SECONDS_TO_ANSWER).close()

@@ -1,4 +1,4 @@
-"""Folds as tasks of a Ray cluster."""
+"""Train folds as tasks of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def train_on_ray(
     address: str | None,
     report: Callable[[FoldProgress], None],
 ) -> list[TrainingResult]:
-    """Train folds as tasks; their results come back through the run's folder, which all machines share.
+    """Train folds as tasks; their results come back through the folder of the run, which all machines share.
 
-    A task whose machine is lost is started again by Ray, and goes on from its checkpoint.
+    If a machine is lost, Ray starts its task again, and the task resumes from its checkpoint.
 
     Parameters
     ----------
     tasks
-        The folds. Their data and folders must be where all machines find them.
+        The folds. All machines must find their data and folders.
     workers, threads, address
         See `ray_tasks`.
     report
-        Told about the folds while they train.
+        Callback for the progress of the folds.
 
     Raises
     ------
     TrainingError
-        Ray is not installed or not there at the address; or the folder is not shared; or what the folds raise.
+        Ray is not installed or not available at the address, or the folder is not shared, or a fold raises the error.
     """
     tasks = [_everywhere(task) for task in tasks]
     with ray_tasks(address, workers, threads, tasks[0].device) as cluster:
@@ -47,7 +47,7 @@ def train_on_ray(
 
 
 def _everywhere(task: FoldTask) -> FoldTask:
-    """The same with absolute paths: a task runs in another folder."""
+    """Return the task with absolute paths, because it runs in another folder."""
     config = replace(task.config, data=absolute(task.config.data))
     initial = None if task.initial is None else task.initial.resolve()
     return task._replace(config=config, run=task.run.resolve(), initial=initial)

@@ -1,4 +1,4 @@
-"""k-fold cross-validation: the members of an ensemble, trained side by side."""
+"""k-fold cross-validation, which trains the members of an ensemble side by side."""
 
 from __future__ import annotations
 
@@ -64,49 +64,49 @@ def crossval(
     command: str = "schnet_ase.crossval.run",
     report: Callable[[FoldProgress], None] = lambda progress: None,
 ) -> Card:
-    """Train the folds and write a registry entry; the same call goes on with one that was interrupted.
+    """Train the folds and write a registry entry; the same call resumes an interrupted run.
 
     Parameters
     ----------
     config
-        Validated configuration; `config.folds` members, `config.data.calibration` frames that no fold touches and
-        the ensemble is calibrated on.
+        Validated configuration, with `config.folds` members and `config.data.calibration` frames that no fold uses and
+        that calibrate the ensemble.
     folder
-        Of the run: one folder a fold with its checkpoints, metrics and learning curve.
+        Folder of the run, with one folder per fold for its checkpoints, metrics and learning curve.
     models
-        Where the entry ``<models>/<config.name>/`` is written, whole or not at all.
+        Folder in which the entry ``<models>/<config.name>/`` is written, whole or not at all.
     initial
-        Folder of an earlier run of as many folds, or an entry (name or folder): each fold starts from its weights, of
-        the same network or of one with fewer features, see `train`. That no fold's training saw what is validated,
-        calibrated or tested on here is checked as far as it can be, see `check_start`.
+        Folder of an earlier run with as many folds, or an entry (name or folder): each fold starts from its weights, of
+        the same network or of one with fewer features, see `train`. `check_start` checks as far as possible that these
+        have not seen what is validated, calibrated or tested on here.
     device
         ``"cpu"`` or ``"cuda"``.
     workers
-        Folds trained at the same time. One: in this process; more: each in a process of its own, and a script that
-        calls this needs ``if __name__ == "__main__":``. None: one a core (cpu), all in this process (cuda; with dropout
+        Folds trained at the same time. One: in this process. More: each in its own process, and a script that calls
+        this needs ``if __name__ == "__main__":``. None: one per core (cpu), or all in this process (cuda; with dropout
         one after the other), see `train_together`.
     executor
-        ``"processes"``: of this machine. ``"ray"``: tasks of a Ray cluster, see `train_on_ray`.
+        ``"processes"``: processes of this machine. ``"ray"``: tasks of a Ray cluster, see `train_on_ray`.
     ray_address
-        Of the cluster, which then decides how many folds are trained at the same time; None: one on this machine that
-        begins and ends with the run.
+        Address of the cluster, which then decides how many folds train at the same time; None: a cluster on this
+        machine that begins and ends with the run.
     command
-        What to write into the card as the command that made the entry.
+        Command that made the entry, for the card.
     report
-        Told about the folds while they train.
+        Callback for the progress of the folds.
 
     Returns
     -------
     Card
-        Of the new entry, or of the one that the same call wrote earlier.
+        Card of the new entry, or of the one that the same call wrote earlier.
 
     Raises
     ------
     TrainingError
-        There is an entry of this name already, of another run, or a fold cannot go on; or Ray is not there; or
-        `initial` has seen frames that are validated, calibrated or tested on here.
+        An entry of this name from another run exists, or a fold cannot resume, or Ray is not available, or `initial`
+        has seen frames that are validated, calibrated or tested on here.
     CalibrationError
-        Too few folds or calibration frames, and not none of them.
+        There are too few folds or calibration frames; no calibration frames at all are accepted.
     DataError
         The data cannot be trained on.
     """
@@ -168,9 +168,9 @@ def train_folds(
     ray_address: str | None = None,
     report: Callable[[FoldProgress], None] = lambda progress: None,
 ) -> list[TrainingResult]:
-    """Train one model a fold on the frames of `config.data.file`, or go on with it; see `crossval`.
+    """Train one model per fold on the frames of `config.data.file`, or resume; see `crossval`.
 
-    That no fold starts from `initial` weights that have seen its validation frames is the caller's to see to.
+    The caller must ensure that no fold starts from `initial` weights that have seen its validation frames.
     """
     tasks = fold_tasks(config, folds, folder, initial, device)
     on_cpu = device.partition(":")[0] == "cpu"
@@ -219,7 +219,7 @@ def _drain(queue: Queue[FoldProgress], report: Callable[[FoldProgress], None]) -
 
 
 def _end_with(parent: int) -> None:
-    """Let this process end with its parent, which cannot tell when it is killed: a next start trains the same folds."""
+    """End this process with its parent, even if that is killed, because the next start trains the same folds."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -230,7 +230,8 @@ def _end_with(parent: int) -> None:
 
 
 def _begin(parent: int) -> None:
-    """In a process of the pool: Ctrl-C, which reaches all processes of a terminal, is the parent's to pass on."""
+    """Prepare a process of the pool: ignore Ctrl-C, which reaches all processes of a terminal; the parent passes it
+    on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with(parent)
 

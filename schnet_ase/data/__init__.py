@@ -1,4 +1,4 @@
-"""Reference data: reading it, checking it, splitting it."""
+"""Read reference data, check it, and split it."""
 
 from schnet_ase.data.frames import Dataset, Frame
 from schnet_ase.data.labels.checks import check_frames

@@ -1,4 +1,4 @@
-"""Frames as batches of graphs with their targets: neighbour lists made once."""
+"""Frames as batches of graphs with their labels; each neighbour list is made once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from schnet_ase.geometry.graph import Graph, Pairs, batch_graphs, build_graph, m
 
 
 class Batch(NamedTuple):
-    """B labelled systems with N atoms in all; a label that a frame lacks is NaN, so that all batches are alike."""
+    """B labelled systems with N atoms in total. A label that a frame lacks is NaN, so that all batches have the same
+    fields."""
 
     graph: Graph
     n_atoms: Tensor
@@ -29,16 +30,16 @@ class Batch(NamedTuple):
     virial: Tensor
     """(B, 3, 3) float64 eV, the stress times the volume: the derivative of the energy with respect to a strain."""
     weight: Tensor
-    """(B,) float64; how much each counts in the loss."""
+    """(B,) float64 weight of each system in the loss."""
 
 
 def own_weight(frame: Frame) -> float:
-    """How much a frame counts by what its file says alone."""
+    """Return the weight of a frame that its file states."""
     return frame.weight
 
 
 def make_example(frame: Frame, cutoff: float | None, weigh: Callable[[Frame], float] = own_weight) -> Batch:
-    """One frame as a batch of one."""
+    """Make a batch of one frame."""
     return _labelled(build_graph(frame.geometry, cutoff), frame, weigh(frame))
 
 
@@ -48,16 +49,16 @@ def make_examples(
     cutoff: float | None,
     weigh: Callable[[Frame], float] = own_weight,
 ) -> Sequence[Batch]:
-    """The frames of some indices, each as a batch of one: a list, or from a store as they are asked for.
+    """Make a batch of one from each of some frames: a list, or for frames of a store one at a time on request.
 
     Parameters
     ----------
     frames, indices
-        All frames, and which of them.
+        All frames, and the indices of those to use.
     cutoff
-        Of the pairs, Å; None: every pair.
+        Cutoff of the pairs, Å; None: every pair.
     weigh
-        From a frame to its weight in the loss.
+        Function from a frame to its weight in the loss.
     """
     if not isinstance(frames, StoredFrames) or frames.cutoff != cutoff:
         return [make_example(frames[i], cutoff, weigh) for i in indices]
@@ -76,10 +77,12 @@ def make_training_examples(
     more: Sequence[Frame] = (),
     weigh: Callable[[Frame], float] = own_weight,
 ) -> Sequence[Batch]:
-    """As `make_examples`, and of all of `more`, without pairs beyond the cutoff, whose envelope is zero.
+    """Make examples as `make_examples` does, also of all of `more`, without the pairs beyond the cutoff.
 
-    Frames with as many atoms as each other get as many pairs as well, for `same_shape`: each its nearest ones, as many
-    as the frame with most has within the cutoff.
+    The envelope of those pairs is zero.
+
+    If all frames are in memory and have the same number of atoms, they also get the same number of pairs, for
+    `same_shape`: each frame keeps its nearest pairs, as many as the frame with the most pairs has within the cutoff.
     """
     if more and (isinstance(frames, StoredFrames) or isinstance(more, StoredFrames)):
         others = make_training_examples(more, range(len(more)), cutoff, weigh=weigh)
@@ -104,17 +107,17 @@ def make_training_examples(
 
 
 def _n_near(example: Batch, cutoff: float) -> int:
-    """How many pairs are within the cutoff."""
+    """Return the number of pairs within the cutoff."""
     return int((_distances(example.graph) < cutoff).sum())
 
 
 def _near(example: Batch, cutoff: float) -> Batch:
-    """The same with the pairs within the cutoff."""
+    """Return the example with only the pairs within the cutoff."""
     return example._replace(graph=_nearest(example.graph, _n_near(example, cutoff)))
 
 
 def _nearest(graph: Graph, n_pairs: int) -> Graph:
-    """The same with its `n_pairs` nearest pairs."""
+    """Return the graph with its `n_pairs` nearest pairs."""
     keep = torch.argsort(_distances(graph), stable=True)[:n_pairs].sort().values
     return graph._replace(
         pairs=Pairs(graph.pairs.first[keep], graph.pairs.second[keep]),
@@ -140,7 +143,7 @@ def _labelled(graph: Graph, frame: Frame, weight: float) -> Batch:
 
 
 def _virial(frame: Frame) -> Floats:
-    """(3, 3)."""
+    """Return the (3, 3) virial, eV; NaN without a stress."""
     if frame.stress is None:
         return np.full((3, 3), np.nan)
     stress: Floats = voigt_6_to_full_3x3_stress(frame.stress)
@@ -149,7 +152,7 @@ def _virial(frame: Frame) -> Floats:
 
 
 def collate(examples: Sequence[Batch]) -> Batch:
-    """Several batches as one."""
+    """Join several batches into one."""
     return Batch(
         batch_graphs([e.graph for e in examples]),
         torch.cat([e.n_atoms for e in examples]),
@@ -161,7 +164,7 @@ def collate(examples: Sequence[Batch]) -> Batch:
 
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:
-    """The same batch on `device`."""
+    """Return the batch on `device`."""
     return Batch(
         batch.graph.to(device),
         batch.n_atoms.to(device),

@@ -1,8 +1,8 @@
-"""Data sets that are fetched by name, checked, and laid out as `read_dataset` reads them.
+"""Download data sets by name, check them, and unpack them for `read_dataset`.
 
-Addresses are those that the sets' own pages or SchNetPack give. A checksum is the beginning of the SHA-256 that the
-package `load-atoms` (0.3.10) keeps for the same file; where nobody has published one, the file's is printed, to be
-compared with a colleague's.
+The addresses come from the pages of the data sets or from SchNetPack. A checksum is the beginning of the SHA-256 that
+the package `load-atoms` (0.3.10) keeps for the same file. Where nobody has published one, the SHA-256 of the file is
+printed, to compare it with a colleague's.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class Remote(NamedTuple):
     url: str
     name: str
     sha256: str | None = None
-    """How it begins; None: not known."""
+    """Beginning of the SHA-256; None: not known."""
     unpack: tuple[str, ...] = ()
-    """Of a tar archive, the members to unpack beside it, as patterns; none: the file is read as it is."""
+    """Patterns of the members of a tar archive to unpack beside it; empty: the file is read as it is."""
     then: Callable[[Path], list[Path]] | None = None
-    """Makes more files in the folder of those unpacked, and returns these."""
+    """Function that makes more files in the folder of the unpacked ones, and returns them."""
 
 
 class DataSet(NamedTuple):
-    """What a name stands for."""
+    """The files of a data set."""
 
     description: str
     licence: str
@@ -87,28 +87,28 @@ DATA_SETS: Mapping[str, DataSet] = {
 
 
 def get(name: str, folder: Path, report: Callable[[str], None] = print) -> list[Path]:
-    """Fetch a data set, or what of it is not there yet.
+    """Download a data set, or those of its files that are missing.
 
     Parameters
     ----------
     name
-        One of `DATA_SETS`.
+        A key of `DATA_SETS`.
     folder
-        Where to put it.
+        Target folder.
     report
-        Told in a line about each file.
+        Callback that receives one line about each file.
 
     Returns
     -------
     list of Path
-        What `read_dataset` reads, and QM9's list of uncharacterized molecules.
+        The files that `read_dataset` reads, and for QM9 also the list of uncharacterized molecules.
 
     Raises
     ------
     DataError
         There is no such data set, or a file is not what it should be.
     DownloadError
-        A file cannot be fetched.
+        A file cannot be downloaded.
     OSError
         The folder cannot be written.
     """
@@ -145,7 +145,7 @@ def _fetch(remote: Remote, folder: Path) -> None:
 
 
 def _read(file: Path) -> None:
-    """Begin to read a file without a checksum: what some servers send instead of a file is a page."""
+    """Check that a file without a checksum can be read, because some servers send a web page instead of the file."""
     try:
         if file.suffix == ".txt":
             read_excluded(file)
@@ -156,7 +156,7 @@ def _read(file: Path) -> None:
 
 
 def _unpack(archive: Path, patterns: tuple[str, ...]) -> list[Path]:
-    """The members of an archive that match one of the patterns, in its folder: whole, or none of them."""
+    """Unpack the members of an archive that match one of the patterns into its folder, all of them or none."""
     target = archive.with_name(archive.name.partition(".")[0])
     if not target.is_dir():
         building = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{target.name}."))

@@ -24,12 +24,12 @@ class Frame(NamedTuple):
     stress: Floats | None = None
     """(6,) eV/Å³ in ASE's order (xx, yy, zz, yz, xz, xy) and sign: positive where the cell wants to shrink."""
     weight: float = 1.0
-    """How much the frame counts in the loss, as its file says."""
+    """Weight of the frame in the loss, as its file states it."""
     config_type: str = ""
     """The kind of configuration that its file names, such as ``"IsolatedAtom"``; empty where it names none."""
 
     def atoms(self) -> Atoms:
-        """The geometry as ASE atoms, without labels."""
+        """Return the geometry as ASE atoms, without labels."""
         numbers, positions, cell, pbc = self.geometry
         return Atoms(numbers=numbers, positions=positions, cell=cell, pbc=pbc)
 
@@ -38,21 +38,21 @@ class Dataset(NamedTuple):
     """Frames of one file."""
 
     frames: Sequence[Frame]
-    """A list, or read from disk when asked for: see `read_dataset` and `stored_dataset`."""
+    """A list (`read_dataset`), or frames that are read from disk on request (`stored_dataset`)."""
     source: str
     """The file's name."""
     sha256: str
-    """Of the file."""
+    """SHA-256 of the file."""
     units: str
     """The units the file was assumed to be in, in words."""
     parts: tuple[str, ...] = ()
-    """SHA-256 of each file, where a pattern stands for several; else of the data, where some frames are left out."""
+    """SHA-256 of each file if a pattern stands for several, or of the whole file if some frames are left out."""
     labels: str = ""
     """Which labels were found under which keys and in which units, in words."""
     keys: tuple[str, ...] = ()
-    """The names under which the file holds something besides the atoms, such as ``info['REF_energy']``."""
+    """Names of everything that the file holds besides the atoms, such as ``info['REF_energy']``."""
     notes: tuple[str, ...] = ()
-    """What else a user should know of how the file was read, a sentence each."""
+    """Sentences on how the file was read that a user should know."""
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -81,12 +81,12 @@ def formulas(frames: Iterable[Frame]) -> tuple[str, ...]:
 
 
 def molecules(numbers: Iterable[Integers]) -> Integers:
-    """Which molecule each frame is of, counted from 0 in the order they come in: the same atoms in the same order.
+    """Number the molecules (the same atoms in the same order) from 0 as they appear; return the number of each frame.
 
     Parameters
     ----------
     numbers
-        Of each frame, (N,) atomic numbers.
+        (N,) atomic numbers of each frame.
     """
     known: dict[bytes, int] = {}
     return np.array([known.setdefault(n.tobytes(), len(known)) for n in numbers], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A sequence that holds nothing: its items are made when they are asked for."""
+"""A sequence whose items are made on request and not stored."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ T = TypeVar("T")
 
 
 class Lazy(Sequence[T], Generic[T]):
-    """Items made one at a time.
+    """A sequence that makes its items one at a time.
 
     Parameters
     ----------
     make
-        From an index, counted from 0, to the item.
+        Function from an index, counted from 0, to the item.
     length
-        How many there are.
+        Number of items.
     """
 
     def __init__(self, make: Callable[[int], T], length: int) -> None:
@@ -38,7 +38,7 @@ class Lazy(Sequence[T], Generic[T]):
 
 
 def joined(first: Sequence[T], second: Sequence[T]) -> Sequence[T]:
-    """The items of both, one after the other: a list of lists, else made when they are asked for."""
+    """Concatenate two sequences: a list if both are lists, otherwise a `Lazy` sequence."""
     if isinstance(first, list) and isinstance(second, list):
         return [*first, *second]
     n = len(first)

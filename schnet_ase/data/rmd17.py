@@ -1,4 +1,4 @@
-"""The frames of revised MD17 that its authors have set aside for training and for testing."""
+"""The official training and test splits of revised MD17."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ def write_split(folder: Path) -> list[Path]:
     Parameters
     ----------
     folder
-        With the files of the ten molecules, and ``index_train_01.csv`` and ``index_test_01.csv`` of the same archive.
+        Folder with the files of the ten molecules, and ``index_train_01.csv`` and ``index_test_01.csv`` of the same
+        archive.
 
     Returns
     -------
     list of Path
-        Those files; one that is there is left as it is.
+        The files of the split; existing ones are left unchanged.
 
     Raises
     ------
     DataError
-        An index is missing or is not one of the frames.
+        An index file is missing, or an index is out of range.
     """
     written: list[Path] = []
     for whole in sorted(folder.glob("rmd17_*.npz")):
@@ -56,6 +57,6 @@ def _write_part(arrays: dict[str, Any], index: Path, file: Path) -> None:
     if not frames or min(frames) < 0 or max(frames) >= n_frames:
         raise DataError(f"{index}: expected numbers from 0 to {n_frames - 1}; remove {index.parent} and try again")
     content = io.BytesIO()
-    # What there is once for all frames, the elements, stays.
+    # Arrays without a row per frame, the elements, are copied whole.
     np.savez(content, **{name: a[frames] if len(a) == n_frames else a for name, a in arrays.items()})
     atomic_write(file, content.getvalue())

@@ -1,4 +1,4 @@
-"""Which frame serves what: disjoint random subsets, repeatable from a seed."""
+"""Disjoint random subsets of frames for training, validation, calibration and tests, reproducible from a seed."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from schnet_ase.geometry.arrays import Integers
 
 
 class TrainingSplit(NamedTuple):
-    """Indices of the frames one model is fitted to and selected on."""
+    """Indices of the frames that one model is trained and validated on."""
 
     training: Integers
     validation: Integers
 
 
 class CrossValidationSplit(NamedTuple):
-    """Indices of a k-fold cross-validation: every frame outside `calibration` is validated on exactly once."""
+    """Indices of a k-fold cross-validation: exactly one fold validates on each frame outside `calibration`."""
 
     folds: tuple[TrainingSplit, ...]
     calibration: Integers
     """Frames that no fold trains or validates on."""
     rule: str
-    """How frames were assigned, an adjective."""
+    """How frames were assigned to folds: an adjective, such as ``"random"``."""
 
 
 def held_out(n_frames: int, n_test: int, seed: int) -> Integers:
-    """Random frames for tests, which no other split of the same three numbers has.
+    """Draw random test frames, which no other split with the same three numbers contains.
 
     Raises
     ------
     DataError
-        There are not so many.
+        There are not enough frames.
     """
     if not 0 <= n_test < n_frames:
         raise DataError(f"test = {n_test} of {n_frames} frames; expected fewer than there are")
@@ -43,14 +43,14 @@ def held_out(n_frames: int, n_test: int, seed: int) -> Integers:
 def split_training(
     n_frames: int, n_validation: int, seed: int, *, n_training: int | None = None, n_test: int = 0
 ) -> TrainingSplit:
-    """A random training and validation set.
+    """Draw a random training set and a random validation set.
 
     Parameters
     ----------
     n_frames, n_validation, seed
-        What to draw from, how many for validation, and the seed.
+        Number of frames, number of validation frames, and the seed.
     n_training
-        How many for training; None: all that are left.
+        Number of training frames; None: all others.
     n_test
         How many to leave to `held_out`.
 
@@ -70,21 +70,21 @@ def split_training(
 def split_folds(
     n_frames: int, n_folds: int, n_calibration: int, seed: int, *, n_training: int | None = None, n_test: int = 0
 ) -> CrossValidationSplit:
-    """Random folds and a calibration set that none of them touches.
+    """Draw random folds, and a calibration set that no fold uses.
 
     Parameters
     ----------
     n_frames, n_folds, n_calibration, seed
-        What to draw from, into how many folds, how many for calibration, and the seed.
+        Number of frames, number of folds, number of calibration frames, and the seed.
     n_training
-        How many the folds share; None: all that are left.
+        Number of frames that the folds share; None: all others.
     n_test
         How many to leave to `held_out`.
 
     Raises
     ------
     DataError
-        Not enough frames for a frame in every fold, or fewer than `n_training`.
+        There are too few frames for one in every fold, or fewer than `n_training`.
     """
     if n_folds < 2:
         raise DataError(f"folds = {n_folds}; expected at least 2")
@@ -108,7 +108,7 @@ def split_folds(
 
 
 def _order(n_frames: int, n_test: int, seed: int) -> Integers:
-    """All frames but those `held_out`, in random order."""
+    """Return all frames except those of `held_out`, in random order."""
     return np.random.default_rng(seed).permutation(n_frames)[: n_frames - n_test]
 
 

@@ -1,7 +1,7 @@
 """Frames and their pairs on disk, made once, for data that do not fit into memory.
 
-A store is a folder of plain arrays, one file each, that are mapped into memory: what is read of them is the operating
-system's to keep or to drop, and processes on one machine share it. Frames follow one another in every array.
+A store is a folder of plain arrays, one file each, that are mapped into memory: the operating system decides what stays
+in memory, and processes on one machine share it. Frames follow one another in every array.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from schnet_ase.output.progress import Progress
 
 CACHE_VARIABLE = "SCHNET_ASE_CACHE"
 FORMAT = 2
-"""Of a store; another number makes new ones."""
+"""Version of the layout of a store; a new number makes new stores."""
 _CHUNK = 1000  # frames that are held in memory while a store is made
 
 
 class _Array(NamedTuple):
     dtype: str
     shape: tuple[int, ...] = ()
-    """Of a row."""
+    """Shape of a row."""
 
 
 _ARRAYS: Mapping[str, _Array] = {
@@ -71,7 +71,7 @@ _CONFIG_TYPES, _WORDS = "config_types.json", "words.json"
 
 
 class _Words(NamedTuple):
-    """What a `Dataset` says of how its file was read."""
+    """What a `Dataset` states about how its file was read."""
 
     labels: str
     keys: list[str]
@@ -79,16 +79,16 @@ class _Words(NamedTuple):
 
 
 class StoredFrames(Lazy[Frame]):
-    """The frames of a store, in the order of their file; numbers as they were read.
+    """The frames of a store, in the order of their file, with the numbers that were read.
 
     Parameters
     ----------
     folder
-        Written by `write_store`.
+        Folder written by `write_store`.
     cutoff
-        That of its pairs, Å; None: every pair.
+        Cutoff of its pairs, Å; None: every pair.
     chosen
-        Indices of the frames that count, in the store; None: all.
+        Indices of the frames to use; None: all.
     """
 
     def __init__(self, folder: Path, cutoff: float | None, chosen: Integers | None = None) -> None:
@@ -99,11 +99,11 @@ class StoredFrames(Lazy[Frame]):
         super().__init__(self._frame, len(self._chosen))
 
     def subset(self, indices: Integers) -> StoredFrames:
-        """The frames of some indices."""
+        """Return the frames of some indices."""
         return StoredFrames(self._folder, self.cutoff, self._chosen[indices])
 
     def neighbors(self, index: int) -> HalfNeighbors:
-        """The pairs of a frame."""
+        """Return the pairs of a frame."""
         rows = self._rows("pairs", int(self._chosen[index]))
         first, second, shifts = (self._arrays[name][rows].astype(np.int64) for name in ("first", "second", "shifts"))
         return HalfNeighbors(first, second, shifts)
@@ -136,30 +136,31 @@ def stored_dataset(
     cache: Path | None = None,
     exclude: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """What `read_dataset` reads, kept on disk: made at the first call for a file, found there later.
+    """Read a data set as `read_dataset` does, but keep it on disk: the first call for a file makes it, later ones find
+    it.
 
     Parameters
     ----------
     path, exclude
-        As `read_dataset`. All but ``.npz`` and gzipped files are read frame by frame.
+        As in `read_dataset`. All files except ``.npz`` and gzipped ones are read frame by frame.
     cutoff
         Of the pairs, Å; None: every pair.
     options
         Units and keys of the labels.
     cache
-        Folder of the stores; None: that of ``SCHNET_ASE_CACHE``, else ``frames`` in the user's cache folder.
+        Folder of the stores; None: that of ``SCHNET_ASE_CACHE``, or else ``frames`` in the user's cache folder.
 
     Returns
     -------
     Dataset
-        Its frames are `StoredFrames`. They stay valid for as long as the store is not removed.
+        The data set; its frames are `StoredFrames`, which are valid until the store is removed.
 
     Raises
     ------
     DataError
-        As `read_dataset`; or a frame that has no atoms, or positions or forces of a wrong shape.
+        As in `read_dataset`; or a frame has no atoms, or positions or forces of the wrong shape.
     StructureError
-        A periodic frame without a cutoff.
+        A frame is periodic and there is no cutoff.
     OSError
         The disk is full or the folder not writable; no part of a store is left behind.
     """
@@ -180,7 +181,7 @@ def stored_dataset(
 
 
 def cache_folder() -> Path:
-    """Where stores are kept: the folder in ``SCHNET_ASE_CACHE``, else the user's cache folder."""
+    """Return the folder of the stores: that of ``SCHNET_ASE_CACHE``, or else the user's cache folder."""
     named = os.environ.get(CACHE_VARIABLE)
     return Path(named) if named else user_cache_path("schnet_ase") / "frames"
 
@@ -192,25 +193,25 @@ def write_store(
     cutoff: float | None,
     words: Callable[[], _Words] = lambda: _Words("", [], []),
 ) -> None:
-    """Write frames and their pairs to `folder`, whole or not at all.
+    """Write frames and their pairs to `folder`, completely or not at all.
 
     Parameters
     ----------
     frames
-        Read once, a thousand at a time.
+        Frames, which are read once, a thousand at a time.
     source
         The file's name, for messages.
     folder
-        Must not exist. One process at a time may write it.
+        Target folder, which must not exist. Only one process at a time may write it.
     cutoff
         Of the pairs, Å; None: every pair.
     words
-        What to say of them, asked after the last frame.
+        Function that returns what to record about them; called after the last frame.
 
     Raises
     ------
     DataError, StructureError, OSError
-        As `stored_dataset`.
+        As in `stored_dataset`.
     """
     building = folder.with_suffix(".part")
     shutil.rmtree(building, ignore_errors=True)  # of a process that was killed

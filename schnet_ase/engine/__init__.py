@@ -1,4 +1,4 @@
-"""The fast path on a CPU: filters tabulated, energy and gradient in one compiled function."""
+"""The fast path on a CPU: tabulated filters, and energy and gradient in one compiled function."""
 
 from schnet_ase.engine.jit import announced
 from schnet_ase.engine.search import compiled_half_list

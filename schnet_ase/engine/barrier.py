@@ -1,4 +1,4 @@
-"""Threads of one call wait for each other inside machine code: asleep, they would take longer to wake than to work."""
+"""Synchronize the threads of a call in machine code, because waking a sleeping thread takes longer than its work."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from numba.extending import intrinsic
 from schnet_ase.engine.jit import compiled
 
 PATIENCE = 2_000_000
-"""Looks at the counter before a thread lets others have its core: half a millisecond or so."""
+"""How often a thread reads the counter before it yields its core: about half a millisecond."""
 AWAKE = 3
-"""Times that patience for which a thread stays awake after a call, a millisecond or two: a step of dynamics follows."""
+"""How many times that patience a thread stays awake after a call: a millisecond or two, until the next step of
+dynamics."""
 
 
 @intrinsic
 def add_one(typing_context: Any, counters: Any, index: Any) -> Any:
-    """Add one to ``counters[index]``; what it was before, which no other thread is given.
+    """Add one to ``counters[index]`` and return its former value, which no other thread gets.
 
-    What this thread wrote before is there for those who see the count.
+    Threads that see the new count also see everything that this thread wrote before.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -33,7 +34,7 @@ def add_one(typing_context: Any, counters: Any, index: Any) -> Any:
 
 @intrinsic
 def count(typing_context: Any, counters: Any, index: Any) -> Any:
-    """``counters[index]`` as it is now."""
+    """Return the current value of ``counters[index]``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         place = _place(context, builder, counters, arguments[0], arguments[1])
@@ -44,10 +45,11 @@ def count(typing_context: Any, counters: Any, index: Any) -> Any:
 
 @compiled
 def take(claimed, stage, items, threads, thread):
-    """The next of a stage's items that is for this thread, or -1 if none is left.
+    """Return the next item of a stage for this thread, or -1 if none is left.
 
-    Each thread has a row of them that is its own, the same in every call, so that their memory stays in its cache. With
-    that done it takes from the rows of others: one on a slower core, or a busy one, would keep all waiting.
+    Each thread has a row of items of its own, the same in every call, so that their memory stays in its cache. When
+    these are done, it takes items from the rows of others, because a thread on a slow or busy core would keep all
+    waiting.
     """
     for k in range(threads):
         row = (thread + k) % threads
@@ -61,7 +63,7 @@ def take(claimed, stage, items, threads, thread):
 
 @compiled
 def all_arrived(counter, expected):
-    """Whether the counter gets to `expected` within some patience."""
+    """Return whether the counter reaches `expected` within `PATIENCE`."""
     for _ in range(PATIENCE):  # noqa: SIM110 - Numba knows no any()
         if count(counter, 0) >= expected:
             return True
@@ -70,7 +72,7 @@ def all_arrived(counter, expected):
 
 @compiled
 def linger(counter, expected, begun):
-    """Wait, awake, until the counter gets to `expected`, but not for long, nor beside another calculator's call."""
+    """Wait awake until the counter reaches `expected`, but not for long, and not during another calculator's call."""
     others = count(begun, 0)
     for _ in range(AWAKE * PATIENCE):
         if count(counter, 0) >= expected or count(begun, 0) != others:

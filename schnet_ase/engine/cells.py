@@ -1,6 +1,6 @@
-"""Which atoms are near each other, in compiled code: linked cells, each pair once.
+"""Find near pairs of atoms in compiled code with linked cells, each pair once.
 
-An atom's cell and those around it are searched, but of every two cells that are opposite to each other only one.
+The search covers an atom's own cell and its neighbours, but only one of every two opposite neighbours.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
 
 @compiled
 def sorted_into_cells(fractional, cells):
-    """The cell of each atom, where the atoms of each cell begin, and the atoms in that order."""
+    """Return the cell of each atom, where the atoms of each cell begin, and the atoms in the order of their cells."""
     atoms = len(fractional)
     where = np.empty((atoms, 3), np.int64)
     start = np.zeros(cells[0] * cells[1] * cells[2] + 1, np.int64)
     for i in range(atoms):
         for a in range(3):
-            # Just below 1 a coordinate may be rounded up to it.
+            # A coordinate just below 1 may be rounded up to 1.
             where[i, a] = min(int(fractional[i, a] * cells[a]), cells[a] - 1)
         start[number(where[i], cells) + 1] += 1
     start = np.cumsum(start)
@@ -34,17 +34,17 @@ def sorted_into_cells(fractional, cells):
 
 @compiled
 def number(cell, cells):
-    """Of a cell, from its three coordinates."""
+    """Return the number of a cell from its three coordinates."""
     return (cell[0] * cells[1] + cell[1]) * cells[2] + cell[2]
 
 
 def _entry(sources: str) -> Callable[..., int]:
     @compiled_once
     def find_near(fractional, box, periodic, wraps, cells, reach, cutoff, first, second, shifts):
-        """How many pairs are nearer than `cutoff`; those for which there is room are written into the last three.
+        """Return the number of pairs nearer than `cutoff`, and write as many as fit into the last three arrays.
 
-        `cells` (3,) along each vector of the box; `reach` (3,) how many of them away two such atoms can be. Sorted by
-        `first`. Shifts are those of the atoms where they were before `wraps`.
+        `cells` is (3,), their number along each vector of the box, and `reach` is (3,), how many cells apart two such
+        atoms can be. The pairs are sorted by `first`. Shifts apply to the atoms before they were moved by `wraps`.
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
         atoms, room = len(fractional), len(first)
@@ -63,7 +63,7 @@ def _entry(sources: str) -> Callable[..., int]:
         cutoff2, count = cutoff * cutoff, 0
         for i in range(atoms):
             x, y, z = positions[place[i], 0], positions[place[i], 1], positions[place[i], 2]
-            # Of two opposite steps from cell to cell, the one whose first number that is not zero is positive.
+            # Take only one of two opposite steps from cell to cell: the one whose first nonzero number is positive.
             for u in range(reach[0] + 1):
                 for v in range(-reach[1] if u > 0 else 0, reach[1] + 1):
                     for w in range(-reach[2] if u > 0 or v > 0 else 0, reach[2] + 1):

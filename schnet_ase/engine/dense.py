@@ -1,4 +1,4 @@
-"""The parts of a network that act on one atom at a time: dense layers and the activation."""
+"""The parts of a network that act on single atoms: dense layers and the activation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schnet_ase.engine.simd import (
 )
 
 _LN2 = math.log(2.0)
-_LN2_HIGH = float.fromhex("0x1.62e4p-1")  # so few bits that its product with an exponent is exact
+_LN2_HIGH = float.fromhex("0x1.62e4p-1")  # it has so few bits that its product with an exponent is exact
 _LN2_LOW = _LN2 - _LN2_HIGH
 # exp(x) for |x| <= ln(2) / 2 as a series in x; artanh(s) / s for s <= 1/3 as one in s².
 _exp = polynomial([1.0 / math.factorial(n) for n in range(15)], terms_in_single=8)
@@ -35,11 +35,11 @@ def activate(x, slope, x0, slope0, n, silu):
     With :math:`t = e^{-|x|}`, and :math:`\sigma` the logistic function, which is 1 / (1 + t) or t / (1 + t):
     :math:`\mathrm{ssp}(x) = \max(x, 0) + \ln(1 + t) - \ln 2`, its slope :math:`\sigma`, with :math:`\ln(1 + t) =
     2\,\mathrm{artanh}\frac{t}{2 + t}`; :math:`\mathrm{silu}(x) = x \sigma`, its slope :math:`\sigma + x \sigma (1 -
-    \sigma)`. Finite for every x.
+    \sigma)`. The results are finite for every x.
     """
     real = x.dtype.type
     single = lanes(x) == 8
-    # Added to a small number, it leaves its nearest integer in the last bits.
+    # Adding it to a small number leaves the nearest integer in the last bits.
     magic = splat(real(1.5 * 2.0**23)) if single else splat(real(1.5 * 2.0**52))
     lowest = splat(real(-87.0)) if single else splat(real(-708.0))
     zero, one, two = splat(real(0.0)), splat(real(1.0)), splat(real(2.0))
@@ -62,10 +62,11 @@ def activate(x, slope, x0, slope0, n, silu):
 
 @compiled
 def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out, add):
-    """``y = x @ weights + bias``, or that added to `y`; two atoms times four vectors of outputs in registers at a time.
+    """Compute ``y = x @ weights + bias``, or add it to `y`, with two atoms times four vectors of outputs in registers.
 
-    `x` is (n_in / V, x_rows, V) from ``x[x0]`` and `y` (n_out / V, y_rows, V) from ``y[y0]``, of which `rows` atoms
-    are done; `weights` are (n_out / 4V, n_in, 4V). Of an odd number of atoms the last is computed twice.
+    `x` is (n_in / V, x_rows, V) from ``x[x0]`` on and `y` is (n_out / V, y_rows, V) from ``y[y0]`` on; `rows` atoms of
+    them are computed. `weights` are (n_out / 4V, n_in, 4V). If the number of atoms is odd, the last one is computed
+    twice.
     """
     V = lanes(x)
     step = y_rows * V
@@ -82,7 +83,7 @@ def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out
                 t0, t1 = t0 + load(y, yj), t1 + load(y, yj + step)
                 t2, t3 = t2 + load(y, yj + 2 * step), t3 + load(y, yj + 3 * step)
             w = w0 + f * n_in
-            # The weights of the vectors of outputs after these are fetched meanwhile: a share with each two atoms.
+            # Meanwhile fetch the weights of the next vectors of outputs, a share with each two atoms.
             ahead = w + 4 * V * n_in + i * 2 * n_in
             for block in range(0, n_in * x_rows, V * x_rows):
                 xi, xj = x0 + block + i * V, x0 + block + j * V

@@ -1,4 +1,4 @@
-"""How the engine's functions are compiled, and where the machine code is kept."""
+"""Compile the engine's functions, and keep their machine code on disk."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from typing import Any
 
 import numba
 
-# No flag that lets LLVM assume that there is no infinity, or reorder the sums that exp and log are made of.
+from schnet_ase.priors import zbl
+
+# No flag may let LLVM assume that there are no infinities, or reorder the sums in exp and log.
 _OPTIONS = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that others here call."""
+    """Compile a function that other functions of the engine call."""
     return numba.njit(**_OPTIONS)(function)
 
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function that Python calls, on its first call, and keep the machine code on disk."""
+    """Compile a function that Python calls on its first call, and keep the machine code on disk."""
     try:
         call = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # no folder that Numba could write to
+    except RuntimeError:  # Numba can write to no folder
         call = numba.njit(**_OPTIONS)(function)
     _CALLED.append(call)
 
     def run(*arguments: Any) -> Any:
         try:
             return call(*arguments)
-        except OSError:  # the machine code could not be written: disk full, folder gone; it is in memory all the same
+        except OSError:  # the machine code could not be written (full disk, missing folder), but it is in memory
             return call(*arguments)
 
     return run
@@ -42,13 +44,14 @@ _CALLED: list[Any] = []
 
 
 def _compilations() -> int:
-    """Begun in this process; machine code that was found on disk does not count."""
+    """Return the number of compilations begun in this process; machine code found on disk does not count."""
     return sum(sum(call.stats.cache_misses.values()) for call in _CALLED)
 
 
 @contextlib.contextmanager
 def announced(seconds: float = 3.0) -> Iterator[None]:
-    """Say what takes so long, if it does and is a compilation, as the first call for a kind of system is."""
+    """Log a message if a call takes longer than `seconds` because it compiles, as the first one for a kind of system
+    does."""
     before, done = _compilations(), threading.Event()
 
     def watch() -> None:
@@ -69,8 +72,8 @@ def announced(seconds: float = 3.0) -> Iterator[None]:
 
 
 def sources_digest() -> str:
-    """Of all files of the engine: Numba looks only at the one that a function is in to see whether it has changed."""
+    """Return a hash of all compiled files, because Numba only checks the file of a function for changes."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(zbl.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()

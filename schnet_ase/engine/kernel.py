@@ -30,6 +30,7 @@ from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
 from schnet_ase.engine.layout import TILE
 from schnet_ase.engine.pairs import convolve, convolve_back, find_pairs, pair_forces, slopes, units
+from schnet_ase.engine.repulsion import repel
 from schnet_ase.engine.simd import fma, lanes, load, splat, store
 
 DONE = -1
@@ -37,13 +38,15 @@ DONE = -1
 
 @compiled
 def n_stages(shape):
-    """Stages of a call: pairs; two an interaction forward, two backward but one for the first; two of forces."""
+    """Return the number of stages: one for pairs, per interaction two forward and two backward (the first: one), two
+    for forces."""
     return 4 * shape.layers + 2
 
 
 @compiled
 def n_items(number, shape, system, work):
-    """Items of a stage, which threads may do in any order; one thread alone does them in theirs."""
+    """Return the number of items of a stage; threads may take them in any order, a single thread takes them in
+    sequence."""
     L = shape.layers
     tiles = len(system.tiles) - 1
     if number == 0 or number == 4 * L + 1:
@@ -55,7 +58,7 @@ def n_items(number, shape, system, work):
 
 @compiled
 def run_stage(number, shape, weights, system, work, output, positions, cell, thread):
-    """What one thread does of one stage."""
+    """Run one thread's share of one stage."""
     items = n_items(number, shape, system, work)
     item = take(work.claimed, number, items, system.threads, thread)
     while item >= 0:
@@ -65,7 +68,7 @@ def run_stage(number, shape, weights, system, work, output, positions, cell, thr
 
 @compiled
 def run_item(number, item, shape, weights, system, work, output, positions, cell, thread):
-    """One item of one stage."""
+    """Run one item of one stage."""
     L = shape.layers
     if number == 0:
         find_pairs(shape, weights, system, work, positions, cell, item)
@@ -87,20 +90,22 @@ def run_item(number, item, shape, weights, system, work, output, positions, cell
             slopes(shape, weights, system, work, item)
     elif number == 4 * L:
         pair_forces(shape, weights, system, work, item)
+        if len(weights.radius) > 0:
+            repel(shape, weights, system, work, item)
     else:
         add_forces(shape, system, work, output, item)
 
 
 @compiled
 def tile_of(system, item):
-    """Of an item of the layers: the member, the first of the atoms, and how many."""
+    """Return the member, the first atom and the number of atoms of an item of the layers."""
     m, tile = divmod(item, len(system.tiles) - 1)
     return m, system.tiles[tile], system.tiles[tile + 1] - system.tiles[tile]
 
 
 @compiled
 def embed(shape, weights, system, work, tile):
-    """Features of the elements, and h of the first interaction."""
+    """Set the features of the elements, and h of the first interaction."""
     V = lanes(work.x)
     atoms = len(system.numbers)
     features = shape.features // V
@@ -115,7 +120,7 @@ def embed(shape, weights, system, work, tile):
 
 @compiled
 def interact(shape, weights, system, work, output, layer, item, thread):
-    """From the convolution of an interaction to h of the next; after the last, readout and the way back to g."""
+    """Compute h of the next interaction from the convolution; after the last one, the readout and the way back to g."""
     V = lanes(work.x)
     F, H, L = shape.features, shape.hidden, shape.layers
     atoms = len(system.numbers)
@@ -142,7 +147,7 @@ def interact(shape, weights, system, work, output, layer, item, thread):
 
 @compiled
 def read_out(shape, weights, system, work, output, m, first, rows, tile):
-    """Per-atom energies, and `x` becomes the gradient with respect to it."""
+    """Compute per-atom energies, and replace `x` by the gradient with respect to it."""
     V = lanes(work.x)
     F, H = shape.features, shape.hidden
     atoms = len(system.numbers)
@@ -166,7 +171,7 @@ def read_out(shape, weights, system, work, output, m, first, rows, tile):
 
 @compiled
 def interact_back(shape, weights, system, work, layer, item, thread):
-    """From the gradient with respect to an interaction's h to the g of the interaction before."""
+    """Compute the g of the preceding interaction from the gradient with respect to an interaction's h."""
     V = lanes(work.x)
     F = shape.features
     atoms = len(system.numbers)
@@ -181,7 +186,7 @@ def interact_back(shape, weights, system, work, layer, item, thread):
 
 @compiled
 def gate(shape, weights, system, work, m, layer, first, rows, tile):
-    """g of an interaction: the gradient with respect to x back through C, the activation and B."""
+    """Compute g of an interaction: the gradient with respect to x, back through C, the activation and B."""
     V = lanes(work.x)
     F = shape.features
     atoms = len(system.numbers)
@@ -197,7 +202,7 @@ def gate(shape, weights, system, work, m, layer, first, rows, tile):
 
 @compiled
 def add_sums(shape, system, work, m, first, rows, tile):
-    """The sums over pairs of some atoms, of all parts of the first atoms, into a tile."""
+    """Add the sums over pairs of some atoms, over all parts of the first atoms, in a tile."""
     V = lanes(work.x)
     atoms = len(system.numbers)
     features = shape.features // V
@@ -213,7 +218,10 @@ def add_sums(shape, system, work, m, first, rows, tile):
 
 @compiled
 def add_forces(shape, system, work, output, tile):
-    """Forces of a tile's atoms from the sums of all ranges; with the first tile the virial and the closest pair."""
+    """Add up a tile's forces, and its atoms' energies of repulsion, from the sums of all ranges.
+
+    The first tile also adds the virial and the closest pair.
+    """
     ranges = len(system.ranges) - 1
     for m in range(shape.members):
         for i in range(system.tiles[tile], system.tiles[tile + 1]):
@@ -222,6 +230,8 @@ def add_forces(shape, system, work, output, tile):
                 for r in range(1, ranges):
                     force += work.force_sums[r, m, i, a]
                 output.forces[m, i, a] = force
+            for r in range(len(work.repulsion_sums)):
+                output.energies[m, i] += work.repulsion_sums[r, i]
         if tile == 0:
             for a in range(3):
                 for b in range(3):
@@ -241,11 +251,11 @@ def add_forces(shape, system, work, output, tile):
 def _entry(sources: str) -> Callable[..., int]:
     @compiled_once
     def run_stages(number, shape, weights, system, work, output, positions, cell, before, thread):
-        """The stages from `number` on of one thread.
+        """Run the stages of one thread from `number` on.
 
-        `before` is the count in `work.arrived` at the start of the call. Returns `DONE` once all threads are through,
-        else the stage before which it gave up waiting for them: call again with that. Threads but the first stay awake
-        for a while after the last stage, until the next call begins: waking up takes longer than many a stage.
+        `before` is the count in `work.arrived` at the start of the call. The result is `DONE` once all threads have
+        finished, otherwise the stage before which this one gave up waiting: call again with that stage. All threads
+        except the first stay awake for a while after the last stage, because waking up takes longer than many a stage.
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
         threads, stages = system.threads, n_stages(shape)

@@ -1,4 +1,4 @@
-"""What the compiled engine computes on: flat arrays, with their shapes."""
+"""The flat arrays on which the compiled engine computes, with their shapes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 TILE = 32
-"""Atoms at most whose dense layers are done together: what lies between two layers stays in the fastest cache."""
+"""Largest number of atoms that pass the dense layers together, so that what lies between two layers stays in the
+fastest cache."""
 LINE = 64
 """Bytes of a cache line."""
 
 
 def zeros_on_line(size: int, dtype: DTypeLike) -> NDArray[Any]:
-    """(size,) zeros that begin where a cache line does.
+    """Return (size,) zeros that begin at a cache line.
 
-    The kernel's vectors then lie in one line each. NumPy's own arrays begin at any sixteenth byte, so that every other
-    vector may lie in two, which take longer to load and to store.
+    Each vector of the kernel then lies in one line. NumPy's own arrays begin at any sixteenth byte, so that every other
+    vector may lie in two lines, which takes longer to load and to store.
     """
     count = size * np.dtype(dtype).itemsize
     memory = np.zeros(count + LINE, np.uint8)
@@ -26,14 +27,14 @@ def zeros_on_line(size: int, dtype: DTypeLike) -> NDArray[Any]:
 
 
 def on_line(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy of `array` that begins where a cache line does."""
+    """Return a copy of `array` that begins at a cache line."""
     copy = zeros_on_line(array.size, array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 
 
 class Shape(NamedTuple):
-    """Sizes that loops run over; `features` and `hidden` filled up to four whole vectors."""
+    """Sizes of the loops; `features` and `hidden` are padded to four whole vectors."""
 
     members: int
     layers: int
@@ -43,22 +44,23 @@ class Shape(NamedTuple):
     rows: int
     """Rows of a filter table."""
     silu: bool
-    """Whether the activation is SiLU; else it is the shifted softplus."""
+    """Whether the activation is SiLU; otherwise it is the shifted softplus."""
     readout_silu: bool
-    """The same of the readout."""
+    """Whether the activation of the readout is SiLU."""
 
 
 class Weights(NamedTuple):
-    """Of all members, flat and contiguous, M = members, L = layers, F = features, H = hidden, V = lanes of a vector."""
+    """Weights of all members, flat and contiguous: M members, L layers, F features, H hidden, V lanes of a vector."""
 
     embedding: NDArray[Any]
     """(M, elements, F)."""
     embedding_in: NDArray[Any]
-    """(M, elements, F) ``h`` of the first interaction, which depends on the element alone."""
+    """(M, elements, F) ``h`` of the first interaction, which depends only on the element."""
     table: NDArray[Any]
     """(M, L, F / V, rows, 6, V) see `FilterTable`."""
     dense: NDArray[Any]
-    """(M, L, 6, F / 4V, F, 4V) blocks of columns of A, B, C and of the transposes of C, B, A: as they are used."""
+    """(M, L, 6, F / 4V, F, 4V) blocks of columns of A, B, C and of the transposes of C, B, A, in the order of their
+    use."""
     bias: NDArray[Any]
     """(M, L, 3, F) a, b, c."""
     readout: NDArray[Any]
@@ -72,55 +74,59 @@ class Weights(NamedTuple):
     output_bias: NDArray[np.float64]
     """(M,)."""
     zeros: NDArray[Any]
-    """(max(F, H),) the bias of a layer that has none."""
+    """(max(F, H),) the bias of a layer without one."""
     scale: NDArray[np.float64]
     """(M,) eV."""
     reference: NDArray[np.float64]
     """(M, elements) eV."""
     width: float
-    """Of a table's interval, Å."""
+    """Width of a table's interval, Å."""
     cutoff: float
-    """Å; infinite where every pair counts."""
+    """Å; infinite if every pair counts."""
+    radius: NDArray[np.float64]
+    """(elements,) covalent radii, Å, of a model with the repulsion of `schnet_ase.priors.zbl`; else (0,)."""
+    screening: NDArray[np.float64]
+    """(elements,) what an atom adds to its pairs' screening, Å⁻¹; or (0,)."""
 
     def on_lines(self) -> Weights:
-        """A copy of which every array begins where a cache line does."""
+        """Return a copy in which every array begins at a cache line."""
         return Weights._make(on_line(part) if isinstance(part, np.ndarray) else part for part in self)
 
 
 class System(NamedTuple):
-    """The atoms, and every pair that may be near: a half list with a skin."""
+    """The atoms, and every pair that may be near: a half neighbour list with a skin."""
 
     numbers: NDArray[np.int64]
     """(N,)."""
     start: NDArray[np.int64]
-    """(N + 1,) where an atom's pairs start in the list."""
+    """(N + 1,) index of each atom's first pair in the list."""
     listed: NDArray[np.int32]
     """(P,) second atom of each pair."""
     shifts: NDArray[np.float64]
     """(P, 3) lattice translations of the second atom; (0, 3) if there are none."""
     tiles: NDArray[np.int64]
-    """(B + 1,) first atoms of the tiles, `TILE` atoms each or fewer."""
+    """(B + 1,) first atoms of the tiles, which have at most `TILE` atoms each."""
     parts: NDArray[np.int64]
-    """(R + 1,) first atoms of the parts, of as many pairs each, into which sums over pairs are cut."""
+    """(R + 1,) first atoms of the parts, with equally many pairs each, into which sums over pairs are cut."""
     ranges: NDArray[np.int64]
-    """(Q + 1,) the same of the parts into which forces are cut."""
+    """(Q + 1,) first atoms of the parts into which forces are cut."""
     threads: int
-    """T, that share a call."""
+    """T, the number of threads that share a call."""
     slope_parts: int
-    """U: one, or where threads share a call as many as there are units of two blocks of features."""
+    """U: one, or if threads share a call the number of units of two blocks of features."""
 
 
 class Work(NamedTuple):
-    """Memory that is used again from call to call; flat, B, Q, R, T and U as in `System`."""
+    """Memory that all calls use; flat, with B, Q, R, T and U as in `System`."""
 
     end: NDArray[np.int64]
-    """(N,) where the pairs of an atom that are within the cutoff end."""
+    """(N,) end of each atom's pairs that are within the cutoff."""
     second: NDArray[np.int32]
     """(P,) second atom of a pair within the cutoff."""
     row: NDArray[np.int32]
-    """(P,) where in a block of the filter table the row starts."""
+    """(P,) start of the row in a block of the filter table."""
     u: NDArray[Any]
-    """(P,) where in the row's interval."""
+    """(P,) position in the row's interval, 0 to 1."""
     direction: NDArray[np.float64]
     """(P, 3) pair vectors over their length."""
     distance: NDArray[np.float64]
@@ -128,7 +134,7 @@ class Work(NamedTuple):
     slope: NDArray[Any]
     """(U, M, P) derivative of the energy with respect to the distance, in units of scale / width."""
     x: NDArray[Any]
-    """(M, F / V, N, V) features, in the backward pass the gradient with respect to them."""
+    """(M, F / V, N, V) features; in the backward pass, the gradient with respect to them."""
     h: NDArray[Any]
     """(M, L, F / V, N, V)."""
     g: NDArray[Any]
@@ -138,23 +144,25 @@ class Work(NamedTuple):
     sigmoid: NDArray[Any]
     """(M, L, F / V, N, V) slopes of the activations."""
     tile: NDArray[Any]
-    """(T, 2, max(F, H), TILE) what lies between two layers."""
+    """(T, 2, max(F, H), TILE) values between two layers."""
     force_sums: NDArray[np.float64]
     """(Q, M, N, 3)."""
     virial_sums: NDArray[np.float64]
     """(Q, M, 3, 3)."""
+    repulsion_sums: NDArray[np.float64]
+    """(Q, N) eV; (0, 0) for a model without."""
     closest: NDArray[np.float64]
-    """(B, 3) smallest distance from an atom of a tile, and between which atoms."""
+    """(B, 3) smallest distance from an atom of each tile, and its two atoms."""
     claimed: NDArray[np.int64]
-    """(stages, T) how often an item of each thread's row has been asked for, in each stage."""
+    """(stages, T) number of requests for an item of each thread's row, in each stage."""
     arrived: NDArray[np.int64]
-    """(1,) stages that threads have finished: of all threads and calls together, so that none sees it fall."""
+    """(1,) number of stages that threads have finished, over all threads and calls, so that it never falls."""
     begun: NDArray[np.int64]
-    """(1,) calls that this process has begun, of all calculators."""
+    """(1,) number of calls of all calculators that this process has begun."""
 
 
 class Output(NamedTuple):
-    """What a call fills."""
+    """Results of a call."""
 
     energies: NDArray[np.float64]
     """(M, N) eV."""
@@ -163,4 +171,4 @@ class Output(NamedTuple):
     virial: NDArray[np.float64]
     """(M, 3, 3) eV."""
     closest: NDArray[np.float64]
-    """(3,) smallest distance, and between which atoms."""
+    """(3,) smallest distance, and its two atoms."""

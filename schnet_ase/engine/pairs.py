@@ -1,4 +1,4 @@
-"""The parts of a network that go over pairs: distances, convolutions with tabulated filters, forces."""
+"""The parts of a network that loop over pairs: distances, convolutions with tabulated filters, forces."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from schnet_ase.engine.simd import fma, item, lanes, load, splat, store, total
 
 @compiled
 def find_pairs(shape, weights, system, work, positions, cell, tile):
-    """Distances of the pairs listed for a tile's atoms, and where in the filter table those within the cutoff are."""
+    """Compute distances of the pairs listed for a tile's atoms, and table positions of those within the cutoff."""
     start, listed, shifts = system.start, system.listed, system.shifts
     second, row, u, direction, distance = work.second, work.row, work.u, work.direction, work.distance
     cutoff2, rows_per_angstrom, last = weights.cutoff * weights.cutoff, 1.0 / weights.width, float(shape.rows - 1)
@@ -48,7 +48,7 @@ def find_pairs(shape, weights, system, work, positions, cell, tile):
 
 @compiled
 def quintic(table, a, u):
-    """The vector of filters at `u` of the interval whose row starts at `a`: Horner's scheme."""
+    """Return the vector of filters at `u` in the interval whose row starts at `a`, by Horner's scheme."""
     V = lanes(table)
     w = fma(load(table, a + 5 * V), u, load(table, a + 4 * V))
     w = fma(w, u, load(table, a + 3 * V))
@@ -59,7 +59,7 @@ def quintic(table, a, u):
 
 @compiled
 def quintic_and_slope(table, a, u):
-    """The same, and along with it the derivative with respect to `u`."""
+    """Return the vector of filters, and its derivative with respect to `u`."""
     V = lanes(table)
     d = load(table, a + 5 * V)
     w = fma(d, u, load(table, a + 4 * V))
@@ -75,13 +75,13 @@ def quintic_and_slope(table, a, u):
 
 @compiled
 def units(shape, work):
-    """Of the features of all members, two blocks each: what is done together in a sum over pairs."""
+    """Return the number of units: two blocks of features of a member, which a sum over pairs computes together."""
     return shape.members * (shape.features // lanes(work.h) // 2)
 
 
 @compiled
 def locate(shape, system, work, number):
-    """Which member's features, from which block on, and of which part of the atoms, an item of a sum over pairs is."""
+    """Return the member, the first block of features and the part of the atoms of an item of a sum over pairs."""
     unit, part = divmod(number, len(system.parts) - 1)
     m, f = divmod(2 * unit, shape.features // lanes(work.h))
     return m, f, part
@@ -89,9 +89,10 @@ def locate(shape, system, work, number):
 
 @compiled
 def slope_of(shape, system, work, layer, m, f):
-    """Where the slopes of a unit are, and whether it has to set them, not to add: what is there is of an earlier call.
+    """Return where the slopes of a unit are, and whether it sets them instead of adding, because they are from an
+    earlier call.
 
-    Units that add to the same ones, which is so on one thread alone, come in order.
+    Units add to the same slopes only on a single thread, and there they run in order.
     """
     part = f // 2 % system.slope_parts
     return (part * shape.members + m) * len(work.second), layer == shape.layers - 1 and f // 2 == part
@@ -99,7 +100,7 @@ def slope_of(shape, system, work, layer, m, f):
 
 @compiled
 def convolve(shape, weights, system, work, layer, number):
-    """``y_i = sum_j h_j * W(r_ij)`` of an item: two blocks of features, a part of the atoms."""
+    """Compute ``y_i = sum_j h_j * W(r_ij)`` for an item: two blocks of features, a part of the atoms."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, sums, table, zero = work.h, work.sums, weights.table, load(weights.zeros, 0)
     V = lanes(h)
@@ -126,14 +127,14 @@ def convolve(shape, weights, system, work, layer, number):
             w = quintic(table, t1 + k, v)
             y1_i = fma(w, load(h, h1 + j), y1_i)
             store(sums, y1 + j, fma(w, h1_i, load(sums, y1 + j)))
-        # Added last, not started from: an atom that sees its own image was also a second atom above.
+        # Added last instead of first: an atom that sees its own image was also a second atom above.
         store(sums, y0 + i * V, load(sums, y0 + i * V) + y0_i)
         store(sums, y1 + i * V, load(sums, y1 + i * V) + y1_i)
 
 
 @compiled
 def convolve_back(shape, weights, system, work, layer, number):
-    """Gradients with respect to h, and to the distances, added to `slope`, of an item."""
+    """Compute the gradients of an item with respect to h, and add those with respect to the distances to `slope`."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, g, slope, sums, table, zero = work.h, work.g, work.slope, work.sums, weights.table, load(weights.zeros, 0)
     none = slope.dtype.type(0.0)
@@ -177,7 +178,8 @@ def convolve_back(shape, weights, system, work, layer, number):
 
 @compiled
 def slopes(shape, weights, system, work, number):
-    """As `convolve_back` of the first interaction, whose h depends on the elements alone: only the distances' part."""
+    """Add the gradients with respect to the distances for the first interaction, whose h depends only on the
+    elements."""
     start, end, second, row, u = system.start, work.end, work.second, work.row, work.u
     h, g, slope, table, none = work.h, work.g, work.slope, weights.table, work.slope.dtype.type(0.0)
     V = lanes(h)
@@ -208,13 +210,13 @@ def slopes(shape, weights, system, work, number):
 
 @compiled
 def pair_forces(shape, weights, system, work, number):
-    """Forces and virial from the gradients with respect to the distances, of one member and a range of atoms."""
+    """Compute forces and virial of one member and a range of atoms from the gradients with respect to the distances."""
     start, end, second, direction, distance = system.start, work.end, work.second, work.direction, work.distance
     slope, force_sums, virial_sums = work.slope, work.force_sums, work.virial_sums
     m, part = divmod(number, len(system.ranges) - 1)
     force_sums[part, m] = 0.0
     factor = weights.scale[m] / weights.width
-    # In registers until the end: in memory, next to another thread's, they would go from core to core at each pair.
+    # Kept in registers until the end: in memory beside those of another thread, their line would move between cores.
     xx = yy = zz = yz = xz = xy = 0.0
     for i in range(system.ranges[part], system.ranges[part + 1]):
         fx = fy = fz = 0.0

@@ -18,18 +18,18 @@ from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.neighbors import HalfNeighbors, has_all_pairs, in_box
 
 MARGIN = 1e-9
-"""Of a cell's width: no pair is lost to rounding."""
+"""Relative margin of a cell's width, so that rounding loses no pair."""
 MAX_CELLS_AN_ATOM = 8
-"""In a box that is mostly empty, cells are wider."""
+"""Largest number of cells per atom; in a box that is mostly empty, cells are wider."""
 
 
 def compiled_half_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None) -> HalfNeighbors:
-    """As `neighbors.half_neighbor_list`, but which atom of a pair is its first is left open."""
+    """Find the pairs of `neighbors.half_neighbor_list`; either atom of a pair may come first."""
     if cutoff is None or has_all_pairs(len(positions), pbc, cutoff):
         return neighbors.half_neighbor_list(positions, cell, pbc, cutoff)
     fractional, box, wraps = in_box(positions, cell, pbc, cutoff)
     cells, reach = _cells(box, cutoff, MAX_CELLS_AN_ATOM * len(positions))
-    # What atoms all over the box would need, and a tenth: mostly enough.
+    # Room for uniformly distributed atoms, and a tenth more, is usually enough.
     room = int(1.1 * len(positions) ** 2 * (2.0 / 3.0) * math.pi * cutoff**3 / abs(np.linalg.det(box)))
     while True:
         first, second, shifts = (np.empty((room, *shape), np.int64) for shape in ((), (), (3,)))
@@ -40,7 +40,7 @@ def compiled_half_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], 
 
 
 def _cells(box: Floats, cutoff: float, most: int) -> tuple[Integers, Integers]:
-    """How many cells along each vector of the box, a cutoff wide or wider, and how many of them a cutoff reaches."""
+    """Return the number of cells along each vector of the box, at least a cutoff wide, and how many a cutoff spans."""
     heights = 1.0 / np.linalg.norm(np.linalg.inv(box), axis=0)
     cells = np.maximum(heights / cutoff * (1.0 - MARGIN), 1.0)
     while np.prod(np.floor(cells)) > most:

@@ -1,8 +1,8 @@
-"""Vector registers inside Numba functions: to load, store and compute with, element by element.
+"""Vector registers inside Numba functions: load, store and compute element by element.
 
-LLVM vectorizes loops by itself only after checking, each time round, that no two arrays overlap; in a loop over 64
-features that costs as much as the loop. Here the vectors are written down. A vector is 32 bytes: eight float32 or four
-float64, one AVX register, two of NEON; LLVM splits or joins them for the machine it compiles for.
+LLVM vectorizes loops by itself only if it checks before each one that no two arrays overlap; for a loop over 64
+features this costs as much as the loop. Here the vectors are explicit. A vector has 32 bytes: eight float32 or four
+float64, one AVX register or two of NEON; LLVM splits or joins vectors for the machine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 @intrinsic
 def lanes(typing_context: Any, array: Any) -> Any:
-    """How many elements of `array` one vector holds: a constant, which ``array.itemsize`` is not to LLVM."""
+    """Return the number of elements of `array` in one vector, as a constant, which ``array.itemsize`` is not for
+    LLVM."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return context.get_constant(types.intp, Vector(array.dtype).lanes)
@@ -57,7 +58,7 @@ def lanes(typing_context: Any, array: Any) -> Any:
 
 @intrinsic
 def item(typing_context: Any, array: Any, index: Any) -> Any:
-    """``array[index]`` for an index that is never negative, which saves the test."""
+    """Return ``array[index]`` without the test for a negative index."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         view = context.make_array(array)(context, builder, arguments[0])
@@ -69,7 +70,7 @@ def item(typing_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def load(typing_context: Any, array: Any, index: Any) -> Any:
-    """The vector that starts at ``array[index]`` of a contiguous one-dimensional array."""
+    """Load the vector that starts at ``array[index]`` of a contiguous one-dimensional array."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         vector = builder.load(_pointer(context, builder, array, *arguments))
@@ -93,7 +94,7 @@ def store(typing_context: Any, array: Any, index: Any, vector: Any) -> Any:
 
 @intrinsic
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Have the cache line of ``array[index]`` fetched, without waiting; beyond the end it does no harm."""
+    """Fetch the cache line of ``array[index]`` without waiting; an index beyond the end does no harm."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
@@ -110,7 +111,7 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def splat(typing_context: Any, scalar: Any) -> Any:
-    """The vector of which every element is `scalar`."""
+    """Return the vector whose elements are all `scalar`."""
     vector = Vector(scalar)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -124,7 +125,7 @@ def splat(typing_context: Any, scalar: Any) -> Any:
 
 @intrinsic
 def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c``, in one instruction where the machine has it."""
+    """Return ``a * b + c``, in one instruction if the machine has it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.call(_function(builder, "fmuladd", a, 3), arguments)
@@ -134,7 +135,7 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def total(typing_context: Any, a: Any) -> Any:
-    """The sum of a vector's elements, halves added to halves."""
+    """Return the sum of a vector's elements, added half to half."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         (vector,), lanes = arguments, a.lanes
@@ -151,7 +152,7 @@ def total(typing_context: Any, a: Any) -> Any:
 
 @intrinsic
 def absolute(typing_context: Any, a: Any) -> Any:
-    """``|a|``."""
+    """Return ``|a|``."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.call(_function(builder, "fabs", a, 1), arguments)
@@ -161,7 +162,7 @@ def absolute(typing_context: Any, a: Any) -> Any:
 
 @intrinsic
 def maximum(typing_context: Any, a: Any, b: Any) -> Any:
-    """The larger of each two elements; `a` where that is not a number."""
+    """Return the larger of each two elements, and `a` where that is NaN."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", *arguments), arguments[1], arguments[0])
@@ -171,7 +172,7 @@ def maximum(typing_context: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def where_negative(typing_context: Any, condition: Any, a: Any, b: Any) -> Any:
-    """Elements of `a` where those of `condition` are below zero, else of `b`."""
+    """Return elements of `a` where those of `condition` are below zero, otherwise of `b`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         zero = ir.Constant(_llvm(condition), [0.0] * condition.lanes)
@@ -182,7 +183,7 @@ def where_negative(typing_context: Any, condition: Any, a: Any, b: Any) -> Any:
 
 @intrinsic
 def times_power_of_two(typing_context: Any, a: Any, n: Any) -> Any:
-    """``a * 2**k`` for the integers k that sit in the last bits of `n`: added to the exponents of `a`."""
+    """Return ``a * 2**k`` for the integers k in the last bits of `n`, by adding them to the exponents of `a`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         bits = a.element.bitwidth
@@ -195,7 +196,7 @@ def times_power_of_two(typing_context: Any, a: Any, n: Any) -> Any:
 
 
 def polynomial(coefficients: Sequence[float], terms_in_single: int) -> Any:
-    """A function of a vector x, :math:`\\sum_n c_n x^n`; in float32 only the first `terms_in_single` terms count."""
+    """Make the function :math:`\\sum_n c_n x^n` of a vector x; float32 uses only the first `terms_in_single` terms."""
 
     @intrinsic
     def evaluate(typing_context: Any, x: Any) -> Any:
@@ -213,7 +214,7 @@ def polynomial(coefficients: Sequence[float], terms_in_single: int) -> Any:
 
 
 def _function(builder: Any, name: str, vector: Vector, arguments: int) -> Any:
-    """LLVM's own function `name` of that many vectors."""
+    """Return LLVM's own function `name` of `arguments` vectors."""
     kind = ir.FunctionType(_llvm(vector), [_llvm(vector)] * arguments)
     return cgutils.get_or_insert_function(
         builder.module, kind, f"llvm.{name}.v{vector.lanes}f{vector.element.bitwidth}"

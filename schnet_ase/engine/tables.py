@@ -1,12 +1,12 @@
-r"""Filters as tables: each interaction's filter network and envelope as a piecewise polynomial of the distance.
+r"""Tabulate filters: each interaction's filter network and envelope as a piecewise polynomial of the distance.
 
 A SchNet filter is a function of one number. On intervals of width h it is replaced by the quintic that has the
-network's value, slope and curvature at both ends (Hermite interpolation), so the table is twice continuously
+network's value, slope and curvature at both ends (Hermite interpolation). The table is thus twice continuously
 differentiable, and the slope used for forces is the derivative of the value used for the energy: energy is conserved
-whatever the table's error. The error falls as h⁶, that of the slope as h⁵.
+whatever the table's error. The error of the value falls as h⁶, that of the slope as h⁵.
 
-The network is evaluated on a grid four times finer, whose differences give slopes and curvatures to the eighth order,
-and whose points between the knots are those on which the table is checked.
+The network is evaluated on a grid four times finer. Its differences give slopes and curvatures to the eighth order, and
+its points between the knots serve to check the table.
 
 DeePMD-kit's compressed models tabulate their embedding nets likewise (Lu et al., J. Chem. Theory Comput. 18, 5559
 (2022)).
@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,40 +28,40 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.networks import SchNet
 
 TOLERANCES = {"float32": 5e-7, "float64": 1e-10}
-"""Error of values and slopes, relative to the largest of each. In float32 a table as exact as its numbers has nearly
-twice as many rows, more than the caches near the processor hold, and forces that are off by rounding as before."""
+"""Error of values and slopes, relative to the largest of each. In float32, a table as exact as its numbers would have
+nearly twice as many rows, more than the fast caches hold, and rounding errors of the forces would be the same."""
 _FINE = 4
 _STENCIL = 9
 _MOST_INTERVALS = 1 << 16
 _AT_ONCE = 512
-"""Points at which a network is evaluated together: what it makes of them stays in the processor's caches."""
+"""Number of points at which a network is evaluated at once, so that its features stay in the processor's caches."""
 _MOST_KEPT = 64 << 20
-"""Bytes of tables that are kept for the next calculator of the same weights."""
+"""Bytes of tables that are kept for further calculators of the same weights."""
 _kept: dict[bytes, FilterTable] = {}
 
 
 class TableError(ValueError):
-    """The filters of a model cannot be tabulated well enough."""
+    """The filters of a model cannot be tabulated accurately enough."""
 
 
 class FilterTable(NamedTuple):
-    """Filters of one model, all its interactions."""
+    """Tabulated filters of all interactions of a model."""
 
     coefficients: Floats
     r"""(n_interactions, K + 1, 6, F): :math:`W(r) = \sum_c a_{kc} u^c` with :math:`k + u = r / h`, :math:`0 \le u < 1`.
 
-    The last row is what holds beyond the table: zero at the cutoff, or a constant where there is no envelope.
+    The last row applies beyond the table: zero at the cutoff, or a constant without an envelope.
     """
     width: float
     """h, Å."""
     error: float
-    """Largest error of a value or a slope found between the knots, relative to the interaction's largest."""
+    """Largest error of a value or a slope between the knots, relative to the largest of the interaction."""
 
 
 def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
     """Tabulate the filters of `model`, with intervals narrowed until values and slopes meet `tolerance`.
 
-    A model whose interactions have the same numbers as another's had gets that one's table, if it is still kept.
+    A model gets the table of an earlier model with the same weights in its interactions, if that table is still kept.
 
     Parameters
     ----------
@@ -69,12 +70,12 @@ def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
     tolerance
         Bound on the error between the knots, relative to the largest value and the largest slope.
     at_least
-        Intervals to begin with.
+        Number of intervals to begin with.
 
     Returns
     -------
     FilterTable
-        Read-only.
+        The table, read-only.
 
     Raises
     ------
@@ -91,8 +92,20 @@ def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
     return table
 
 
+def equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
+    """Tables of one size, that of the finest that one of the models needs; see `tabulate`."""
+    tables = [tabulate(model, tolerance) for model in models]
+    while len(sizes := {table.coefficients.shape[1] for table in tables}) > 1:
+        rows = max(sizes)
+        tables = [
+            table if table.coefficients.shape[1] == rows else tabulate(model, tolerance, at_least=rows - 1)
+            for model, table in zip(models, tables, strict=True)
+        ]
+    return tables
+
+
 def _key(model: SchNet, tolerance: float, at_least: int) -> bytes:
-    """Of all that a table is made of, by value: weights may change in place."""
+    """Return a key of everything that a table depends on, by value, because weights may change in place."""
     digest = hashlib.sha256(repr((model.config, tolerance, at_least, _MOST_INTERVALS)).encode())
     for tensor in (*model.basis.buffers(), *model.interactions.parameters()):
         digest.update(tensor.detach().numpy().tobytes())
@@ -100,7 +113,7 @@ def _key(model: SchNet, tolerance: float, at_least: int) -> bytes:
 
 
 def _keep(key: bytes, table: FilterTable) -> None:
-    """In place of the oldest, where there is no room."""
+    """Keep a table, and discard the oldest ones if there is no room."""
     _kept[key] = table
     for oldest in list(_kept):
         if sum(other.coefficients.nbytes for other in list(_kept.values())) <= _MOST_KEPT:
@@ -111,7 +124,7 @@ def _keep(key: bytes, table: FilterTable) -> None:
 def _narrowed(double: SchNet, tolerance: float, at_least: int) -> FilterTable:
     # Without an envelope the filters end, as constants, where the last radial function does.
     reach = double.config.pair_cutoff or double.basis.reach
-    # The width that met the bound for filters of the width of the Gaussians; a factor of the fifth root from there.
+    # This width met the bound for filters as wide as the Gaussians; further ones follow by a factor of the fifth root.
     intervals = max(at_least, math.ceil(reach / (3.0 * tolerance**0.2 * double.basis.finest)))
     while intervals <= _MOST_INTERVALS:
         table = _quintics(double, reach, intervals)
@@ -122,11 +135,11 @@ def _narrowed(double: SchNet, tolerance: float, at_least: int) -> FilterTable:
 
 
 def _quintics(model: SchNet, reach: float, intervals: int) -> FilterTable:
-    # From a stencil's half below zero, where the filters go on smoothly, to the cutoff, where they do not.
+    # From half a stencil below zero, where the filters are still smooth, to the cutoff, where they are not.
     below = _STENCIL // 2
     points = np.arange(-below, _FINE * intervals + 1)
     r = points * (reach / (_FINE * intervals))
-    # At the cutoff itself the envelope is zero by definition; the table wants its limit from below.
+    # At the cutoff itself the envelope is zero by definition; the table needs its limit from below.
     r[-1] = np.nextafter(reach, 0.0)
     with torch.no_grad():
         parts = [[f.numpy() for f in model.filters(part)] for part in torch.from_numpy(r).split(_AT_ONCE)]
@@ -140,7 +153,7 @@ def _quintics(model: SchNet, reach: float, intervals: int) -> FilterTable:
 
 
 def _fit(values: Floats, below: int) -> tuple[Floats, float]:
-    """Quintics (K, 6, F) of one interaction and their error, from the network's values (below + 4 K + 1, F)."""
+    """Return quintics (K, 6, F) of one interaction and their error, from the network's values (below + 4 K + 1, F)."""
     fine, first, second = _differences(values, below)
     first, second = _FINE * first, 0.5 * _FINE**2 * second  # per interval
     v0, d0, c0 = (a[:-1:_FINE] for a in (fine, first, second))
@@ -158,10 +171,10 @@ def _fit(values: Floats, below: int) -> tuple[Floats, float]:
 
 
 def _differences(values: Floats, below: int) -> tuple[Floats, Floats, Floats]:
-    """Values, and first and second derivatives per point, from `below` on: (R, F) to (R - below, F) each."""
+    """Return values and first and second derivatives per point, from `below` on: (R, F) to (R - below, F) each."""
     n = len(values)
     first, second = (np.zeros_like(values[below:]) for _ in range(2))
-    for shift in range(below + 1):  # 0 but for the last points, whose stencils lean inwards
+    for shift in range(below + 1):  # 0 except for the last points, whose stencils lean inwards
         weights = _stencil(np.arange(_STENCIL) - below - shift)
         points = slice(below, n - below) if shift == 0 else slice(n - 1 - below + shift, n - below + shift)
         for offset, (w1, w2) in zip(range(-below - shift, below + 1 - shift), weights, strict=True):
@@ -172,7 +185,7 @@ def _differences(values: Floats, below: int) -> tuple[Floats, Floats, Floats]:
 
 
 def _stencil(offsets: NDArray[np.int64]) -> Floats:
-    """Weights (n, 2) of values at `offsets` in the first and the second derivative at 0, exact for degree n - 1."""
+    """Return weights (n, 2) of values at `offsets` for both derivatives at 0, exact for degree n - 1."""
     powers = np.vander(offsets.astype(float), increasing=True).T
     derivatives = np.zeros((len(offsets), 2))
     derivatives[1, 0], derivatives[2, 1] = 1.0, 2.0
@@ -180,6 +193,6 @@ def _stencil(offsets: NDArray[np.int64]) -> Floats:
 
 
 def _relative(table: Floats, network: Floats) -> float:
-    """Largest difference over the largest value."""
+    """Return the largest difference over the largest value."""
     largest = float(np.abs(network).max())
     return float(np.abs(table - network).max()) / (largest if largest > 0.0 else 1.0)

@@ -1,4 +1,4 @@
-"""Threads that work on calls together."""
+"""A team of threads that share the work of calls."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import weakref
 from collections.abc import Callable
 
 Task = Callable[[int], None]
-"""What each thread does of a call, given its number."""
+"""A thread's share of a call, given its number."""
 
 
 class Team:
-    """The threads 1 to ``size - 1``; the caller's own is thread 0.
+    """The threads 1 to ``size - 1``; the caller's thread is thread 0.
 
-    They end with the team, and keep no process alive.
+    They end with the team, and do not keep a process alive.
 
     Parameters
     ----------
     size
-        Number of threads, the caller's included.
+        Number of threads, including the caller's.
     """
 
     def __init__(self, size: int) -> None:
@@ -31,21 +31,21 @@ class Team:
             threading.Thread(target=_work, args=(self._calls, number), name="schnet_ase", daemon=True).start()
 
     def serves(self, threads: int) -> bool:
-        """Whether it has so many threads, in this process: they do not survive a fork."""
+        """Return whether the team has that many threads in this process; threads do not survive a fork."""
         return threads <= self.size and self._process == os.getpid()
 
     def call(self, task: Task, threads: int) -> None:
-        """Have the threads below `threads` run `task`; returns at once."""
+        """Let the threads with numbers below `threads` run `task`; return at once."""
         self._calls.begin(task, threads)
 
     def check(self) -> None:
-        """Raise what a thread has failed with in the call."""
+        """Raise the exception with which a thread has failed in the call."""
         if self._calls.failure is not None:
             raise self._calls.failure
 
 
 class _Calls:
-    """What the threads of a team share; not the team itself, which would then never be collected."""
+    """The state that the threads of a team share; references to the team itself would keep it alive."""
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
@@ -68,19 +68,19 @@ class _Calls:
             self._changed.notify_all()
 
     def next(self, seen: int, thread: int) -> tuple[int, Task | None]:
-        """Wait for a call after `seen` in which `thread` takes part; no task: there will be none."""
+        """Wait for a call after `seen` in which `thread` takes part; return no task if there will be none."""
         with self._changed:
             self._changed.wait_for(lambda: self._ended or (self._number > seen and thread < self._threads))
             return self._number, None if self._ended else self._task
 
     def leave(self, number: int, failure: BaseException | None) -> None:
-        """A thread is through with a call."""
+        """Record that a thread has finished a call."""
         with self._changed:
-            if number == self._number:  # else: interrupted, and the next has begun
+            if number == self._number:  # otherwise the call was interrupted and the next has begun
                 self.failure = self.failure or failure
                 self._left -= 1
                 if not self._left:
-                    self._task = None  # and with it the memory of the call
+                    self._task = None  # also releases the memory of the call
 
 
 def _work(calls: _Calls, thread: int) -> None:
@@ -89,7 +89,7 @@ def _work(calls: _Calls, thread: int) -> None:
         failure = None
         try:
             task(thread)
-        except BaseException as error:  # the caller's to raise
+        except BaseException as error:  # the caller raises it
             failure = error
         task = None
         calls.leave(number, failure)

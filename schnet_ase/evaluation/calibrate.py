@@ -11,9 +11,10 @@ from schnet_ase.data import Dataset
 from schnet_ase.errors import CalibrationError
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.evaluation.leakage import content, unseen_frames
+from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import Card, read_card, write_card
 from schnet_ase.registry.loading import locate_members
-from schnet_ase.uncertainty.calibration import COVERAGE
+from schnet_ase.uncertainty.calibration import COVERAGE, Calibration
 from schnet_ase.uncertainty.errors import EnsembleErrors
 from schnet_ase.uncertainty.fit import calibrate, check_sizes
 
@@ -56,6 +57,43 @@ def calibrate_entry(
     OSError
         The entry's folder cannot be written; the old card is then untouched.
     """
+    calibration = _calibrate(card, dataset, frames, None, coverage, device)
+    write_card(replace(card, calibration=calibration), card.path)
+    return read_card(card.path)
+
+
+def calibrate_driver(
+    card: Card,
+    dataset: Dataset,
+    frames: Sequence[int],
+    driver: SchNet,
+    *,
+    coverage: float = COVERAGE,
+    device: str = "cpu",
+) -> Calibration:
+    """Calibrate the spread of an entry's members against the errors of a network that they look after.
+
+    Its half-widths hold the errors of `driver`, such as the members' student, where those of the entry's own
+    calibration hold the errors of their mean. The threshold is the same: it is of the spread alone.
+
+    Parameters
+    ----------
+    card, dataset, frames, coverage, device
+        As for `calibrate_entry`; the card is left as it is.
+    driver
+        The network, which has learned from none of the frames, nor from labels of theirs.
+
+    Raises
+    ------
+    CalibrationError, DataError
+        As `calibrate_entry`.
+    """
+    return _calibrate(card, dataset, frames, driver, coverage, device)
+
+
+def _calibrate(
+    card: Card, dataset: Dataset, frames: Sequence[int], driver: SchNet | None, coverage: float, device: str
+) -> Calibration:
     seen = sorted(set(frames).difference(unseen_frames(card, dataset)))
     if seen:
         raise CalibrationError(
@@ -66,12 +104,11 @@ def calibrate_entry(
     _check_distinct(dataset, frames)
     models = [loaded.model for loaded in locate_members(card.path)]
     chosen = dataset._replace(frames=[dataset.frames[i] for i in frames])
-    errors = evaluate_dataset(models, chosen, device=device).ensemble_errors()
+    moved = None if driver is None else evaluate_dataset([driver], chosen, device=device).member(0)
+    errors = evaluate_dataset(models, chosen, device=device).ensemble_errors(moved)
     _check_familiar(card, errors, dataset.source)
     members = tuple(member.sha256 for member in card.members)
-    calibration = calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
-    write_card(replace(card, calibration=calibration), card.path)
-    return read_card(card.path)
+    return calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
 
 
 def _check_distinct(dataset: Dataset, frames: Sequence[int]) -> None:

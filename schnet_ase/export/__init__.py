@@ -1,1 +1,1 @@
-"""The weights of other programs and for other programs."""
+"""Convert the weights of other programs, and export models to other programs."""

@@ -1,4 +1,4 @@
-"""Weights of other programs' SchNets as ours."""
+"""Convert the weights of SchNetPack."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def from_schnetpack(
     atomref: ArrayLike | None = None,
     energy_unit: float = 1.0,
 ) -> SchNet:
-    r"""A SchNetPack 2.x potential as a `SchNet`: the same energy and forces to rounding.
+    r"""Convert a SchNetPack 2.x potential to a `SchNet` with the same energy and forces, up to rounding.
 
     The potential is a ``NeuralNetworkPotential`` of a ``SchNet`` representation (``GaussianRBF``, ``CosineCutoff``) and
     an ``Atomwise`` readout that sums over atoms; positions in Å. SchNetPack's interaction block has no bias before the
@@ -42,34 +42,35 @@ def from_schnetpack(
     Parameters
     ----------
     state_dict
-        ``model.state_dict()`` of the potential, as tensors or arrays. Number of features, interactions, basis functions
-        and hidden readout features, cutoff and width of the Gaussians are read from it.
+        ``model.state_dict()`` of the potential, as tensors or arrays. It determines the numbers of features,
+        interactions, basis functions and hidden readout features, the cutoff, and the width of the Gaussians.
     activation
-        Of the representation, which a state dict does not tell. Default: SchNetPack's default, the shifted softplus.
+        Activation of the representation, which a state dict does not contain. Default: SchNetPack's default, the
+        shifted softplus.
     readout_activation
-        Of the readout. Default: SchNetPack's default.
+        Activation of the readout. Default: SchNetPack's default.
     mean
-        ``mean`` of ``AddOffsets``, in the potential's unit of energy, per atom. None: there is none.
+        ``mean`` of ``AddOffsets``, in the potential's unit of energy, per atom. None: no mean.
     atomref
         ``atomref`` of ``AddOffsets``, in the potential's unit of energy: (Z,) by atomic number, zero for elements
-        beyond. None: there is none.
+        beyond. None: no atomref.
     energy_unit
         The potential's unit of energy in eV: 1.0 for eV, ``ase.units.kcal / ase.units.mol`` for kcal/mol.
 
     Returns
     -------
     SchNet
-        Of the dtype of the weights. The elements it was trained on are not in the state dict: the model takes any
-        until `SchNet.elements` is set.
+        The model, with the dtype of the weights. The state dict does not contain the elements that it was trained on:
+        the model accepts any element until `SchNet.elements` is set.
 
     Raises
     ------
     CheckpointError
-        A tensor is missing, of no use here, or of another shape; the radial basis is not evenly spaced from 0 to the
-        cutoff; or the state dict has a mean or atomref that is not zero and was not given: whether SchNetPack adds it
-        is not written there.
+        A tensor is missing, unknown, or of another shape; the radial basis is not evenly spaced from 0 to the cutoff;
+        or the state dict has a nonzero mean or atomref that was not given, because it does not state whether SchNetPack
+        adds it.
     ValueError
-        An activation, mean, atomref or unit that is not valid.
+        An activation, mean, atomref or unit is not valid.
 
     References
     ----------
@@ -112,7 +113,7 @@ def from_schnetpack(
         )
     except ValidationError as error:
         raise ValueError("; ".join(e["msg"] for e in error.errors())) from error
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and dropped at once
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn and discarded at once
         model = SchNet(config).to(tensors[EMBEDDING].dtype)
     ours = model.state_dict()
     for name, theirs in names.items():
@@ -132,7 +133,7 @@ def from_schnetpack(
 
 
 def _names(n_interactions: int, readout: str) -> Iterator[tuple[str, str]]:
-    """Our names of the parameters and theirs."""
+    """Yield pairs of the names of a parameter, here and in SchNetPack."""
     yield "embedding.weight", EMBEDDING
     layers = {"readout1": f"{readout}.outnet.0", "readout2": f"{readout}.outnet.1"}
     for k in range(n_interactions):
@@ -177,7 +178,7 @@ def _check_offsets(tensors: Mapping[str, Tensor], mean: float | None, atomref: A
 
 
 def _check_basis(widths: Tensor, offsets: Tensor, cutoff: float) -> None:
-    """Ours is evenly spaced from zero to the cutoff, with Gaussians of one width."""
+    """Check that the basis is evenly spaced from zero to the cutoff, with Gaussians of one width."""
     if not (0.0 < cutoff < math.inf):
         raise CheckpointError(f"{CUTOFF} is {cutoff}; expected a positive distance in Å")
     even = torch.linspace(0.0, cutoff, len(offsets), dtype=torch.float64)

@@ -1,1 +1,1 @@
-"""Arrays, systems, neighbour lists and graphs: what a network computes on."""
+"""Arrays, systems, neighbour lists and graphs, the input of a network."""

@@ -1,4 +1,4 @@
-"""The one data structure the network computes on, how it is made from `Atoms`, and how several become one."""
+"""The data structure on which the network computes: how to make it from `Atoms`, and how to join several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from schnet_ase.geometry.system import Geometry
 
 
 class Pairs(NamedTuple):
-    """Which atoms interact, each pair once: `first` and `second`, (P,) indices of atoms."""
+    """The interacting pairs of atoms, each once: `first` and `second`, (P,) indices of atoms."""
 
     first: Tensor
     second: Tensor
@@ -23,8 +23,8 @@ class Pairs(NamedTuple):
 class Graph(NamedTuple):
     """One or several systems: N atoms, P pairs (each once), B systems.
 
-    Geometry is float64 whatever the dtype of the network, so that a molecule far from the origin, or an atom many
-    cells away, has the forces of one at home.
+    The geometry is float64 whatever the dtype of the network, so that forces do not lose digits for a molecule far from
+    the origin, or an atom many cells away.
     """
 
     numbers: Tensor
@@ -32,20 +32,20 @@ class Graph(NamedTuple):
     positions: Tensor
     """(N, 3) float64, Å."""
     cell: Tensor
-    """(B, 3, 3) float64 lattice vectors as rows, Å; zeros where there is none."""
+    """(B, 3, 3) float64 lattice vectors as rows, Å; zeros without a cell."""
     pairs: Pairs
     """(P,) and (P,) int64 indices of the atoms of each pair."""
     shifts: Tensor | None
-    """(P, 3) float64 lattice translations of the second atom; None when all are zero."""
+    """(P, 3) float64 lattice translations of the second atoms, Å; None if all are zero."""
     system: Tensor
-    """(N,) int64 which system an atom belongs to."""
+    """(N,) int64 index of the system of each atom."""
 
     @property
     def n_systems(self) -> int:
         return self.cell.shape[0]
 
     def to(self, device: torch.device) -> Graph:
-        """The same graph on `device`."""
+        """Return the graph on `device`."""
         shifts = None if self.shifts is None else self.shifts.to(device)
         pairs = Pairs(self.pairs.first.to(device), self.pairs.second.to(device))
         return Graph(
@@ -59,7 +59,7 @@ class Graph(NamedTuple):
 
 
 def pair_vectors(graph: Graph) -> Tensor:
-    """(P, 3) vectors from the first to the second atom of each pair, Å."""
+    """Return the (P, 3) vectors from the first to the second atom of each pair, Å."""
     first, second = graph.pairs
     vectors = graph.positions[second] - graph.positions[first]
     if graph.shifts is not None:
@@ -69,7 +69,7 @@ def pair_vectors(graph: Graph) -> Tensor:
 
 
 def make_graph(atoms: Geometry, pairs: HalfNeighbors) -> Graph:
-    """A `Graph` of one system from its atoms and its list of pairs."""
+    """Make the `Graph` of one system from its atoms and its list of pairs."""
     return Graph(
         numbers=torch.from_numpy(atoms.numbers.astype(np.int64)),
         positions=torch.as_tensor(atoms.positions, dtype=torch.float64),
@@ -81,12 +81,12 @@ def make_graph(atoms: Geometry, pairs: HalfNeighbors) -> Graph:
 
 
 def build_graph(atoms: Geometry, cutoff: float | None) -> Graph:
-    """A `Graph` of one system with every pair nearer than `cutoff` (Å; None: every pair)."""
+    """Make the `Graph` of one system with every pair nearer than `cutoff` (Å; None: every pair)."""
     return make_graph(atoms, half_neighbor_list(atoms.positions, atoms.cell, atoms.pbc, cutoff))
 
 
 def batch_graphs(graphs: Sequence[Graph]) -> Graph:
-    """Several graphs as one without pairs between them; systems keep their order."""
+    """Join several graphs into one, without pairs between them; systems keep their order."""
     offsets = np.cumsum([0, *(len(g.numbers) for g in graphs)])
     systems = np.cumsum([0, *(g.n_systems for g in graphs)])
     shifts = None

@@ -1,4 +1,4 @@
-"""How much of its motion a run may exchange: degrees of freedom, temperature, and a start at a mean temperature."""
+"""Degrees of freedom, temperature, and equilibration to a mean temperature."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ LINEAR = 0.17
 """Å. Atoms whose root mean square distance from a line is smaller form a linear molecule, which vibrates by less; it
 is 0.28 Å for water, the smallest of bent molecules."""
 SETTLE_FS, MEASURE_FS = 500.0, 500.0
-"""Of an equilibration: for the bonds to take up their share of the energy, and to measure."""
+"""Times of an equilibration: for the bonds to take up their share of the energy, and to measure."""
 FRICTION_PER_PS = 20.0
-"""1/ps, of an equilibration's thermostat."""
+"""Friction of the thermostat in an equilibration, 1/ps."""
 SPACING = 5
-"""Steps between the states that a run at constant energy may start from."""
+"""Steps between the states from which a run at constant energy may start."""
 
 
 class Thermometer(NamedTuple):
-    """Measures temperature by the motion that a run may exchange.
+    """Measures temperature by the degrees of freedom that exchange energy in a run.
 
     At constant energy a free molecule keeps its total momentum and its angular momentum, a periodic system its total
-    momentum, and neither has a part in the temperature. A Langevin thermostat drives all motion.
+    momentum; these motions do not contribute to the temperature. A Langevin thermostat drives all motions.
     """
 
     conserved: bool
-    """Whether the run keeps what its forces and constraints allow it to keep."""
+    """Whether the run conserves the momenta that its forces and constraints allow it to conserve."""
 
     def degrees(self, atoms: Atoms) -> int:
-        """How many degrees of freedom `atoms` have here."""
+        """Return the number of degrees of freedom of `atoms` that count."""
         return degrees_of_freedom(atoms) - (rigid_modes(atoms).shape[1] if self.conserved else 0)
 
     def kinetic(self, atoms: Atoms) -> float:
-        """The kinetic energy of these, eV."""
+        """Return the kinetic energy of these degrees of freedom, eV."""
         return internal_kinetic_energy(atoms) if self.conserved else float(atoms.get_kinetic_energy())
 
     def kelvin(self, atoms: Atoms) -> float:
-        """2 E_kin / (k_B n) for n degrees of freedom, K; 0 where there are none."""
+        """Return the temperature 2 E_kin / (k_B n) for n degrees of freedom, K; 0 if there are none."""
         return 2.0 * self.kinetic(atoms) / (max(1, self.degrees(atoms)) * units.kB)
 
 
 def degrees_of_freedom(atoms: Atoms) -> int:
-    """3N less those that constraints say they remove; those that do not say (ASE's ``MirrorForce``) remove none."""
+    """Return 3N less what the constraints report to remove; those that report nothing (ASE's ``MirrorForce``) count
+    0."""
     left = 3 * len(atoms)
     for constraint in atoms.constraints:
         with contextlib.suppress(NotImplementedError):
@@ -58,18 +59,18 @@ def degrees_of_freedom(atoms: Atoms) -> int:
 
 
 def rigid_modes(atoms: Atoms) -> Floats:
-    """Motions of all atoms as one body that a run at constant energy keeps.
+    """Return the rigid motions of all atoms that a run at constant energy conserves.
 
     Parameters
     ----------
     atoms
-        Free, periodic or constrained.
+        Free, periodic or constrained atoms.
 
     Returns
     -------
     (3N, K) array
         Orthonormal, in velocities times the root of the mass. K is 6 for a free molecule, 5 for a linear one, 3 for one
-        atom and for a periodic system, and fewer where a constraint stands in the way, such as that of a fixed atom.
+        atom and for a periodic system, and fewer if a constraint, such as that of a fixed atom, prevents a motion.
     """
     root = np.sqrt(atoms.get_masses())[:, None]
     motions = [root * axis for axis in np.eye(3)]
@@ -90,7 +91,7 @@ def rigid_modes(atoms: Atoms) -> Floats:
 
 
 def _constrained(atoms: Atoms, mode: Floats, root: Floats) -> Floats:
-    """What the constraints leave of a motion."""
+    """Return the part of a motion that the constraints allow."""
     copy = atoms.copy()
     copy.set_momenta(mode.reshape(-1, 3) * root)
     left: Floats = (copy.get_momenta() / root).ravel()
@@ -98,7 +99,7 @@ def _constrained(atoms: Atoms, mode: Floats, root: Floats) -> Floats:
 
 
 def internal_kinetic_energy(atoms: Atoms) -> float:
-    """The kinetic energy without that of the motions of `rigid_modes`, eV."""
+    """Return the kinetic energy without that of the motions of `rigid_modes`, eV."""
     scaled = (atoms.get_momenta() / np.sqrt(atoms.get_masses())[:, None]).ravel()
     modes = rigid_modes(atoms)
     scaled -= modes @ (modes.T @ scaled)
@@ -106,15 +107,16 @@ def internal_kinetic_energy(atoms: Atoms) -> float:
 
 
 def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) -> None:
-    """Maxwell-Boltzmann velocities without total momentum and, for a molecule, without rotation; `temperature` in K."""
+    """Draw Maxwell-Boltzmann velocities at `temperature`, K, without total momentum and, for a molecule, without
+    rotation."""
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
-    Stationary(atoms, preserve_temperature=len(atoms) > 1)  # of one atom nothing is left to scale
+    Stationary(atoms, preserve_temperature=len(atoms) > 1)  # nothing is left to scale for a single atom
     if not atoms.pbc.any() and len(atoms) > 2:
         ZeroRotation(atoms)
 
 
 def equilibration_steps(timestep_fs: float) -> int:
-    """How many steps `equilibrate` takes."""
+    """Return the number of steps of `equilibrate`."""
     return math.ceil(SETTLE_FS / timestep_fs) + math.ceil(MEASURE_FS / timestep_fs)
 
 
@@ -125,29 +127,29 @@ def equilibrate(
     rng: np.random.Generator,
     look: Callable[[int], None] = lambda step: None,
 ) -> None:
-    r"""Move `atoms` to where a run at constant energy has `temperature` in the mean.
+    r"""Bring `atoms` to a state from which a run at constant energy has the mean temperature `temperature`.
 
-    Langevin dynamics settles for 0.5 ps. During another 0.5 ps it measures the energy E that the run shall have,
+    Langevin dynamics settles for 0.5 ps. During another 0.5 ps it measures the energy E that the run should have,
 
     .. math:: E = \langle U - K \rangle + n k_B T,
 
     with the n degrees of freedom of `Thermometer` and their kinetic energy K, whose mean at T is half of the second
-    term. U - K scatters less than U: in harmonic bonds it is zero in the mean over a vibration, whatever their energy.
-    The state of the second half whose energy is nearest to E is taken, its rigid motion is taken out, and its
-    velocities are scaled for what is missing.
+    term. U - K scatters less than U: for harmonic bonds its mean over a vibration is zero, whatever their energy.
+    The result is the state of the second half whose energy is nearest to E, with its rigid motion removed and its
+    velocities scaled to make up the difference.
 
     Parameters
     ----------
     atoms
-        With a calculator and velocities.
+        Atoms with a calculator and velocities.
     temperature
-        K, above zero.
+        Target temperature, K, above zero.
     timestep_fs
-        fs.
+        Time step, fs.
     rng
-        Of the thermostat.
+        Random numbers of the thermostat.
     look
-        Called after every step with how many are left, from `equilibration_steps` less one down to 0.
+        Callback after every step with the number of steps left, from `equilibration_steps` less one down to 0.
     """
     dynamics = Langevin(
         atoms,

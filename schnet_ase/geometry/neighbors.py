@@ -1,4 +1,4 @@
-"""Which atoms see each other: molecules and crystals, any periodicity, with a skin so that lists are reused."""
+"""Neighbour lists of molecules and crystals with any periodicity, with a skin so that they can be reused."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from schnet_ase.errors import StructureError
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.system import Geometry
 
-# Up to here a molecule's all pairs are cheaper than finding the near ones, and the list never goes stale.
+# Up to this size, all pairs of a molecule are cheaper than a search for near ones, and the list stays valid forever.
 ALL_PAIRS_MAX_ATOMS = 64
 
 
 class Neighbors(NamedTuple):
     """Full neighbour list sorted by `i`: pair k goes from atom ``i[k]`` to the image ``S[k]`` of atom ``j[k]``.
 
-    The vector of pair k is ``positions[j[k]] - positions[i[k]] + S[k] @ cell``; each pair is there in both directions.
+    The vector of pair k is ``positions[j[k]] - positions[i[k]] + S[k] @ cell``; the list holds both directions of a
+    pair.
     """
 
     i: Integers
@@ -33,7 +34,7 @@ class Neighbors(NamedTuple):
 
 
 class HalfNeighbors(NamedTuple):
-    """The list with each pair once, as the network takes it."""
+    """Neighbour list with each pair once, the form that the network takes."""
 
     first: Integers
     second: Integers
@@ -41,18 +42,18 @@ class HalfNeighbors(NamedTuple):
 
 
 def all_pairs(n_atoms: int) -> Neighbors:
-    """Every ordered pair of `n_atoms` atoms without periodicity."""
+    """Return every ordered pair of `n_atoms` atoms without periodicity."""
     i, j = np.nonzero(~np.eye(n_atoms, dtype=bool))
     return Neighbors(i, j, np.zeros((len(i), 3), dtype=np.int64))
 
 
 def neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None) -> Neighbors:
-    """All pairs nearer than `cutoff`, images included; of a small molecule simply all pairs.
+    """Find all pairs nearer than `cutoff`, including images; for a small molecule simply all pairs.
 
     Parameters
     ----------
     positions
-        (N, 3) Å, anywhere: atoms need not lie inside the cell.
+        (N, 3) Å. Atoms may lie outside the cell.
     cell
         (3, 3) lattice vectors as rows, Å. Rows of directions that are not periodic are ignored.
     pbc
@@ -63,13 +64,13 @@ def neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutof
     Returns
     -------
     Neighbors
-        Sorted by `i`; never truncated. Molecules of up to 64 atoms get all pairs whatever the cutoff: beyond it the
-        envelope is zero.
+        The list sorted by `i`, never truncated. Molecules of up to 64 atoms get all pairs whatever the cutoff; beyond
+        it the envelope is zero.
 
     Raises
     ------
     StructureError
-        A periodic system without a cutoff, or periodic directions that do not span a volume.
+        The system is periodic and there is no cutoff, or the periodic directions do not span a volume.
     """
     found, wraps = _near(positions, cell, pbc, cutoff)
     order = np.argsort(found.i, kind="stable")
@@ -77,9 +78,9 @@ def neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutof
 
 
 def half_neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None) -> HalfNeighbors:
-    """As `neighbor_list`, each pair once; quicker than taking half of that list."""
+    """Find the same pairs as `neighbor_list`, each once; this is faster than taking half of that list."""
     found, wraps = _near(positions, cell, pbc, cutoff)
-    # No wrap changes which half a pair is in: an atom and its own images wrap alike.
+    # Wrapping does not change the half that a pair is in, because an atom and its own images wrap alike.
     i, j, S = half(found)
     order = np.argsort(i, kind="stable")
     return HalfNeighbors(*_unwrapped(Neighbors(i[order], j[order], S[order]), wraps))
@@ -91,19 +92,24 @@ def pair_vectors(geometry: Geometry, pairs: HalfNeighbors) -> Floats:
     return vectors + pairs.shifts @ geometry.cell if geometry.pbc.any() else vectors
 
 
-def lone_atoms(geometry: Geometry, cutoff: float | None) -> Integers:
-    """Atoms that no other, nor an image, is nearer to than `cutoff`, where there are several; None reaches all."""
+def lone_atoms(geometry: Geometry, pairs: HalfNeighbors, cutoff: float | None) -> Integers:
+    """Return the atoms, if there are several, without another atom or image within `cutoff`; None: no atom is lone.
+
+    `pairs` holds every pair that is nearer, and may hold others.
+    """
     n_atoms = len(geometry.numbers)
     if cutoff is None or n_atoms == 1:
         return np.zeros(0, dtype=np.int64)
-    i, j, S = neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+    i, j, S = pairs
     vectors = geometry.positions[j] - geometry.positions[i] + S @ geometry.cell
     near = np.einsum("pk,pk->p", vectors, vectors) < cutoff**2
-    return np.setdiff1d(np.arange(n_atoms), i[near])
+    alone = np.ones(n_atoms, dtype=bool)
+    alone[i[near]] = alone[j[near]] = False
+    return np.flatnonzero(alone)
 
 
 def half(neighbors: Neighbors) -> HalfNeighbors:
-    """Each pair once: ``i < j``, and of an atom with its own images those of the positive half space."""
+    """Keep each pair once: ``i < j``, and for an atom and its own images those in the positive half space."""
     i, j, S = neighbors
     keep = i < j
     own = np.flatnonzero(i == j)
@@ -115,7 +121,8 @@ def half(neighbors: Neighbors) -> HalfNeighbors:
 def _near(
     positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float | None
 ) -> tuple[Neighbors, Integers | None]:
-    """The list of the atoms wrapped into the cell, and the (N, 3) cells that each was moved by; None if none was."""
+    """Return the list of the atoms wrapped into the cell, and the (N, 3) cells that each was moved by; None if none
+    was."""
     if has_all_pairs(len(positions), pbc, cutoff):
         return all_pairs(len(positions)), None
     assert cutoff is not None
@@ -125,12 +132,12 @@ def _near(
 
 
 def has_all_pairs(n_atoms: int, pbc: NDArray[np.bool_], cutoff: float | None) -> bool:
-    """Whether the list is simply that of all pairs.
+    """Return whether the list is simply that of all pairs.
 
     Raises
     ------
     StructureError
-        There is no such list: a periodic system without a cutoff.
+        The system is periodic and there is no cutoff.
     """
     if cutoff is None and pbc.any():
         raise StructureError(
@@ -141,23 +148,23 @@ def has_all_pairs(n_atoms: int, pbc: NDArray[np.bool_], cutoff: float | None) ->
 
 
 class InBox(NamedTuple):
-    """Atoms as they are searched."""
+    """Atoms in the box in which pairs are searched."""
 
     fractional: Floats
     """(N, 3) coordinates from 0 to 1."""
     box: Floats
-    """(3, 3) the cell, in directions that are not periodic one wide enough for the atoms."""
+    """(3, 3) the cell, widened in directions that are not periodic to hold all atoms."""
     wraps: Integers
-    """(N, 3) cells that each atom was moved by."""
+    """(N, 3) number of cells by which each atom was moved."""
 
 
 def in_box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> InBox:
-    """Atoms wrapped into the cell: wherever they are, every case is the common one.
+    """Wrap atoms into the cell, so that one search serves every case.
 
     Raises
     ------
     StructureError
-        Periodic directions that do not span a volume.
+        The periodic directions do not span a volume.
     """
     if not pbc.any():
         positions = _closed_up(positions, 2.0 * cutoff)
@@ -168,10 +175,10 @@ def in_box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: floa
 
 
 def _closed_up(positions: Floats, widest: float) -> Floats:
-    """Atoms with every gap along x, y or z that is wider than `widest` made that wide.
+    """Close every gap between atoms along x, y or z that is wider than `widest` to that width.
 
-    Pairs that are nearer keep their distance, and no other becomes one of them; but the box that is searched does not
-    grow with an atom that has flown off.
+    Nearer pairs keep their distance, and no other pair becomes near, but the box for the search does not grow with an
+    atom that has flown away.
     """
     order = np.argsort(positions, axis=0)
     gaps = np.diff(np.take_along_axis(positions, order, axis=0), axis=0)
@@ -187,22 +194,22 @@ def _unwrapped(found: Neighbors, wraps: Integers | None) -> Neighbors:
 
 
 class NeighborCache:
-    """A list made with a skin, and remade only when it may have missed a pair.
+    """A neighbour list with a skin, rebuilt only when it may have missed a pair.
 
     Parameters
     ----------
     cutoff
         Å; None for every pair.
     skin
-        Å added to the cutoff; the list is remade when an atom moved more than half of it, or when the cell, the
-        periodicity or the numbers changed.
+        Å added to the cutoff; the list is rebuilt when an atom has moved by more than half of it, or when the cell, the
+        periodicity or the numbers have changed.
     search
-        What makes a list; see `half_neighbor_list`.
+        Function that makes a list; see `half_neighbor_list`.
 
     Attributes
     ----------
     builds : int
-        How many lists were made.
+        Number of lists made so far.
     """
 
     def __init__(
@@ -221,18 +228,19 @@ class NeighborCache:
         self._list: HalfNeighbors | None = None
 
     def get(self, geometry: Geometry) -> HalfNeighbors:
-        """The half list for the atoms of `geometry`: the stored one where it still holds, else a new one."""
+        """Return the half list for the atoms of `geometry`: the stored one if it is still valid, otherwise a new
+        one."""
         if self._list is None or not self._holds(geometry):
             cutoff = None if self.cutoff is None else self.cutoff + self.skin
             made = self._search(geometry.positions, geometry.cell, geometry.pbc, cutoff)
-            self._list = None  # whoever interrupts this leaves no list that is another geometry's
+            self._list = None  # an interruption must not leave a list of another geometry
             self._made_from = geometry.copy()
             self._list = made
             self.builds += 1
         return self._list
 
     def forget(self) -> None:
-        """Make a new list for the next atoms."""
+        """Discard the stored list."""
         self._list = None
 
     def _holds(self, geometry: Geometry) -> bool:
@@ -251,7 +259,7 @@ class NeighborCache:
 
 
 def _box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> Floats:
-    """The cell, with directions that are not periodic made orthogonal to the others and wide enough for the atoms."""
+    """Return the cell with non-periodic directions orthogonal to the others and wide enough for the atoms."""
     box = np.array(cell, dtype=float)
     if not pbc.all():
         # The null space of the periodic vectors: the right singular vectors beyond their number.
@@ -265,7 +273,7 @@ def _box(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float)
 
 
 def _corner(positions: Floats, box: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """An origin that leaves half of the margin free below the atoms in directions that are not periodic."""
+    """Return an origin that leaves half of the margin free below the atoms in non-periodic directions."""
     fractional = np.linalg.solve(box.T, positions.T).T
     middle = 0.5 * (fractional.min(axis=0) + fractional.max(axis=0))
     return np.where(pbc, 0.0, middle - 0.5) @ box

@@ -1,4 +1,4 @@
-"""One system: which atoms are where."""
+"""The geometry of one system."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from schnet_ase.geometry.arrays import Floats, Integers
 
-FLAT = 1e-12  # of the volume of a rectangular cell with the same edges
+FLAT = 1e-12  # relative to the volume of a rectangular cell with the same edges
 
 
 class Geometry(NamedTuple):
-    """Where which atoms are: what a neighbour list, and an energy, depend on."""
+    """Atomic numbers, positions, cell and periodicity: everything that a neighbour list and an energy depend on."""
 
     numbers: Integers
     positions: Floats
@@ -23,20 +23,21 @@ class Geometry(NamedTuple):
     pbc: NDArray[np.bool_]
 
     def copy(self) -> Geometry:
-        """The same in arrays of its own."""
+        """Return a copy with its own arrays."""
         return Geometry(self.numbers.copy(), self.positions.copy(), self.cell.copy(), self.pbc.copy())
 
 
 def geometry(atoms: Atoms) -> Geometry:
-    """What the energy of `atoms` depends on: their own arrays, not copies."""
+    """Return the geometry of `atoms`: their own arrays, not copies."""
     positions = np.ascontiguousarray(atoms.positions, dtype=np.float64)
     return Geometry(atoms.numbers, positions, atoms.cell.array, atoms.pbc)
 
 
 def cell_volume(cell: Floats) -> float:
-    """Å³, and 0 where the vectors span none but by rounding, whichever directions are periodic.
+    """Return the volume of the cell, Å³, whichever directions are periodic; 0 if only rounding gives it a volume.
 
-    As numbers of Python's, since the libraries behind `np.linalg` would come from slow memory for each call.
+    This computes with Python numbers, because the libraries behind `np.linalg` would be loaded from slow memory at each
+    call.
     """
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = cell.tolist()
     volume = abs(ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx))

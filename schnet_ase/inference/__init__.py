@@ -1,1 +1,1 @@
-"""From a geometry to energies, forces and stress, whichever engine computes them."""
+"""Compute energies, forces and stress from a geometry, with either engine."""

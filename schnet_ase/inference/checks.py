@@ -1,4 +1,4 @@
-"""Systems that no network can answer for are refused before one is asked."""
+"""Refuse systems for which no network can give an answer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_finite(system: Geometry) -> None:
     Raises
     ------
     StructureError
-        It is such a system; the message names the atom.
+        The system has no atoms, or a position or the cell is not finite; the message names the atom.
     """
     if not len(system.numbers):
         raise StructureError("no atoms; expected at least one")
@@ -30,16 +30,16 @@ def check_finite(system: Geometry) -> None:
 
 
 def _all_finite(values: Floats) -> bool:
-    return b"\0" not in np.isfinite(values).tobytes()  # for few atoms quicker than all()
+    return b"\0" not in np.isfinite(values).tobytes()  # faster than all() for few atoms
 
 
 def check_elements(numbers: Integers, elements: Sequence[int] | None, max_z: int) -> None:
-    """Refuse atomic numbers that a model was not trained on; without a list of these, those from `max_z` on.
+    """Refuse atomic numbers that a model was not trained on; without such a list, those from `max_z` on.
 
     Raises
     ------
     StructureError
-        There are such; the message names the elements.
+        The system has such elements; the message names them.
     """
     known = (numbers >= 0) & (numbers < max_z) if elements is None else np.isin(numbers, elements)
     if not known.all():

@@ -173,6 +173,7 @@ class CompiledSchNet:
             tile=real(threads, 2, max(F, shape.hidden), TILE),
             force_sums=np.zeros((len(system.ranges) - 1, M, atoms, 3)),
             virial_sums=np.zeros((len(system.ranges) - 1, M, 3, 3)),
+            repulsion_sums=np.zeros((len(system.ranges) - 1, atoms) if len(self._weights.radius) else (0, 0)),
             closest=np.zeros((len(system.tiles) - 1, 3)),
             claimed=np.zeros(claimed, np.int64),
             arrived=np.zeros(1, np.int64) if old is None else old.arrived,

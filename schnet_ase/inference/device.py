@@ -1,4 +1,4 @@
-"""Where to compute, and what a fork leaves of it."""
+"""Choose the device, and limit PyTorch to one thread after a fork."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _imported_by = os.getpid()
 
 
 def resolve_device(name: str | None) -> torch.device:
-    """The named device; for None cuda where it is there, else cpu.
+    """Return the named device; None: cuda if available, otherwise cpu.
 
     Raises
     ------
     SchNetError
-        No such device on this machine.
+        The device is not available on this machine.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -31,11 +31,11 @@ def resolve_device(name: str | None) -> torch.device:
 
 
 def is_forked() -> bool:
-    """Whether this process is a fork of the one that imported this module.
+    """Return whether this process is a fork of the one that imported this module.
 
     PyTorch's threads do not survive a fork, and a call that waits for them never returns. A forked process, such as a
-    worker of ``multiprocessing.Pool`` on Linux up to Python 3.13, therefore has PyTorch compute on one thread, as the
-    workers of PyTorch's own ``DataLoader`` do.
+    worker of ``multiprocessing.Pool`` on Linux up to Python 3.13, therefore computes on one thread, as the workers of
+    PyTorch's own ``DataLoader`` do.
     """
     return os.getpid() != _imported_by
 

@@ -1,4 +1,4 @@
-"""From a geometry to numbers: checks, neighbour list, network, and float64 NumPy arrays out."""
+"""Evaluate a network on a geometry: checks, neighbour list, network, and float64 NumPy arrays as results."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ from schnet_ase.inference.checks import check_elements, check_finite
 from schnet_ase.inference.compiled import CompiledSchNet, why_not_compiled
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.priors import fixed_terms, total
+from schnet_ase.priors.zbl import ZBL
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-VOIGT = np.array([0, 4, 8, 5, 2, 1])  # where in a (3, 3) matrix xx yy zz yz xz xy are
-MIN_DISTANCE = 1e-3  # Å; closer atoms are one atom twice, and the direction between them is noise
+VOIGT = np.array([0, 4, 8, 5, 2, 1])  # indices of xx yy zz yz xz xy in a (3, 3) matrix
+MIN_DISTANCE = 1e-3  # Å; closer atoms are probably one atom twice, and the direction between them is noise
 
 
 class Results(NamedTuple):
-    """Float64 copies of what ASE wants to know; (M,) in front for a stack of M models."""
+    """Float64 copies of the results for ASE; arrays have (M,) in front for a stack of M models."""
 
     energy: NDArray[np.float64]
     """() eV."""
@@ -36,42 +38,44 @@ class Results(NamedTuple):
     forces: Floats
     """(N, 3) eV/Å."""
     stress: Floats | None
-    """(6,) eV/Å³ in Voigt order; None where the cell has no volume."""
+    """(6,) eV/Å³ in Voigt order; None if the cell has no volume."""
 
 
 class EngineChoice(NamedTuple):
-    """Which engine a network is evaluated with."""
+    """The engine that evaluates a network."""
 
     name: str
     """``"compiled"`` or ``"autograd"``."""
     reason: str
-    """Why that one, in a few words."""
+    """Reason for the choice, in a few words."""
 
 
 class Evaluator:
-    """A network bound to a device, a dtype, an engine and a neighbour list.
+    """A network and the fixed terms of its energy, bound to a device, a dtype, an engine and a neighbour list.
 
     Parameters
     ----------
     model
         One or several networks; copied, so that the caller's own keep their device and dtype.
     device
-        ``"cpu"``, ``"cuda"``, ...; None: cuda where it is there, else cpu.
+        ``"cpu"``, ``"cuda"``, ...; None: cuda if available, otherwise cpu.
     dtype
-        ``"float32"`` or ``"float64"``: of the network. Geometry and results are float64 in any case.
+        ``"float32"`` or ``"float64"``, for the network. Geometry and results are float64 in any case.
     engine
-        ``"autograd"``: the PyTorch reference; ``"compiled"``: the fast path on a CPU; ``"auto"``: that where it can.
+        ``"autograd"``: the PyTorch reference; ``"compiled"``: the fast path on a CPU; ``"auto"``: the fast path if
+        possible.
     skin
         Å; see `NeighborCache`.
     threads
-        Threads of a call; None: what PyTorch is set to, or of the compiled engine as many as the system is worth.
+        Threads of a call; None: PyTorch's setting, or with the compiled engine as many as pay for the size of the
+        system.
 
     Raises
     ------
     SchNetError
-        The device is not there.
+        The device, or a package that a fixed term needs, is not available.
     ValueError
-        An argument that is none of the above.
+        An argument has none of the values above.
     """
 
     def __init__(
@@ -94,10 +98,14 @@ class Evaluator:
         self._single = isinstance(model, SchNet)
         self._elements = model.elements
         self._max_z = model.config.max_z
-        self._known_numbers = b""  # of the last atoms whose elements were checked
+        self._known_numbers = b""  # numbers of the last atoms whose elements were checked
         self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
-        search = compiled_half_list if self.engine.name == "compiled" else half_neighbor_list
-        self.neighbors = NeighborCache(model.config.pair_cutoff, skin, search)
+        # The compiled kernel has the repulsion of pairs in it.
+        compiled = self.engine.name == "compiled"
+        self._terms = tuple(t for t in fixed_terms(model.config) if not (compiled and isinstance(t, ZBL)))
+        search = compiled_half_list if compiled else half_neighbor_list
+        self.cutoff = model.config.pair_cutoff
+        self.neighbors = NeighborCache(self.cutoff, skin, search)
 
     @staticmethod
     def _choose(
@@ -119,21 +127,21 @@ class Evaluator:
         return EngineChoice("autograd", reason), Autograd(model, device, DTYPES[dtype], threads)
 
     def __call__(self, system: Geometry) -> Results:
-        """Energy, per-atom energies, forces and stress.
+        """Compute energy, per-atom energies, forces and stress.
 
         Raises
         ------
         StructureError
-            No atoms, positions or a cell that are not finite, an element the model was not trained on, two atoms on
-            one spot, or a periodic system for a model without an envelope.
+            There are no atoms, positions or the cell are not finite, the model was not trained on an element, two atoms
+            have the same position, or the system is periodic and the model has no envelope;
+            or a fixed term refuses the system.
         """
         check_finite(system)
-        numbers = system.numbers.tobytes()
+        numbers, first = system.numbers.tobytes(), not self._known_numbers
         if numbers != self._known_numbers:
             check_elements(system.numbers, self._elements, self._max_z)
             self._known_numbers = numbers
-        compiles = self.engine.name == "compiled" and not self.neighbors.builds
-        with announced() if compiles else contextlib.nullcontext():
+        with announced() if first and self.engine.name == "compiled" else contextlib.nullcontext():
             pairs = self.neighbors.get(system)
             energies, forces, virial, closest, _ = self._backend(system, pairs)
         if closest.distance < MIN_DISTANCE:
@@ -141,12 +149,21 @@ class Evaluator:
                 f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, on one spot; "
                 "move or remove one"
             )
+        if self._terms:
+            part = total(self._terms, system, pairs)
+            energies, forces, virial = energies + part.energies, forces + part.forces, virial + part.virial
         volume = cell_volume(system.cell)
         stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / volume if volume else None
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
 
+    def share_neighbors(self, other: Evaluator) -> None:
+        """Take the lists of `other` from here on, where they hold every pair that is near enough here."""
+        theirs = other.neighbors.cutoff
+        if theirs is None or (self.cutoff is not None and self.cutoff <= theirs):
+            self.neighbors = other.neighbors
+
     def out_of_reach(self, system: Geometry) -> Integers:
-        """Atoms of which the network sees nothing but their element; see `lone_atoms`."""
-        return lone_atoms(system, self.neighbors.cutoff)
+        """Return the atoms without neighbours, for which the network knows only the element; see `lone_atoms`."""
+        return lone_atoms(system, self.neighbors.get(system), self.cutoff)

@@ -1,4 +1,4 @@
-"""Energies and their derivatives with respect to the geometry: the one place that calls ``autograd.grad``."""
+"""Energies and their derivatives with respect to the geometry; the only module that calls ``autograd.grad``."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from schnet_ase.geometry.graph import Graph, Pairs, pair_vectors
 
 
 class EnergyModel(Protocol):
-    """What can be differentiated: a `SchNet` (no member axis) or several stacked ones (M members in front)."""
+    """A model that can be differentiated: a `SchNet` (no member axis) or several stacked ones (M members in front)."""
 
     member_shape: tuple[int, ...]
     """``()`` for one model, ``(M,)`` for M stacked ones."""
 
     def __call__(self, numbers: Tensor, vectors: Tensor, pairs: Pairs, /) -> Tensor:
-        """Per-atom energies (\\*member_shape, N), eV, from pair vectors (\\*member_shape, P, 3), Å."""
+        """Compute per-atom energies (\\*member_shape, N), eV, from pair vectors (\\*member_shape, P, 3), Å."""
 
 
 class Prediction(NamedTuple):
@@ -36,10 +36,10 @@ class Prediction(NamedTuple):
 
 
 def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_graph: bool = False) -> Prediction:
-    r"""Energy, per-atom energies, forces and virial of a graph.
+    r"""Compute energy, per-atom energies, forces and virial of a graph.
 
-    The energy depends on the geometry through the pair vectors alone, so one gradient
-    :math:`g_{ij} = \partial E / \partial r_{ij}` holds everything: :math:`F_i = \sum_j g_{ij} - \sum_j g_{ji}`
+    The energy depends on the geometry only through the pair vectors. Therefore one gradient
+    :math:`g_{ij} = \partial E / \partial r_{ij}` gives both the forces :math:`F_i = \sum_j g_{ij} - \sum_j g_{ji}`
     (minus the gradient of the energy, NeurIPS 30 (2017), eq. 4) and the virial :math:`\sum_{ij} r_{ij} \otimes g_{ij}`.
 
     Parameters
@@ -51,8 +51,8 @@ def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_
     gradients
         Whether derivatives are wanted; without, forces, virial and gradients of pairs are None.
     create_graph
-        Whether the forces are to be differentiated again (training on them, Hessians). Without it they are
-        constants: a loss on them would train nothing.
+        Whether the forces can be differentiated again (training on them, Hessians). Otherwise they are constants, and a
+        loss on them would train nothing.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""On-the-fly learning: an ensemble that runs dynamics, asks for labels where it does not know, and goes on."""
+"""On-the-fly learning: an ensemble runs dynamics, requests labels where it is uncertain, learns, and resumes."""
 
 from schnet_ase.learn.config import DynamicsConfig, FlagConfig, LearnConfig, ReferenceConfig, load_learn_config
 from schnet_ase.learn.loop import LearnResult, learn

@@ -1,4 +1,4 @@
-"""Arguments that a calculator takes without a word and never looks at, such as misspelt ones."""
+"""Find arguments that a calculator accepts silently and never uses, such as misspelt ones."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ HANDS_ALL_ON = re.compile(
     r"|self\.parameters\.(items|keys|values)\("
     r"|\bfor \w+ in (sorted\()?self\.parameters\b(?!\.)"
 )
-"""A class that does this with all its parameters does not say in its own module which it takes."""
+"""The module of a class that passes all its parameters on does not show which ones it uses."""
 
 
 def ignored_arguments(calculator: object, arguments: dict[str, Any]) -> list[str]:
-    """Names that the calculator keeps among its parameters, but that its class does not know.
+    """Return names that the calculator keeps among its parameters, but that its class does not know.
 
     ASE's ``Calculator`` accepts any keyword. Only a class that lists its parameters in ``default_parameters`` can be
-    held to them, and only if it does not write them to an input file (``FileIOCalculator``) or hand all of them on. A
-    name is known where that list has it, where a constructor of the class names it, or where the class's module reads
-    it from the parameters. This rule rather misses a wrong name than that it doubts a right one.
+    checked, and only if it does not write them to an input file (``FileIOCalculator``) or pass all of them on. A name
+    is known if that list has it, if a constructor of the class names it, or if the module of the class reads it from
+    the parameters. This rule would rather miss a wrong name than doubt a right one.
 
     Parameters
     ----------
     calculator
-        Made with the arguments.
+        Calculator made with the arguments.
     arguments
-        By name.
+        Arguments by name.
 
     Returns
     -------
     list of str
-        In the order given.
+        Names in the order of `arguments`.
     """
     if not isinstance(calculator, Calculator) or isinstance(calculator, FileIOCalculator):
         return []
@@ -44,7 +44,7 @@ def ignored_arguments(calculator: object, arguments: dict[str, Any]) -> list[str
     own = [cls for cls in type(calculator).__mro__ if issubclass(cls, Calculator) and cls is not Calculator]
     try:
         sources = [inspect.getsource(sys.modules[cls.__module__]) for cls in own]
-    except (OSError, TypeError):  # compiled, or typed in
+    except (OSError, TypeError):  # compiled, or typed in interactively
         return []
     if any(HANDS_ALL_ON.search(source) for source in sources):
         return []
@@ -61,7 +61,7 @@ def _named(cls: type) -> list[str]:
 
 
 def _reads(name: str, source: str) -> bool:
-    """Whether a module takes something of this name out of parameters or keyword arguments, or asks if it is there."""
+    """Return whether a module reads this name from parameters or keyword arguments, or tests for it."""
     name = re.escape(name)
     of = r"\b(\w*param\w*|\w*kwargs|p)"
     patterns = (

@@ -1,7 +1,7 @@
-"""The audit log: what was decided, when and why, a JSON line each, and the memory of a run that was killed.
+"""The audit log: decisions and their reasons, a JSON line each, from which a killed run resumes.
 
-Learning is a chain of decisions that follow from its configuration alone. A run that is started again takes them again
-in the same order; one that the log holds already is read from there, the first one that it does not hold is made.
+Learning is a chain of decisions that follow only from its configuration. A resumed run takes them again in the same
+order: it reads those that the log holds, and makes the first one that it does not hold.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ class Labelled(NamedTuple):
     """A frame got its label."""
 
     number: int
-    """Position in ``labels.extxyz``, from 0."""
+    """Position in ``labels.extxyz``, counted from 0."""
     flag: int | None
     """Number of the flag; None for the first frames."""
     frame: int
-    """In the flag's order of choice, or in the file of the first frames."""
+    """Position in the flag's order of choice, or in the file of the first frames."""
     served: str
-    """``"given"`` with the first frames, or ``"reference"``."""
+    """Origin of the label: ``"given"`` with the first frames, or ``"reference"``."""
     group: str
-    """``"fold-2"``: kept from training the second member, which validates on it; or ``"calibration"``."""
+    """Use of the label: ``"fold-2"`` validates the second member and never trains it; or ``"calibration"``."""
     energy_error: float | None
-    """eV, of the ensemble that flagged it: absolute, of the mean."""
+    """eV, absolute error of the mean of the ensemble that flagged it."""
     force_mae: float | None
-    """eV/Å, the same over components."""
+    """eV/Å, its mean absolute error over force components."""
     deviation: float | None
-    """eV/Å, its largest ``forces_deviation`` then."""
+    """eV/Å, largest ``forces_deviation`` of the frame at that time."""
 
 
 class Failed(NamedTuple):
@@ -46,25 +46,25 @@ class Failed(NamedTuple):
 
 
 class Flagged(NamedTuple):
-    """The dynamics reached a frame above the threshold, or one that had failed otherwise, and went back."""
+    """The dynamics reached a frame above the threshold, or one that had failed otherwise, and returned."""
 
     number: int
     generation: int
     step: int
     time_fs: float
     temperature_K: float | None
-    """None where it is no number."""
+    """None if it is not finite."""
     atom: int
     deviation: float | None
-    """eV/Å, of that atom; None where it is no number."""
+    """eV/Å, of that atom; None if it is not finite."""
     threshold: float
     status: str
     """``"candidate"`` or ``"failed"``, see `UncertaintyMonitor`."""
     safe_step: int | None
-    """The step it goes back to, the last under the threshold; None where the dynamics began above it, and begins there
-    again."""
+    """The step to which it returns, the last under the threshold; None if the dynamics began above the threshold, and
+    begins there again."""
     candidates: int
-    """Frames to choose labels from."""
+    """Number of frames to choose from."""
 
 
 class Generation(NamedTuple):
@@ -72,18 +72,19 @@ class Generation(NamedTuple):
 
     generation: int
     labels: int
-    """In all; of them"""
+    """Number of labels so far."""
     calibration_labels: int
+    """Number of these that are used for calibration."""
     force_mae: float
-    """eV/Å, over all folds, each member on the frames that it did not train on."""
+    """eV/Å, over all folds; each member counts on the frames that it did not train on."""
     energy_mae: float
-    """eV, the same."""
+    """eV, MAE over all folds; each member counts on the frames that it did not train on."""
     new_force_mae_before: float | None
-    """eV/Å, on the newest labels, by the ensemble before."""
+    """eV/Å, on the newest labels, by the previous ensemble."""
     new_force_mae_after: float | None
-    """eV/Å, on the same, by members that did not train on them."""
+    """eV/Å, on the same labels, by members that did not train on them."""
     threshold: float
-    """eV/Å, from now on."""
+    """eV/Å; frames above it are flagged from now on."""
     failed_above: float
 
 
@@ -94,7 +95,7 @@ class Finished(NamedTuple):
     labels: int
     generations: int
     time_fs: float
-    """Of the dynamics, without what was gone back."""
+    """Time of the dynamics, without steps that were undone."""
 
 
 Event = Labelled | Failed | Flagged | Generation | Finished
@@ -103,14 +104,14 @@ E_co = TypeVar("E_co", bound=Event)
 
 
 class Audit:
-    """The log of a run, read again from its start.
+    """The log of a run, replayed from its start.
 
     Parameters
     ----------
     path
-        JSON lines; a line that was cut off is taken away.
+        File of JSON lines; a truncated line is removed.
     report
-        Told about every event when it is new.
+        Callback for every new event.
     """
 
     def __init__(self, path: Path, report: Callable[[Event], None]) -> None:
@@ -127,31 +128,31 @@ class Audit:
 
     @property
     def events(self) -> list[Event]:
-        """Those up to here."""
+        """The events up to the current place."""
         return self._events[: self._position]
 
     @property
     def recorded(self) -> list[Event]:
-        """All that earlier starts wrote."""
+        """All events that earlier starts wrote."""
         return self._events
 
     @property
     def next(self) -> Event | None:
-        """The event that was recorded here by an earlier start; None where nothing was."""
+        """Return the event that an earlier start recorded at this place; None if there is none."""
         return self._events[self._position] if self._position < len(self._events) else None
 
     def accept(self) -> None:
-        """Go on from the recorded event."""
+        """Continue after the recorded event."""
         self._position += 1
 
     def cut(self, length: int) -> None:
-        """Forget all but the first `length` events, before the first is read."""
+        """Discard all events except the first `length`, before the first is read."""
         lines = self._path.read_bytes().splitlines(keepends=True)
         atomic_write(self._path, b"".join(lines[:length]))
         del self._events[length:]
 
     def record(self, kind: type[E_co], make: Callable[[], E_co]) -> E_co:
-        """The event at this place: the recorded one, or a new one, which is on disk when this returns.
+        """Return the event at this place: the recorded one, or a new one, which is then on disk.
 
         Raises
         ------
@@ -178,7 +179,7 @@ class Audit:
 
 
 def read_audit(path: Path) -> list[Event]:
-    """All events of a log."""
+    """Return all events of a log."""
     return [_parse(json.loads(line)) for line in path.read_text().splitlines()]
 
 
@@ -187,7 +188,7 @@ def _parse(table: dict[str, Any]) -> Event:
 
 
 def _rounded(event: E_co) -> E_co:
-    """Six digits of every number: what a person reads, and what a last bit does not change."""
+    """Round every number to six digits, which are easy to read and do not depend on the last bit."""
     fields: dict[str, Any] = event._asdict()
     for name, value in fields.items():
         if isinstance(value, float):
@@ -196,7 +197,7 @@ def _rounded(event: E_co) -> E_co:
 
 
 def describe(event: Event) -> str:
-    """An event in a line."""
+    """Describe an event in a line."""
     match event:
         case Labelled():
             of = "first frames" if event.flag is None else f"flag {event.flag}"

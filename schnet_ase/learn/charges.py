@@ -1,4 +1,4 @@
-"""The total charge and the unpaired electrons that a frame states with its atoms."""
+"""The total charge and the number of unpaired electrons that a frame states with its atoms."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from ase import Atoms
 from schnet_ase.errors import LearnError
 
 NEARLY_WHOLE = 1e-6
-"""e: a sum of charges or moments so near to a whole number is that number, less what a file's digits have lost."""
+"""e: a sum of charges or moments this near to a whole number counts as that number, up to the digits of a file."""
 GRID = 2.0**-30
 """e: sums of multiples of it are exact in any order."""
 
 
 def nearly_whole(total: float) -> bool:
-    """Whether a sum is a whole number but for rounding."""
+    """Return whether a sum is a whole number up to rounding."""
     return bool(abs(total - round(total)) <= NEARLY_WHOLE)
 
 
 def restore_whole_charge(atoms: Atoms) -> None:
     """Make initial charges that nearly sum to a whole number sum to it exactly.
 
-    Three charges of 1/3 are 0.33333333 each in an extxyz file, and an electron structure code that is given a charge of
-    0.99999999 may count the electrons of another state. What is lost is given to the largest charge.
+    Three charges of 1/3 are 0.33333333 each in an extxyz file, and an electronic structure code with a charge of
+    0.99999999 may count the electrons of another state. The largest charge gets the difference.
     """
     if "initial_charges" not in atoms.arrays:
         return
@@ -35,12 +35,12 @@ def restore_whole_charge(atoms: Atoms) -> None:
 
 
 def total_charge(atoms: Atoms, stated: int | None) -> int:
-    """The total charge, e: as stated, or else the sum of the initial charges.
+    """Return the total charge, e: as stated, or else the sum of the initial charges.
 
     Raises
     ------
     LearnError
-        The sum is no whole number, or another than what is stated.
+        The sum is not a whole number, or differs from the stated charge.
     """
     charges = atoms.get_initial_charges()
     if not charges.any():
@@ -49,12 +49,12 @@ def total_charge(atoms: Atoms, stated: int | None) -> int:
 
 
 def unpaired_electrons(atoms: Atoms, stated: int | None) -> int:
-    """The number of unpaired electrons: as stated, or else the size of the sum of the initial magnetic moments.
+    """Return the number of unpaired electrons: as stated, or else the size of the sum of the initial magnetic moments.
 
     Raises
     ------
     LearnError
-        The sum is no whole number, or another than what is stated, or the moments cancel each other.
+        The sum is not a whole number, or differs from the stated number, or the moments cancel each other.
     """
     moments = atoms.get_initial_magnetic_moments()
     if not moments.any():

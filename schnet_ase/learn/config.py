@@ -16,21 +16,21 @@ from schnet_ase.training.config import STRICT, Name, TrainingConfig, existing, r
 from schnet_ase.uncertainty.fit import check_sizes
 
 CALIBRATION_EVERY = 5
-"""One label in so many is for calibration alone."""
+"""One label in this many serves only for calibration."""
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, config=STRICT)
 class ReferenceConfig:
-    """Table ``[reference]``: who labels."""
+    """Table ``[reference]``: the method that labels."""
 
     calculator: str
     """Import path of an ASE calculator's class, called with the arguments (``"tblite.ase.TBLite"``), or of a function
     that returns one, called with the atoms and the arguments (``"schnet_ase.learn.reference.pyscf"``). `schnet-ase
-    learn` finds modules beside its file too."""
+    learn` also finds modules beside its file."""
     arguments: dict[str, Any] = field(default_factory=dict)
     level_of_theory: str = NOT_STATED
-    """In words, for the cards."""
+    """Level of theory in words, for the cards."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,20 +44,20 @@ class DynamicsConfig:
     friction: Positive = 10.0
     """1/ps."""
     quiet: Positive = 10.0
-    """ps without a flag after which learning is over."""
+    """ps without a flag that end the run."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class FlagConfig:
-    """Table ``[flags]``: what is labelled."""
+    """Table ``[flags]``: which frames are labelled."""
 
     threshold: Literal["auto"] | Positive | tuple[Positive, Positive] = "auto"
     """eV/Å; or (lo, hi), above hi a frame has failed and is not labelled; or ``"auto"``, from each generation's
     calibration. Without hi, it is five times lo."""
     labels: int = Field(default=5, ge=1)
-    """Most labels a flag."""
+    """Largest number of labels per flag."""
     explore: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 100.0
-    """fs the dynamics goes on after a flag, for frames to choose labels from."""
+    """fs that a copy of the dynamics runs on after a flag, to collect candidates for labels."""
 
     @model_validator(mode="after")
     def _ordered(self) -> FlagConfig:
@@ -68,27 +68,28 @@ class FlagConfig:
 
 @dataclass(frozen=True, config=STRICT)
 class LearnConfig:
-    """A whole file."""
+    """A complete configuration file."""
 
     name: Name
-    """Of the ensembles."""
+    """Name of the ensembles."""
     start: str
-    """File of the first frames. Those with energy and forces are taken as they are, the others are labelled. The
-    dynamics starts from the one with the lowest energy per atom, and keeps its constraints; every frame of it goes to
-    the reference with that one's ``info``, initial charges and magnetic moments."""
+    """File of the first frames. Frames with energy and forces keep them, the others are labelled. The dynamics starts
+    from the frame with the lowest energy per atom, and keeps its constraints; every frame of the dynamics goes to the
+    reference with the ``info``, initial charges and magnetic moments of that frame."""
     reference: ReferenceConfig
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     flags: FlagConfig = field(default_factory=FlagConfig)
     model: SchNetConfig = field(default_factory=SchNetConfig.md)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """Of the first generation, from random weights."""
+    """Training of the first generation, from random weights."""
     retraining: TrainingConfig | None = None
-    """Of the others, from the weights before; None: a fifth of the steps at a third of the learning rate."""
+    """Training of later generations, from the previous weights; None: a fifth of the steps at a third of the learning
+    rate."""
     max_labels: int = Field(default=500, ge=1)
-    """Frames in all, those of `start` included, at which learning is over."""
+    """Number of labelled frames, including those of `start`, that ends the run."""
     folds: int = Field(default=5, ge=2)
     seed: int = Field(default=0, ge=0)
-    """Of velocities, thermostat, splits and weights."""
+    """Seed of velocities, thermostat, splits and weights."""
 
     @model_validator(mode="after")
     def _possible(self) -> LearnConfig:
@@ -104,20 +105,19 @@ class LearnConfig:
 
 
 def load_learn_config(path: str | os.PathLike[str], data_root: str | os.PathLike[str] | None = None) -> LearnConfig:
-    """Read and validate a TOML file.
+    """Read and validate a TOML file for learning on the fly.
 
     Parameters
     ----------
     path
-        The file. Table ``[model]`` as in `schnet_ase.training.load_config`.
+        The file. Its table ``[model]`` is as in `schnet_ase.training.load_config`.
     data_root
-        Where the relative path of `start` begins; None: the folder of `path`.
+        Folder from which a relative `start` begins; None: the folder of `path`.
 
     Raises
     ------
     ConfigError
-        The file is missing, not TOML, has a key that does not exist or a value of the wrong type, or `start` is not
-        there.
+        The file is missing, is not TOML, or has an unknown key or a value of the wrong type, or `start` does not exist.
     """
     file = Path(path)
     config = validated(file, read_toml(file), LearnConfig)

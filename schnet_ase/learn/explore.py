@@ -1,4 +1,4 @@
-"""Dynamics with the ensemble until a frame is flagged, or long enough without; it goes on after a kill."""
+"""Run dynamics with the ensemble until a frame is flagged, or for a given time; it resumes after a kill."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
 from schnet_ase.errors import RunawayError, StructureError, UncertaintyExceeded
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.learn.config import DynamicsConfig
-from schnet_ase.monitor.monitor import Flag, UncertaintyMonitor
+from schnet_ase.monitor.flag import Flag
+from schnet_ase.monitor.guard import Guard
+from schnet_ase.monitor.monitor import UncertaintyMonitor
 from schnet_ase.output.files import atomic_write
-from schnet_ase.simulation.guard import Guard
 
 log = logging.getLogger("schnet_ase")
 
@@ -30,7 +31,7 @@ STEPS_BETWEEN_CANDIDATES = 5
 
 
 class State(NamedTuple):
-    """Where the dynamics is; everything that its next step depends on."""
+    """The state of the dynamics: everything that its next step depends on."""
 
     step: int
     positions: Floats
@@ -40,21 +41,21 @@ class State(NamedTuple):
 
 
 class Excursion(NamedTuple):
-    """A flag and what came of it."""
+    """A flag and the frames around it."""
 
     flag: Flag
     safe: State
-    """Where to go on: the last frame under the threshold, or the first where none was; where atoms left the others, or
-    all numbers, or a `Guard` ended the run, without having been flagged before, the state last saved."""
+    """Where to resume: the last frame under the threshold, or the first frame if none was. If atoms left the others, or
+    numbers became infinite, or a `Guard` ended the run without an earlier flag, the state last saved."""
     candidates: list[Floats]
-    """Positions after the flag, between the thresholds, in order of time; in the latter case those from `safe` until
-    the flag."""
+    """Positions after the flag, between the thresholds, in order of time; in the latter case, those from `safe` to the
+    flag."""
     deviations: list[float]
-    """eV/Å, their largest ``forces_deviation``."""
+    """eV/Å, largest ``forces_deviation`` of each."""
 
 
 def begin(atoms: Atoms, temperature: float, seed: int | list[int], step: int = 0) -> State:
-    """Atoms with Maxwell-Boltzmann velocities and a thermostat's generator; the steps are counted from `step`."""
+    """Return atoms with Maxwell-Boltzmann velocities and a thermostat's generator; steps count from `step`."""
     rng = np.random.default_rng(seed)
     atoms = atoms.copy()
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
@@ -73,16 +74,16 @@ def explore(
     folder: Path,
     report: Callable[[int], None],
 ) -> Excursion | State:
-    """Run from `start` to the step `until`, or to a frame above the lower threshold and `n_after` steps beyond.
+    """Run from `start` to the step `until`, or to a frame above the lower threshold and `n_after` steps beyond it.
 
-    A `Guard` ends it as well: atoms may fly apart while the members agree.
+    A `Guard` may also end the run, because atoms may fly apart while the members agree.
 
     Parameters
     ----------
     atoms
-        With an ensemble; moved.
+        Atoms with an ensemble; they are moved.
     start
-        Where to begin, if `folder` has no later state.
+        Initial state, unless `folder` has a later one.
     until
         Step at which to end.
     thresholds
@@ -92,18 +93,18 @@ def explore(
     n_after
         Steps after a flag.
     folder
-        Of this exploration alone: its state and the monitor's files are kept there.
+        Folder of this exploration only, for its state and the monitor's files.
     report
-        Told the step now and then.
+        Callback that occasionally receives the step.
 
     Returns
     -------
     Excursion or State
-        The latter where nothing was flagged.
+        The final state if nothing was flagged, otherwise the excursion.
     """
     calculator = atoms.calc
     assert isinstance(calculator, SchNetEnsembleCalculator)
-    _place(atoms, start)  # a run that was killed is held against the same start
+    _place(atoms, start)  # a resumed run is compared with the same start
     guard = Guard(atoms, dynamics.temperature)
     saved = folder / "dynamics.npz"
     state = _load(saved) if saved.exists() else start
@@ -111,36 +112,36 @@ def explore(
     monitor = UncertaintyMonitor(
         atoms, threshold=thresholds, action="stop", file=folder / "flagged.extxyz", log=folder / "uncertainty.csv"
     )
+    monitor.guarded_by(guard)
     safe = begun = state
 
-    def remember() -> None:  # attached after the monitor: only what that has passed gets here
+    def remember() -> None:  # attached after the monitor, so that only frames below the threshold get here
         nonlocal safe
         safe = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
 
-    def stop_if_lost() -> None:
-        if reason := guard(langevin.nsteps):
-            raise RunawayError(reason, langevin.nsteps)
-
     langevin.attach(monitor)
-    langevin.attach(stop_if_lost)
+    langevin.attach(lambda: guard.check(langevin.nsteps))
     langevin.attach(remember)
     try:
-        if state is start and state.step > 0:  # ASE looks at what step 0 begins with
+        if state is start and state.step > 0:  # ASE calls observers before step 0
             calculator.reset()
             langevin.call_observers()
         while langevin.nsteps < until:
-            # A run that starts here again has no list from before either, so that its sums are the same to the bit.
+            # A run that resumes here has no earlier neighbour list either, so that its sums are equal to the bit.
             calculator.reset()
             langevin.run(min(STEPS_BETWEEN_STATES, until - langevin.nsteps))
             _save(safe, saved)
             begun = safe
             report(langevin.nsteps)
     except (UncertaintyExceeded, RunawayError, StructureError) as error:
-        # The last where one step led from a frame under the threshold to where nothing can be computed.
+        # The last case: one step led from a frame under the threshold to one for which nothing can be computed.
         flagged = isinstance(error, UncertaintyExceeded)
         flag = monitor.flags[-1] if flagged else _lost(langevin, monitor, isinstance(error, RunawayError))
         if isinstance(error, RunawayError):
-            log.info("step %d of the dynamics: %s, while the members agree", error.step, error)
+            said = (
+                "step %d of the dynamics: %s, while the members agree; it goes back to step %d, and what followed is "
+            )
+            log.info(said + "labelled", error.step, error, begun.step)
         if not flagged or (flag.lone and flag.largest <= flag.threshold):
             return Excursion(flag, begun, *_unflagged(atoms, flag, begun, monitor.watched, dynamics))
         state = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
@@ -149,7 +150,7 @@ def explore(
 
 
 def _lost(langevin: Langevin, monitor: UncertaintyMonitor, made: bool) -> Flag:
-    """That of the step just `made`, or else under way, whose numbers say nothing."""
+    """Return the flag of the step just `made`, or else of the step in progress, whose numbers mean nothing."""
     step, nothing = langevin.nsteps + (not made), np.full(len(langevin.atoms), math.nan)
     time_fs = step * langevin.dt / units.fs
     return Flag(step, time_fs, math.nan, nothing, int(monitor.watched[0]), monitor.threshold, "failed", ())
@@ -165,7 +166,7 @@ def _candidates(
     for _ in range(n_after // STEPS_BETWEEN_CANDIDATES):
         try:
             unwatched.run(STEPS_BETWEEN_CANDIDATES)
-        except StructureError:  # atoms have flown to infinity
+        except StructureError:  # atoms are at infinity
             break
         largest = float(atoms.calc.results["forces_deviation"][monitor.watched].max())
         lone = np.intersect1d(atoms.calc.out_of_reach(atoms), monitor.watched)
@@ -180,7 +181,7 @@ def _candidates(
 def _unflagged(
     atoms: Atoms, flag: Flag, begun: State, watched: Integers, dynamics: DynamicsConfig
 ) -> tuple[list[Floats], list[float]]:
-    """The frames from `begun` to a flag, which the ensemble was sure of, and wrong."""
+    """Return the frames from `begun` to a flag, about which the ensemble was certain, but wrong."""
     positions: list[Floats] = []
     deviations: list[float] = []
     atoms.calc.reset()
@@ -218,7 +219,7 @@ def _random(rng: np.random.Generator) -> str:
 
 
 def save_excursion(excursion: Excursion, path: Path) -> None:
-    """Write everything into one ``.npz``, atomically."""
+    """Write an excursion into one ``.npz``, atomically."""
     flag = excursion.flag
     _write(
         path,

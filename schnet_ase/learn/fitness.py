@@ -1,4 +1,4 @@
-"""Whether an ensemble is fit for dynamics, by rules with a number each; docs/learning.md says where those come from."""
+"""Decide whether an ensemble is fit for dynamics; docs/learning.md says where the numbers of the rules come from."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from schnet_ase.learn.audit import Generation
 from schnet_ase.learn.config import LearnConfig
 
 FORCE_ERROR = 0.1
-"""The largest held-out MAE of force components, over their usual size, of an ensemble that is fit for dynamics."""
+"""Largest held-out MAE of force components, relative to their usual size, of an ensemble fit for dynamics."""
 THRESHOLD = 1.0
-"""The largest threshold, over the usual force on an atom."""
+"""Largest threshold, relative to the usual force on an atom."""
 
 
 def doubts(generation: Generation, frames: Sequence[Atoms]) -> tuple[str, ...]:
-    """Why a generation is not fit for dynamics, a clause each; empty where it is.
+    """Return reasons why a generation is not fit for dynamics, a clause each; empty if it is fit.
 
     Parameters
     ----------
     generation
-        Its errors and its threshold.
+        Generation with its errors and its threshold.
     frames
-        The labelled frames that those are of. Usual is the median, over frames, of a frame's mean.
+        Its labelled frames. "Usual" is the median, over frames, of a frame's mean.
     """
     forces = [frame.get_forces(apply_constraint=False) for frame in frames]
     component = float(np.median([np.abs(f).mean() for f in forces]))
@@ -46,12 +46,12 @@ def doubts(generation: Generation, frames: Sequence[Atoms]) -> tuple[str, ...]:
 
 
 def unquiet(config: LearnConfig) -> str:
-    """That labels ran out first, as a doubt."""
+    """State that the labels ran out first, as a doubt."""
     return f"max_labels = {config.max_labels} was reached before {config.dynamics.quiet:g} ps passed without a flag"
 
 
 def advice(config: LearnConfig) -> str:
-    """What to do about doubts."""
+    """Advise what to do about doubts."""
     return (
         f"give more first frames from near {config.dynamics.temperature:g} K, more training.steps (now "
         f"{config.training.steps}) or a larger max_labels (now {config.max_labels})"

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, which calculation is under way in it, and which failures it forgets."""
+"""The folder of a run: its configuration, the calculation in progress, and failures to retry."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from schnet_ase.learn.reference import Label, ReferenceFailed
 from schnet_ase.output.files import atomic_write, sha256
 
 ATTEMPT = "attempt.json"
-"""Which frame the reference is asked about now, and for which time."""
+"""File with the frame that the reference is calculating, and the number of the attempt."""
 ATTEMPTS = 2
-"""A frame during whose calculation the process ended so often has failed."""
+"""A frame has failed if the process ended during its calculation this many times."""
 
 
 def claim(config: LearnConfig, folder: Path) -> None:
-    """Write the configuration into a new folder, or compare it with what stands there.
+    """Write the configuration into a new folder, or compare it with the one there.
 
     Raises
     ------
     LearnError
-        The folder holds something else or another run with labels, or the arguments cannot be written down.
+        The folder holds something else or another run with labels, or the arguments are not JSON.
     """
     start = Path(config.start)
-    digest = {"start_sha256": sha256(start)}  # labels are those of its frames, one after the other
+    digest = {"start_sha256": sha256(start)}  # the first labels are those of its frames, in order
     try:
         identity = json.dumps({**asdict(config), "start": start.name, **digest}, indent=2)
     except (TypeError, ValueError) as error:
@@ -40,11 +40,11 @@ def claim(config: LearnConfig, folder: Path) -> None:
     file = folder / "config.json"
     other = file.exists() and {**digest, **json.loads(file.read_text())} != json.loads(identity)
     if not file.exists():
-        if any(not p.name.startswith(".") for p in folder.iterdir()):  # the lock, a file half written
+        if any(not p.name.startswith(".") for p in folder.iterdir()):  # hidden: the lock, and files being written
             raise LearnError(f"{folder} is there and holds no learning; choose another folder")
         atomic_write(file, identity)
     elif other and not (folder / "labels.extxyz").exists():
-        for name in ("audit.jsonl", ATTEMPT):  # of failures alone: the reference was set up wrongly
+        for name in ("audit.jsonl", ATTEMPT):  # there are only failures: the reference was set up wrongly
             (folder / name).unlink(missing_ok=True)
         atomic_write(file, identity)
     elif other:
@@ -55,12 +55,12 @@ def claim(config: LearnConfig, folder: Path) -> None:
 
 
 def attempt(folder: Path, flag: int | None, frame: int, calculate: Callable[[], Label]) -> Label:
-    """The label that `calculate` makes; on disk stands that it is asked, as some end the process without a word.
+    """Return the label that `calculate` makes; a file records the attempt, because some references end the process.
 
     Raises
     ------
     ReferenceFailed
-        `calculate` raised it, or the process ended in it too often.
+        `calculate` raised it, or the process ended in it too many times.
     """
     file, times = folder / ATTEMPT, 1
     if file.exists():
@@ -72,34 +72,34 @@ def attempt(folder: Path, flag: int | None, frame: int, calculate: Callable[[], 
         if times > ATTEMPTS:
             raise ReferenceFailed(f"ended the process {ATTEMPTS} times")
         return calculate()
-    finally:  # not reached where the process ends
+    finally:  # not reached if the process ends
         file.unlink(missing_ok=True)
 
 
 def forget_failures(audit: Audit, folder: Path, barren: int, too_few: Callable[[int], bool]) -> None:
-    """Forget the failures that an earlier start ended with: their cause, a licence or a path, may be gone.
+    """Discard the failures with which an earlier start ended, because their cause, such as a licence, may be gone.
 
     Parameters
     ----------
     audit
-        Of which nothing has been read.
+        Log of which nothing has been read yet.
     folder
-        Of the run.
+        Folder of the run.
     barren
-        So many flags in a row without a label ended it.
+        Number of successive flags without a label that end a run.
     too_few
-        Whether so many first labels did.
+        Whether this many first labels are too few.
     """
     events = audit.recorded
     kept = 1 + max((k for k, event in enumerate(events) if isinstance(event, Labelled | Generation)), default=-1)
     last = events[kept:]
     if not any(isinstance(event, Failed) for event in last) or (folder / ATTEMPT).exists():
-        return  # or it did not end, but was killed
+        return  # otherwise it was killed
     flags = [event.number for event in last if isinstance(event, Flagged)]
     n_labels = sum(isinstance(event, Labelled) for event in events)
     untrained = not any(isinstance(event, Generation) for event in events)
     if (untrained and too_few(n_labels)) or len(flags) == barren:
-        for number in flags[1:]:  # where the dynamics went for want of a label
+        for number in flags[1:]:  # where the dynamics began again without a label
             exploration = folder / f"exploration-{number:03d}"
             if exploration.exists():
                 shutil.rmtree(exploration)

@@ -1,4 +1,4 @@
-"""One generation of the ensemble: its members trained on from those before, calibrated, and an entry on disk."""
+"""One generation of the ensemble: train its members from the previous ones, calibrate it, and write an entry."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schnet_ase.crossval.run import train_folds
 from schnet_ase.data import CrossValidationSplit, Dataset, read_dataset
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.learn.config import LearnConfig
-from schnet_ase.monitor.monitor import FAILED_ABOVE
+from schnet_ase.monitor.arguments import FAILED_ABOVE
 from schnet_ase.output.files import atomic_write
 from schnet_ase.registry.card import Card, read_card
 from schnet_ase.registry.loading import locate_members
@@ -23,18 +23,18 @@ from schnet_ase.training.config import DataConfig, RunConfig
 from schnet_ase.training.entry import write_entry
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, and how much of how much of it is."""
+"""Callback that receives the name of the work, its amount done, and its total."""
 
 
 class Trained:
-    """A generation that is there.
+    """A trained generation.
 
     Attributes
     ----------
     number : int
-        From 0.
+        Number, counted from 0.
     thresholds : tuple of float
-        eV/Å: above the first a frame is flagged, above the second it has failed.
+        eV/Å; above the first a frame is flagged, above the second it has failed.
     """
 
     def __init__(
@@ -46,31 +46,34 @@ class Trained:
         if isinstance(wanted, tuple):
             self.thresholds = wanted
         else:
-            assert card.calibration is not None  # the first labels were enough for one
+            assert card.calibration is not None  # the first labels were enough for a calibration
             lo = card.calibration.threshold() if wanted == "auto" else wanted
             self.thresholds = (lo, FAILED_ABOVE * lo)
 
     @cached_property
     def calculator(self) -> SchNetEnsembleCalculator:
-        """To run dynamics with."""
+        """Return a calculator for dynamics."""
         return SchNetEnsembleCalculator(self.card.path)
 
     def errors(self, frame: Atoms) -> tuple[float, float]:
-        """Of the mean on a labelled frame: of the energy, eV, and over force components, eV/Å."""
-        self.calculator.reset()  # with no list from another frame, so that sums are those after a kill to the bit
+        """Return the errors of the mean on a labelled frame: of the energy, eV, and the MAE of force components,
+        eV/Å."""
+        self.calculator.reset()  # no neighbour list from another frame, so that sums are equal to the bit after a kill
         atoms = Atoms(frame.numbers, frame.positions, cell=frame.cell, pbc=frame.pbc, calculator=self.calculator)
         energy = abs(atoms.get_potential_energy() - frame.get_potential_energy())
         return energy, float(np.abs(atoms.get_forces() - frame.get_forces()).mean())
 
     def validation(self) -> tuple[float, float]:
-        """MAE of energy, eV, and force components, eV/Å, each member on the frames that it did not train on."""
+        """Return MAEs of energy, eV, and force components, eV/Å, of each member on the frames that it did not train
+        on."""
         found = [member.validation for member in self.card.members]
         frames = [errors.n_frames for errors in found]
         energy, force = ([getattr(errors, name) for errors in found] for name in ("energy_mae", "force_mae"))
         return float(np.average(energy, weights=frames)), float(np.average(force, weights=frames))
 
     def held_out_mae(self, numbers: list[int]) -> float:
-        """MAE of force components on some labels, eV/Å, by the member that did not train on each, or by all."""
+        """Return the MAE of force components on some labels, eV/Å, by the member that did not train on each, or by
+        all."""
         found = evaluate_dataset(self.models, self._dataset._replace(frames=[self._dataset.frames[n] for n in numbers]))
         assert found.reference_forces is not None
         errors = []
@@ -91,22 +94,22 @@ def train_generation(
     workers: int | None,
     progress: Progress,
 ) -> Trained:
-    """Train and calibrate the generation `number` unless it is there, or go on with what there is of it.
+    """Train and calibrate the generation `number`, or resume it; do nothing if it is complete.
 
     Parameters
     ----------
     config
-        Of the run.
+        Configuration of the run.
     number
-        From 0; each but the first starts from the weights of the one before.
+        Number, counted from 0; each generation except the first starts from the weights of the previous one.
     split
-        Of the labels there are now.
+        Split of the current labels.
     labels
-        Their file; a copy goes with the ensemble.
+        File of the labels; a copy is kept with the ensemble.
     folder
-        Of the run.
+        Folder of the run.
     workers, progress
-        As for `learn`.
+        As in `learn`.
     """
     generation = folder / f"generation-{number:03d}"
     entry, data = generation / config.name, generation / "labels.extxyz"

@@ -1,4 +1,4 @@
-"""Who asks the reference, in the order of the labels' numbers, and finds what was labelled before a kill."""
+"""Request labels from the reference, in the order of their numbers, or find those made before a kill."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ log = logging.getLogger("schnet_ase")
 
 
 class Labeller:
-    """Labels frames, or takes the labels that are there.
+    """Labels frames, or takes existing labels.
 
     Attributes
     ----------
     store : LabelStore
         All labels on disk.
     n_labels : int
-        Of those in the store, how many the log has reached.
+        Number of labels in the store that the log has reached.
     """
 
     def __init__(
@@ -46,16 +46,16 @@ class Labeller:
         self.store = LabelStore(folder / "labels.extxyz")
         self.n_labels = 0
         self._failed: list[Atoms] = []
-        """What the reference gave no label for."""
+        """Frames for which the reference gave no label."""
         self._said_free_energy = False
 
     @property
     def frames(self) -> list[Atoms]:
-        """The labelled ones, up to here."""
+        """The labelled frames up to the current place."""
         return self.store.frames[: self.n_labels]
 
     def first_frames(self, start: Sequence[Atoms]) -> list[Atoms]:
-        """Those that have a label now."""
+        """Label the first frames, and return those that have a label."""
         labelled = []
         for index, frame in enumerate(start):
             self.progress("labels of first frames", index, len(start))
@@ -78,7 +78,7 @@ class Labeller:
         generation: Trained | None,
         deviation: float | None,
     ) -> bool:
-        """Label one frame unless that was done; whether it has a label."""
+        """Label one frame unless it has a label; return whether it has one then."""
         if isinstance(self.audit.next, Failed):
             self.audit.accept()
             self._failed.append(frame)
@@ -110,7 +110,7 @@ class Labeller:
         return attempt(self.folder, flag, index, lambda: label(frame, self._make_calculator))
 
     def _say_free_energy(self, found: Label) -> None:
-        """Once, that an energy is not what its calculator calls so."""
+        """Log once that the label is not what its calculator calls the energy."""
         if found.other_energy is not None and not self._said_free_energy:
             self._said_free_energy = True
             log.info(
@@ -121,7 +121,7 @@ class Labeller:
             )
 
     def excursion_frames(self, flag: int, atoms: Atoms, excursion: Excursion, generation: Trained) -> list[int]:
-        """Label frames of an excursion, the strangest first; numbers of the labels."""
+        """Label frames of an excursion, the most different ones first; return the numbers of the labels."""
         frames = [moved(atoms, positions) for positions in excursion.candidates]
         wanted = min(self.config.flags.labels, self.config.max_labels - self.n_labels)
         before = self.n_labels
@@ -134,6 +134,6 @@ class Labeller:
         return list(range(before, self.n_labels))
 
     def failures(self) -> str:
-        """In words, how many frames have no label and why the first has none; nothing where all have one."""
+        """State how many frames have no label and why the first has none; empty if all have one."""
         reasons = [event.reason for event in self.audit.events if isinstance(event, Failed)]
         return f", as the reference failed on {len(reasons)} frames ({reasons[0]})" if reasons else ""

@@ -21,14 +21,14 @@ from schnet_ase.learn.reference import Label
 from schnet_ase.output.files import atomic_write
 
 CONSTRAINTS = "ase_constraints"
-"""Key of a stored frame's constraints in its ``info``. As ASE would write them, most kinds would be lost, and readers
-would see no forces on the atoms that the others hold."""
+"""Key of a stored frame's constraints in its ``info``. ASE's own way of writing them loses most kinds, and with the
+others readers would see no forces on held atoms."""
 OWN = ("label", "group", CONSTRAINTS)
 OF_ONE_GEOMETRY = ("energy", "force", "stress", "virial")
 
 
 class LabelStore:
-    """``labels.extxyz``, which grows by one frame at a time, whole or not at all."""
+    """The file ``labels.extxyz``, which grows by one frame at a time, whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class LabelStore:
         """Add a frame, with its number and group; it is on disk when this returns."""
         info = {**_kept(atoms), "label": len(self), "group": group}
         frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=info)
-        for name in ("initial_charges", "initial_magmoms", "masses"):  # for a run that starts from these labels
+        for name in ("initial_charges", "initial_magmoms", "masses"):  # a new run may start from these labels
             if name in atoms.arrays:
                 frame.set_array(name, atoms.arrays[name])
         frame.calc = SinglePointCalculator(frame, energy=label.energy, forces=label.forces)
@@ -53,7 +53,7 @@ class LabelStore:
 
 
 def _kept(atoms: Atoms) -> dict[str, Any]:
-    """What goes into a stored frame's ``info``: its own, but no results, and its constraints."""
+    """Return the ``info`` of a stored frame: its own without results, and its constraints."""
     info = {name: value for name, value in atoms.info.items() if not (name in OWN or _is_result(name))}
     if atoms.constraints:
         info[CONSTRAINTS] = [constraint.todict() for constraint in atoms.constraints]
@@ -65,10 +65,10 @@ def _is_result(name: str) -> bool:
 
 
 def lost(atoms: Atoms) -> str | None:
-    """What of a frame's ``info`` and constraints would not come back from the store, in words."""
+    """State which part of a frame's ``info`` and constraints the store would lose; None if none."""
     try:
         kept = _kept(atoms)
-    except Exception:  # constraints of one's own have no todict, or one that is not to be called
+    except Exception:  # a user's constraints may have no todict, or one that fails
         return "a constraint"
     for name, value in kept.items():
         if not _comes_back(name, value):
@@ -77,15 +77,15 @@ def lost(atoms: Atoms) -> str | None:
 
 
 def _comes_back(name: str, value: Any) -> bool:
-    """Whether extxyz reads what it wrote; it writes numbers, words, arrays and JSON."""
+    """Return whether extxyz reads a value as it was; it writes numbers, words, arrays and JSON."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # by which it says that it left something out
+            warnings.simplefilter("error", UserWarning)  # it warns if it leaves something out
             text = _text(Atoms("X", info={name: value}))
             again = cast("Atoms", read(io.StringIO(text), format="extxyz"))
             restore_constraints(again.copy())
             return list(again.info) == [name] and (_text(again) == text or np.array_equal(again.info[name], value))
-    except Exception:  # whatever its parser met
+    except Exception:  # its parser raises errors of every kind
         return False
 
 
@@ -96,16 +96,16 @@ def _text(atoms: Atoms) -> str:
 
 
 def restore_constraints(atoms: Atoms) -> None:
-    """Take the constraints of a stored frame out of its ``info`` again."""
+    """Restore the constraints of a stored frame from its ``info``."""
     if CONSTRAINTS in atoms.info:
         atoms.set_constraint([dict2constraint(table) for table in atoms.info.pop(CONSTRAINTS)])
 
 
 def group(number: int, folds: int, seed: int) -> int | None:
-    """The fold that validates on a label, which its member never trains on; None: it is for calibration.
+    """Return the fold whose member validates on a label and never trains on it; None: the label is for calibration.
 
-    It follows from the label's number alone, so a frame once kept from a member stays so while the data grows. One of
-    every five labels, drawn, calibrates; the others go to the folds in turn.
+    It follows only from the label's number, so that a member never trains on a frame that it once validated on. One of
+    every five labels, drawn at random, calibrates; the others go to the folds in turn.
     """
     block, position = divmod(number, CALIBRATION_EVERY)
     drawn = int(np.random.default_rng([seed, block]).integers(CALIBRATION_EVERY))
@@ -115,13 +115,13 @@ def group(number: int, folds: int, seed: int) -> int | None:
 
 
 def group_name(number: int, folds: int, seed: int) -> str:
-    """`group` in words, folds counted from 1."""
+    """Return `group` in words, with folds counted from 1."""
     fold = group(number, folds, seed)
     return "calibration" if fold is None else f"fold-{fold + 1}"
 
 
 def split_labels(n_labels: int, folds: int, seed: int) -> CrossValidationSplit:
-    """The split of the first `n_labels` by `group`."""
+    """Split the first `n_labels` by `group`."""
     groups = [group(number, folds, seed) for number in range(n_labels)]
     numbers = np.arange(n_labels)
     fold_of = np.array([-1 if g is None else g for g in groups])

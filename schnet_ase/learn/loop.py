@@ -1,8 +1,8 @@
-"""The loop: explore, flag, go back, label, retrain, recalibrate, go on.
+"""The loop: explore, flag, return, label, retrain, recalibrate, resume.
 
-Every stage leaves its result on disk in one step (a label, an exploration, an ensemble) before the audit log says so,
-and follows from the configuration alone. So a start after a kill walks through the same stages, takes what is there,
-and makes the first that is not.
+Every stage writes its result in one step (a label, an exploration, an ensemble) before the audit log records it, and
+follows only from the configuration. A start after a kill therefore goes through the same stages, takes the results on
+disk, and makes the first one that is missing.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from schnet_ase.learn.start import moved, read_start
 from schnet_ase.uncertainty.fit import check_sizes
 
 BARREN_FLAGS = 5
-"""So many flags in a row without a label end the run."""
+"""Number of successive flags without a label that end the run."""
 log = logging.getLogger("schnet_ase")
 
 
 class LearnResult(NamedTuple):
-    """What a finished run leaves."""
+    """Result of a finished run."""
 
     ensemble: Path
     """Folder of the last generation, for `SchNetEnsembleCalculator`."""
     labels: Path
-    """extxyz."""
+    """File of all labelled frames, extxyz."""
     audit: Path
-    """JSON lines, see `schnet_ase.learn.audit`."""
+    """The audit log, JSON lines; see `schnet_ase.learn.audit`."""
     end: Finished
     doubts: tuple[str, ...]
-    """Why the ensemble is not yet fit for dynamics; empty where it is."""
+    """Reasons why the ensemble is not yet fit for dynamics; empty if it is fit."""
 
 
 def learn(
@@ -56,27 +56,27 @@ def learn(
     report: Callable[[Event], None] = lambda event: None,
     progress: Progress = lambda what, done, total: None,
 ) -> LearnResult:
-    """Learn on the fly; the same call goes on with a run that was interrupted, also by a kill.
+    """Learn on the fly; the same call resumes a run that was interrupted or killed.
 
-    The ensemble runs Langevin dynamics under an `UncertaintyMonitor`. At a flag the dynamics goes back to the last
-    frame under the threshold; frames from the flag on are labelled, the strangest first; all members are trained on
-    from their weights, and calibrated; and the same dynamics goes on. It is over when `config.dynamics.quiet` passes
-    without a flag, or with `config.max_labels`.
+    The ensemble runs Langevin dynamics under an `UncertaintyMonitor`. At a flag, the dynamics returns to the last frame
+    under the threshold. Frames from the flag on are labelled, the most different ones first; all members train on from
+    their weights; the ensemble is calibrated; and the same dynamics resumes. The run ends when `config.dynamics.quiet`
+    passes without a flag, or with `config.max_labels` labels.
 
     Parameters
     ----------
     config
-        What to do.
+        Configuration of the run.
     folder
-        Of the run: ``labels.extxyz``, ``audit.jsonl``, ``learning.png``, a folder for each generation with its
-        ensemble, and one for each exploration with its log and flagged frames.
+        Folder of the run, for ``labels.extxyz``, ``audit.jsonl``, ``learning.png``, a folder for each generation with
+        its ensemble, and one for each exploration with its log and flagged frames.
     workers
-        Members trained at the same time, see `schnet_ase.training.crossval`; more than one need
-        ``if __name__ == "__main__":`` in a script. None: one a core.
+        Members trained at the same time, see `schnet_ase.training.crossval`; for more than one, a script needs
+        ``if __name__ == "__main__":``. None: one per core.
     report
-        Told about every event that is new.
+        Callback for every new event.
     progress
-        Told about long work.
+        Callback for the progress of long work.
 
     Returns
     -------
@@ -85,11 +85,10 @@ def learn(
     Raises
     ------
     LearnError
-        The folder holds another run, another process learns in it, the reference cannot be imported or its arguments
-        not be written down, the first frames are too few or more than `max_labels`, or five flags in a row gave no
-        label.
+        The folder holds another run, another process learns in it, the reference cannot be imported, its arguments are
+        not JSON, the first frames are too few or more than `max_labels`, or five successive flags gave no label.
     DataError
-        The first frames cannot be read, or their labels not be trusted.
+        The first frames cannot be read, or their labels cannot be trusted.
     TrainingError
         A member cannot be trained.
     """
@@ -156,7 +155,7 @@ class _Run:
                 generation = self._train(generation.number + 1, new)
                 card = generation.card
             else:
-                barren += 1  # from where the dynamics is it would come to the same end
+                barren += 1  # from its present state the dynamics would end in the same way
                 state = begin(lowest, self.config.dynamics.temperature, [self.config.seed, flags], state.step)
             if barren == BARREN_FLAGS:
                 raise LearnError(
@@ -190,7 +189,7 @@ class _Run:
             raise LearnError(f"{n} first {what}; one in {CALIBRATION_EVERY} calibrates: {error}") from error
 
     def _too_few(self, n: int) -> CalibrationError | None:
-        """What is wrong with so many first labels."""
+        """Return the error if there are too few first labels."""
         n_calibration = len(split_labels(n, self.config.folds, self.config.seed).calibration)
         try:
             check_sizes(self.config.folds, n_calibration)
@@ -240,7 +239,7 @@ class _Run:
         )
 
     def _train(self, number: int, new: list[int]) -> Trained:
-        """The ensemble of a generation, trained and calibrated unless it is there; `new` are the newest labels."""
+        """Train and calibrate the ensemble of a generation unless it exists; `new` are the newest labels."""
         split = split_labels(self.labeller.n_labels, self.config.folds, self.config.seed)
         trained = train_generation(
             self.config, number, split, self.labeller.store.path, self.folder, self.workers, self.progress
@@ -271,7 +270,7 @@ class _Run:
     def _draw(self) -> None:
         generations = [e for e in self.audit.events if isinstance(e, Generation)]
         flags = [e for e in self.audit.events if isinstance(e, Flagged)]
-        if len(generations) > 1:  # one point is no curve
+        if len(generations) > 1:  # a curve needs more than one point
             from schnet_ase.learn.pictures import learning  # matplotlib is loaded where something is drawn
 
             learning(generations, flags, self.folder / "learning.png")

@@ -1,4 +1,4 @@
-"""The picture of a learning on the fly."""
+"""The picture of a run that learns on the fly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schnet_ase.output.figures import save_figure
 
 
 def learning(generations: Sequence[Generation], flags: Sequence[Flagged], path: Path) -> None:
-    """Learning on the fly: errors against labels, and how far the dynamics got by each flag."""
+    """Draw a run: errors against labels, and the time of the dynamics at each flag."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     labels = [g.labels for g in generations]

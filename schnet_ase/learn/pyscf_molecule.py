@@ -1,4 +1,4 @@
-"""PySCF as a reference for molecules: charge, unpaired electrons and effective cores as the atoms and the basis ask."""
+"""PySCF as a reference for molecules, with charge, unpaired electrons and effective cores from atoms and basis."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from schnet_ase.errors import LearnError
 from schnet_ase.learn.charges import total_charge, unpaired_electrons
 
 DESCRIBES_THE_CORE = 0.5
-"""The least part of the exact energy, −Z²/2, of one electron at a bare nucleus that a basis must reach. Bases for all
-electrons reach 0.66 (ANO-RCC, lead) to 1, those made for an effective core at most 0.36."""
+"""Smallest share of the exact energy, −Z²/2, of one electron at a bare nucleus that a basis must reach. All-electron
+bases reach 0.66 (ANO-RCC, lead) to 1, those made for an effective core at most 0.36."""
 UNRESTRICTED = {"RKS": "UKS", "RHF": "UHF"}
 
 
@@ -28,31 +28,31 @@ def pyscf(
     charge: int | None = None,
     spin: int | None = None,
 ) -> Calculator:
-    """PySCF's mean-field methods for a molecule as an ASE calculator.
+    """Make an ASE calculator of PySCF's mean-field methods for a molecule.
 
     Elements for which the basis has an effective core potential are calculated with it.
 
     Parameters
     ----------
     atoms
-        The molecule; PySCF wants to know its elements beforehand.
+        The molecule; PySCF needs its elements beforehand.
     method
-        ``"RHF"``, ``"UHF"``, ``"RKS"`` or ``"UKS"``. With unpaired electrons, ``"UHF"`` and ``"UKS"`` are taken for
-        ``"RHF"`` and ``"RKS"``.
+        ``"RHF"``, ``"UHF"``, ``"RKS"`` or ``"UKS"``. With unpaired electrons, ``"UHF"`` and ``"UKS"`` replace ``"RHF"``
+        and ``"RKS"``.
     xc
-        Functional, of the last two.
+        Functional, for the last two methods.
     basis
         Name of the basis set, or one for each element.
     charge
-        e; None: the sum of the initial charges.
+        Total charge, e; None: the sum of the initial charges.
     spin
-        Unpaired electrons; None: the sum of the initial magnetic moments.
+        Number of unpaired electrons; None: the sum of the initial magnetic moments.
 
     Raises
     ------
     LearnError
-        The atoms are periodic; their charges or moments are other than what is asked for, or sum to no whole number;
-        the number of unpaired electrons does not fit that of all electrons; the basis leaves out the core of an element
+        The atoms are periodic; their charges or moments contradict the arguments, or do not sum to a whole number; the
+        number of unpaired electrons does not fit that of all electrons; or the basis leaves out the core of an element
         for which PySCF finds no effective core potential of that name.
     """
     from pyscf import dft, gto, scf
@@ -98,13 +98,14 @@ def pyscf(
 
 @cache
 def _has_effective_core(symbol: str, basis: str) -> bool:
-    """Whether a basis is made for an effective core potential of its own name, which PySCF does not take unasked."""
+    """Return whether a basis needs the effective core potential of its own name, which PySCF does not use by
+    default."""
     from pyscf import gto
     from pyscf.gto.basis import load_ecp
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of another package that may know more names
-        with contextlib.suppress(OSError, RuntimeError, KeyError):  # for want of one
+        warnings.simplefilter("ignore")  # PySCF warns about another package that may know more names
+        with contextlib.suppress(OSError, RuntimeError, KeyError):  # there is none
             if load_ecp(basis, symbol):
                 return True
         number = gto.charge(symbol)

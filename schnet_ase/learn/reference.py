@@ -23,37 +23,37 @@ from schnet_ase.learn.pyscf_molecule import pyscf
 __all__ = ["Label", "ReferenceFailed", "check_reference", "find_reference", "label", "labelled_by", "pyscf"]
 
 SAME_ENERGY = 1e-6
-"""eV: energies that differ by less are one energy, written with other digits."""
+"""eV; energies that differ by less are one energy, written with other digits."""
 log = logging.getLogger("schnet_ase")
 
 
 class Label(NamedTuple):
-    """What the reference says of a frame."""
+    """Label of a frame by the reference."""
 
     energy: float
-    """eV, of which the forces are the derivatives."""
+    """eV, the energy whose negative derivatives are the forces."""
     forces: Floats
     """(N, 3) eV/Å."""
     other_energy: float | None = None
-    """eV: what the calculator calls its energy, where that is another one."""
+    """eV, what the calculator calls its energy, if that differs."""
 
 
 class ReferenceFailed(Exception):
-    """A calculation that gave no label, and why in a line."""
+    """A calculation gave no label; the message says why in a line."""
 
 
 def find_reference(reference: ReferenceConfig) -> Callable[[Atoms], Calculator]:
-    """How a calculator for some atoms is made.
+    """Return a function that makes a calculator for some atoms.
 
     Raises
     ------
     LearnError
-        The import path leads nowhere, or the arguments do not fit.
+        The import path does not exist, or the arguments do not fit.
     """
     module, _, name = reference.calculator.rpartition(".")
     try:
         maker: Callable[..., Calculator] = getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+    except (Exception, SystemExit) as error:  # importing a module may do anything
         raise LearnError(
             f"reference.calculator is {reference.calculator!r}, which cannot be imported ({_in_a_line(error)}); "
             "expected the path of an ASE calculator, like tblite.ase.TBLite, and that its package is installed"
@@ -69,14 +69,14 @@ def find_reference(reference: ReferenceConfig) -> Callable[[Atoms], Calculator]:
 def _signature(maker: Callable[..., Calculator]) -> inspect.Signature:
     try:
         return inspect.signature(maker)
-    except ValueError:  # of C, and does not say what it takes
+    except ValueError:  # written in C, without a signature
         return inspect.signature(lambda *arguments, **named: None)
 
 
 def check_reference(reference: ReferenceConfig, make_calculator: Callable[[Atoms], Calculator], atoms: Atoms) -> None:
-    """Make a calculator for a first frame and look at it, before anything is labelled.
+    """Make a calculator for a first frame and check it, before anything is labelled.
 
-    Logs a warning for arguments that the calculator ignores. Where it cannot be made, a label says so later.
+    This logs a warning for arguments that the calculator ignores. If it cannot be made, labelling reports that later.
 
     Raises
     ------
@@ -99,15 +99,15 @@ def check_reference(reference: ReferenceConfig, make_calculator: Callable[[Atoms
 
 
 def label(atoms: Atoms, make_calculator: Callable[[Atoms], Calculator]) -> Label:
-    """Energy and forces of `atoms` by a new calculator, so that a label does not depend on those before.
+    """Compute energy and forces of `atoms` with a new calculator, so that a label does not depend on earlier ones.
 
-    Constraints are left out: a label has the forces on held atoms too. Initial charges whose sum is a whole number but
-    for rounding are corrected to sum to it.
+    Constraints are ignored, so that a label includes the forces on held atoms. Initial charges whose sum is a whole
+    number up to rounding are corrected to that sum.
 
     Raises
     ------
     ReferenceFailed
-        It raised, did not converge, or gave numbers that are no label.
+        The calculation raised an error, did not converge, or gave numbers that are no label.
     LearnError
         The function that makes the calculator refuses the frame.
     """
@@ -119,7 +119,7 @@ def label(atoms: Atoms, make_calculator: Callable[[Atoms], Calculator]) -> Label
         found = labelled_by(atoms)
     except LearnError:
         raise
-    except (Exception, SystemExit) as error:  # calculators fail in ways of their own
+    except (Exception, SystemExit) as error:  # calculators raise errors of every kind
         raise ReferenceFailed(_in_a_line(error)) from error
     if found.forces.shape != (len(atoms), 3):
         raise ReferenceFailed(f"forces have the shape {found.forces.shape}; expected {(len(atoms), 3)}")
@@ -131,10 +131,10 @@ def label(atoms: Atoms, make_calculator: Callable[[Atoms], Calculator]) -> Label
 
 
 def labelled_by(atoms: Atoms) -> Label:
-    """The label that the atoms' calculator has or makes, in one calculation where it can.
+    """Return the label from the atoms' calculator, in one calculation if possible.
 
-    Forces are asked for first, as many calculators find the energy on the way but not the other way round. With a
-    smeared occupation the forces are the derivatives of the free energy, which is then taken for the energy.
+    Forces are requested first, because many calculators find the energy on the way, but not the other way round. With
+    smeared occupations, forces are derivatives of the free energy, which is then the label.
     """
     forces = np.array(atoms.get_forces(apply_constraint=False), dtype=float)
     energy = float(atoms.get_potential_energy())
@@ -145,10 +145,10 @@ def labelled_by(atoms: Atoms) -> Label:
 
 
 def _free_energy(calculator: Any) -> float:
-    """What a calculator has found, eV; its energy where it tells the two not apart, NaN where it has neither.
+    """Return the free energy of a calculator, eV; its energy if it does not distinguish the two, NaN if it has neither.
 
-    ASE's sums of calculators, such as one of density-functional theory and dispersion, lose the free energy of one part
-    where another does not declare its own.
+    ASE's sums of calculators, such as density-functional theory and dispersion, lose the free energy of one part if
+    another part does not declare one.
     """
     if isinstance(calculator, LinearCombinationCalculator):
         parts = zip(calculator.mixer.weights, calculator.mixer.calcs, strict=True)

@@ -1,4 +1,4 @@
-"""Which frames to label: those whose surroundings of atoms are farthest from all that is labelled."""
+"""Select the frames to label: those with an atom whose surroundings are farthest from all labelled ones."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from schnet_ase.geometry.system import geometry
 from schnet_ase.networks import SchNet
 
 NEAR = 0.1
-"""Times the usual distance of labelled frames from each other: a frame nearer to one than this is that one again."""
+"""Share of the usual distance between labelled frames; a frame nearer than this to another counts as its copy."""
 
 
 def farthest_first(frames: Sequence[Atoms], known: Sequence[Atoms], model: SchNet) -> list[int]:
-    """An order of `frames` in which each is the farthest from `known` and from those before it; copies are left out.
+    """Order `frames` so that each is the farthest from `known` and from those before it; leave out copies.
 
-    The distance of a frame from a set is that of its strangest atom: the largest, over its atoms, of the smallest
-    distance between the network's representation of this atom and one of the same element in the set. Summed over
-    atoms, one stretched bond would drown in the others' noise.
+    The distance of a frame from a set is that of its most different atom: the largest, over its atoms, of the smallest
+    distance between the network's representations of this atom and of one of the same element in the set. In a sum over
+    atoms, one stretched bond would disappear in the noise of the others.
 
-    A frame that is hardly farther from the set than not at all is left out: its label would tell nothing, and a member
-    could be calibrated on what it was all but trained on. The measure is the median distance of a known frame from the
+    A frame that is very near to the set is left out, because its label would add nothing, and the ensemble could be
+    calibrated on what a member was nearly trained on. The scale is the median distance of a known frame from the
     others.
 
     Parameters
     ----------
     frames
-        To be put in order.
+        Frames to sort.
     known
-        Frames that are labelled, or cannot be.
+        Frames that are labelled, or that the reference cannot label.
     model
-        Whose representation is taken.
+        Network whose representation is used.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def _together(frames: Sequence[_Atoms]) -> _Atoms:
 
 
 def _to_nearest(atoms: _Atoms, others: _Atoms) -> Floats:
-    """Distance of each atom from the nearest other one of its element; infinite where there is none."""
+    """Return the distance of each atom from the nearest other atom of its element; infinite if there is none."""
     distances = cdist(atoms.x, others.x)
     distances[atoms.numbers[:, None] != others.numbers] = np.inf
     nearest: Floats = distances.min(axis=1)
@@ -86,7 +86,7 @@ def _to_nearest(atoms: _Atoms, others: _Atoms) -> Floats:
 
 
 def _usual_distance(frames: Sequence[_Atoms]) -> float:
-    """Median distance of a frame from the set of the others; 0 where that means nothing."""
+    """Return the median distance of a frame from the set of the others; 0 if there are too few."""
     if len(frames) < 2:
         return 0.0
     others = (_together([*frames[:k], *frames[k + 1 :]]) for k in range(len(frames)))
@@ -96,7 +96,7 @@ def _usual_distance(frames: Sequence[_Atoms]) -> float:
 
 
 def representations(frames: Sequence[Atoms], model: SchNet, batch_size: int = 64) -> list[Floats]:
-    """The network's representation of every atom: (N, F) a frame."""
+    """Return the network's representation of every atom, (N, F) per frame."""
     found: list[Floats] = []
     for start in range(0, len(frames), batch_size):
         some = frames[start : start + batch_size]

@@ -1,4 +1,4 @@
-"""The frames that learning begins with, and the labels that some of them have."""
+"""The first frames of a run, and the labels that some of them have."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ log = logging.getLogger("schnet_ase")
 
 
 def given_label(frame: Atoms) -> Label | None:
-    """Energy and forces that a frame was read with; None where one is missing."""
+    """Return the energy and forces with which a frame was read; None if one is missing."""
     if frame.calc is None:
         return None
     try:
@@ -34,12 +34,12 @@ def given_label(frame: Atoms) -> Label | None:
 
 
 def read_start(path: Path) -> list[Atoms]:
-    """The first frames.
+    """Read the first frames.
 
     Raises
     ------
     DataError
-        They cannot be read, or are not to begin with, see `check_start`.
+        They cannot be read, or are unsuitable, see `check_start`.
     """
     frames = _read(path)
     check_start(frames, str(path))
@@ -52,8 +52,8 @@ def check_start(frames: Sequence[Atoms], source: str) -> None:
     Raises
     ------
     DataError
-        Positions or a label are not to be trusted, see `check_frame`, or a frame has something that would be lost with
-        its label.
+        Positions or a label cannot be trusted, see `check_frame`, or a frame holds something that its stored label
+        would lose.
     """
     energies = []
     for index, atoms in enumerate(frames):
@@ -69,7 +69,7 @@ def check_start(frames: Sequence[Atoms], source: str) -> None:
 
 
 def _doubt_charges(frames: Sequence[Atoms], source: str) -> None:
-    """Say where the sum of initial charges cannot be the total charge, for which many references take it."""
+    """Warn if the sum of initial charges cannot be the total charge, because many references use it as such."""
     for index, atoms in enumerate(frames):
         total = float(atoms.get_initial_charges().sum())
         if not nearly_whole(total):
@@ -89,12 +89,12 @@ def _read(path: Path) -> list[Atoms]:
         for frame in frames:
             restore_constraints(frame)
         return frames
-    except Exception as error:  # ase.io's readers raise whatever their parser met
+    except Exception as error:  # ase.io's readers raise errors of every kind
         raise DataError(f"{path}: cannot be read as ASE structures ({type(error).__name__}: {error})") from error
 
 
 def moved(atoms: Atoms, positions: Floats) -> Atoms:
-    """`atoms` elsewhere and at rest, with what they are otherwise: constraints, ``info``, charges, moments."""
+    """Return `atoms` at other positions and at rest, with their constraints, ``info``, charges and moments."""
     there: Atoms = atoms.copy()
     there.arrays.pop("momenta", None)
     there.positions = positions

@@ -1,4 +1,4 @@
-"""The network: nothing but `torch.nn`."""
+"""The network, which uses only `torch.nn`."""
 
 from schnet_ase.networks.config import SchNetConfig
 from schnet_ase.networks.schnet import SchNet

@@ -1,4 +1,4 @@
-"""Activations of the network; the shifted softplus of SchNet first of all."""
+"""Activations of the network, such as the shifted softplus of SchNet."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LN2 = math.log(2.0)
 def ssp(x: Tensor) -> Tensor:
     r"""Shifted softplus, :math:`\ln(e^x / 2 + 1 / 2)`, stable for every finite input.
 
-    The textbook form overflows float32 near x = 88.7, and trained networks were seen to feed it 300.
+    The textbook form overflows float32 near x = 88.7, and inputs of 300 occurred in trained networks.
     ``-log sigmoid(-x)`` is the same function without a growing intermediate, and its first (sigmoid) and
-    second derivatives are exact. `torch.nn.functional.softplus` is neither: it turns linear beyond a threshold,
+    second derivatives are exact. `torch.nn.functional.softplus` is not exact: it becomes linear beyond a threshold,
     where its second derivative jumps to zero.
 
     Parameters

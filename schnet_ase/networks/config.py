@@ -1,4 +1,4 @@
-"""The hyperparameters of a SchNet: everything that fixes its shape."""
+"""The hyperparameters of a SchNet, which fix its shape."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from schnet_ase.networks.activation import ACTIVATIONS
+
+TERMS = ("prior", "dispersion")
+"""Fields that name an energy term beside the network."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
@@ -24,23 +27,23 @@ class SchNetConfig:
     n_rbf
         Number of radial functions, with `radial` ``"gaussian"`` evenly spaced from 0 to `cutoff`.
     cutoff
-        Å. With an envelope no pair beyond it interacts; without one it only places the basis functions.
+        Å. With an envelope, no pair beyond it interacts; without one, it only places the basis functions.
     gamma
         Inverse squared width of the Gaussians in Å⁻²; None: ``0.5 / spacing²``.
     radial
         ``"gaussian"``: Gaussians of the distance, the paper's. ``"exponential"``: Gaussians of exp(-r), PhysNet's, for
         which `gamma` is None.
     envelope
-        ``"none"``: every pair of a molecule counts, periodic systems are refused. ``"cosine"``: SchNetPack's, the
-        force goes to zero at the cutoff. ``"polynomial"``: the force and its slope do.
+        ``"none"``: every pair of a molecule interacts, and periodic systems are refused. ``"cosine"``: SchNetPack's;
+        the force goes to zero at the cutoff. ``"polynomial"``: the force and its slope go to zero.
     readout_features
         Width of the hidden layer of the per-atom readout.
     max_z
-        Rows of the embedding; atomic numbers below it are admitted.
+        Number of rows of the embedding; atomic numbers below it are accepted.
     activation
         ``"ssp"`` (shifted softplus), ``"silu"``, ``"gelu"``, ``"softplus"`` or ``"tanh"``.
     readout_activation
-        Of the readout's hidden layer; None: `activation`. SchNetPack's readouts have ``"silu"``.
+        Activation of the readout's hidden layer; None: `activation`. SchNetPack's readouts have ``"silu"``.
     filter_activation_last
         Whether the filter network ends with the activation, as drawn in the paper's figure 2.
     interaction_bias
@@ -49,11 +52,17 @@ class SchNetConfig:
         Normalization of the features that enter an interaction block: None, ``"rms"`` or ``"layer"``.
     dropout
         Probability of dropping a feature of an interaction block's output during training.
+    prior
+        Repulsion that is added to the network's energy and is not learned: ``"zbl"``, see `schnet_ase.priors.zbl`;
+        None: there is none.
+    dispersion
+        D3(BJ) dispersion that is added likewise: the density functional that its damping parameters belong to, such as
+        ``"pbe"``, see `schnet_ase.priors.dispersion`; None: there is none.
 
     Raises
     ------
     pydantic.ValidationError
-        A field that does not exist, or a value out of range; a subclass of ValueError.
+        A field does not exist, or a value is out of range; the error is a subclass of ValueError.
     """
 
     n_features: int = Field(default=64, ge=1)
@@ -71,6 +80,8 @@ class SchNetConfig:
     interaction_bias: bool = True
     norm: Literal["rms", "layer"] | None = None
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    prior: Literal["zbl"] | None = None
+    dispersion: str | None = None
 
     @model_validator(mode="after")
     def _gamma_of_gaussians(self) -> Self:
@@ -87,22 +98,22 @@ class SchNetConfig:
 
     @classmethod
     def small(cls) -> Self:
-        """The seed report's small model, 13,345 parameters."""
+        """Return the seed report's small model, 13,345 parameters."""
         return cls(n_interactions=1, n_features=32, cutoff=15.0, n_rbf=150)
 
     @classmethod
     def default(cls) -> Self:
-        """The seed report's default model, 116,225 parameters."""
+        """Return the seed report's default model, 116,225 parameters."""
         return cls()
 
     @classmethod
     def large(cls) -> Self:
-        """The seed report's large model, 874,817 parameters."""
+        """Return the seed report's large model, 874,817 parameters."""
         return cls(n_interactions=6, n_features=128, cutoff=60.0, n_rbf=600)
 
     @classmethod
     def md(cls) -> Self:
-        """Our choice for molecular dynamics; docs/recipes.md says what it rests on."""
+        """Return the choice for molecular dynamics; docs/recipes.md says what it rests on."""
         return cls(
             n_features=64,
             n_interactions=6,
@@ -115,10 +126,20 @@ class SchNetConfig:
         )
 
     @property
+    def has_terms(self) -> bool:
+        """Whether the energy has terms beside the network."""
+        return any(getattr(self, name) is not None for name in TERMS)
+
+    @property
     def pair_cutoff(self) -> float | None:
-        """The distance beyond which no pair interacts, Å; None where every pair does."""
+        """The distance beyond which no pair interacts, Å; None if every pair does."""
         return None if self.envelope == "none" else self.cutoff
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON scalars; ``SchNetConfig(**config.to_dict()) == config``."""
-        return asdict(self)
+        """Return the fields as JSON scalars; ``SchNetConfig(**config.to_dict()) == config``.
+
+        `prior` and `dispersion` are among them only if the model has such a term, so that packages that know of none
+        can read the file of a model without.
+        """
+        fields = asdict(self)
+        return {name: value for name, value in fields.items() if value is not None or name not in TERMS}

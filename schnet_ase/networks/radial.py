@@ -1,4 +1,4 @@
-"""What the network sees of a distance: radial basis functions and the envelope that ends them."""
+"""Radial basis functions, which represent a distance for the network, and envelopes, which end them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def gaussian(exponent: Tensor) -> Tensor:
-    """``exp(-exponent)``, and 0 where that is below 1e-26: subnormal numbers take a processor ten times as long."""
+    """Return ``exp(-exponent)``, but 0 below 1e-26, because subnormal numbers take a processor ten times as long."""
     return torch.where(exponent < 60.0, torch.exp(-exponent), 0.0)
 
 
@@ -23,14 +23,14 @@ class GaussianBasis(nn.Module):
     cutoff
         Å.
     gamma
-        Å⁻²; None takes it from the spacing of the centres, :math:`1 / (2 \Delta^2)`.
+        Å⁻²; None: from the spacing of the centres, :math:`1 / (2 \Delta^2)`.
 
     Attributes
     ----------
     finest : float
         Å; the shortest length on which the functions change (a standard deviation).
     reach : float
-        Å; where they have died out.
+        Å; the distance at which the functions have decayed.
     width : float
         Standard deviation of the Gaussians, in their `coordinate`.
 
@@ -46,7 +46,7 @@ class GaussianBasis(nn.Module):
         self.gamma = 0.5 / (cutoff / (n_rbf - 1)) ** 2 if gamma is None else gamma
         self.width = self.finest = math.sqrt(0.5 / self.gamma)
         self.reach = cutoff + math.sqrt(40.0 / self.gamma)  # exp(-40) is 4e-18
-        # Follows from the config, so it is not stored with the weights; nor may it follow torch.set_default_dtype.
+        # It follows from the config and is not stored with the weights; nor may it follow torch.set_default_dtype.
         centers = torch.linspace(0.0, cutoff, n_rbf, dtype=torch.float32)
         self.register_buffer("centers", centers, persistent=False)
 
@@ -66,8 +66,8 @@ class GaussianBasis(nn.Module):
 class ExponentialBasis(nn.Module):
     r"""Gaussians of :math:`e^{-r}`: :math:`e_k(r) = \exp(-\beta (e^{-r} - \mu_k)^2)`, r in Å.
 
-    Fine where bonds are, coarse where atoms are far apart, as the energy itself is: with the same number of functions a
-    few hundred frames determine the filters better than with Gaussians of the distance.
+    Like the energy, they are fine at bond lengths and coarse where atoms are far apart: with the same number of
+    functions, a few hundred frames determine the filters better than with Gaussians of the distance.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class ExponentialBasis(nn.Module):
     Attributes
     ----------
     finest, reach, width : float
-        As of `GaussianBasis`.
+        As in `GaussianBasis`.
 
     References
     ----------
@@ -114,8 +114,8 @@ class ExponentialBasis(nn.Module):
 def cosine_envelope(distances: Tensor, cutoff: float) -> Tensor:
     r"""Cosine cutoff, :math:`f(r) = \frac12 (\cos(\pi r / r_c) + 1)` below `cutoff` and 0 beyond.
 
-    Energy and force go to zero at the cutoff; the force's slope jumps there by a term in
-    :math:`f''(r_c) = \pi^2 / 2 r_c^2`. This is SchNetPack's envelope, for models made with it.
+    Energy and force go to zero at the cutoff; the slope of the force jumps there by a term in
+    :math:`f''(r_c) = \pi^2 / 2 r_c^2`. This is SchNetPack's envelope, for models made with SchNetPack.
 
     References
     ----------
@@ -128,7 +128,7 @@ def cosine_envelope(distances: Tensor, cutoff: float) -> Tensor:
 def polynomial_envelope(distances: Tensor, cutoff: float) -> Tensor:
     r"""Polynomial cutoff with x = r / r_c, :math:`f = 1 - 28 x^6 + 48 x^7 - 21 x^8`, 0 beyond `cutoff`.
 
-    f, f' and f'' vanish at the cutoff, so energy, force and the force's slope all go to zero smoothly.
+    f, f' and f'' vanish at the cutoff, so that energy, force and the slope of the force go to zero smoothly.
 
     References
     ----------

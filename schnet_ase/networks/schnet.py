@@ -1,7 +1,7 @@
 r"""The SchNet network: embedding, interaction blocks with continuous-filter convolutions, per-atom readout.
 
-Every pair of atoms is stored once. A filter depends on the distance alone, so :math:`W_{ij} = W_{ji}`: it is
-evaluated once a pair and used in both directions.
+Every pair of atoms is stored once. A filter depends only on the distance, so that :math:`W_{ij} = W_{ji}`: it is
+evaluated once per pair and used in both directions.
 
 References
 ----------
@@ -46,7 +46,7 @@ def cfconv(x: Tensor, filters: Tensor, pairs: Pairs) -> Tensor:
     x
         (N, F) features of the atoms.
     filters
-        (P, F) filters of the pairs, envelope included.
+        (P, F) filters of the pairs, including the envelope.
     pairs
         The P pairs, each once; both directions are summed here.
 
@@ -61,7 +61,7 @@ def cfconv(x: Tensor, filters: Tensor, pairs: Pairs) -> Tensor:
 
 
 class Interaction(nn.Module):
-    """One interaction block: atom-wise, cfconv, atom-wise, activation, atom-wise. Returns the residual (N, F)."""
+    """One interaction block: atom-wise, cfconv, atom-wise, activation, atom-wise. Its output is the residual (N, F)."""
 
     def __init__(self, config: SchNetConfig) -> None:
         super().__init__()
@@ -95,9 +95,9 @@ class SchNet(nn.Module):
     Attributes
     ----------
     elements : tuple of int or None
-        Atomic numbers the model was trained on; None for a bare module, which takes any below `max_z`.
+        Atomic numbers that the model was trained on; None for a bare module, which takes any number below `max_z`.
     scale, reference : Tensor
-        Scalar and (max_z,) buffers in eV, float64 so that large total energies lose nothing.
+        Scalar and (max_z,) buffers in eV, float64 so that large total energies lose no digits.
     """
 
     member_shape: tuple[int, ...] = ()
@@ -121,7 +121,7 @@ class SchNet(nn.Module):
         self.apply(_initialize)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # `model.float()` and `model.to(dtype)` are for the weights: energies of -4e5 kcal/mol do not fit float32.
+        # `model.float()` and `model.to(dtype)` change only the weights: energies of -4e5 kcal/mol do not fit float32.
         scale, reference = self.scale, self.reference
         super()._apply(fn, recurse)
         self.scale = scale.to(self.scale.device)
@@ -134,7 +134,7 @@ class SchNet(nn.Module):
         return self.embedding.weight.dtype
 
     def forward(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
-        """Per-atom energies.
+        """Compute per-atom energies.
 
         Parameters
         ----------
@@ -153,20 +153,21 @@ class SchNet(nn.Module):
         return self.atom_energies(numbers, self.filters(torch.linalg.vector_norm(vectors, dim=-1)), pairs)
 
     def atom_energies(self, numbers: Tensor, filters: list[Tensor], pairs: Pairs) -> Tensor:
-        """`forward` from the filters of each interaction, (P, F)."""
+        """Compute per-atom energies, as `forward` does, from the filters of each interaction, (P, F)."""
         x = self.representation(numbers, filters, pairs)
         output: Tensor = self.readout2(self.readout_activation(self.readout1(x))).squeeze(-1)
         return output.to(torch.float64) * self.scale + self.reference[numbers]
 
     def representation(self, numbers: Tensor, filters: list[Tensor], pairs: Pairs) -> Tensor:
-        """What the network knows of each atom and its surroundings before the readout: (N, F)."""
+        """Return the (N, F) features of the atoms before the readout, which describe each atom and its surroundings."""
         x: Tensor = self.embedding(numbers)
         for interaction, pair_filters in zip(self.interactions, filters, strict=True):
             x = x + interaction(x, pair_filters, pairs)
         return x
 
     def filters(self, distances: Tensor) -> list[Tensor]:
-        """The filters of each interaction, envelope included: distances (P,) in Å to n_interactions times (P, F)."""
+        """Return the filters of each interaction with the envelope, from distances (P,) in Å: n_interactions times (P,
+        F)."""
         filters = self.bare_filters(distances)
         if self.envelope is None:
             return filters
@@ -174,7 +175,7 @@ class SchNet(nn.Module):
         return [f * envelope for f in filters]
 
     def bare_filters(self, distances: Tensor) -> list[Tensor]:
-        """The same without envelope."""
+        """Return the filters of each interaction without the envelope."""
         radial = self.basis(distances.to(self.dtype))
         return [cast("Interaction", interaction).filter_network(radial) for interaction in self.interactions]
 
@@ -192,7 +193,7 @@ def _norm(config: SchNetConfig) -> nn.Module:
 
 
 def _initialize(module: nn.Module) -> None:
-    """Glorot-uniform weights and zero biases, as SchNet's authors start from."""
+    """Set Glorot-uniform weights and zero biases, as SchNet's authors do."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:

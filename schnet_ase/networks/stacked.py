@@ -1,4 +1,4 @@
-"""Several networks of one shape evaluated at once: weights stacked, geometry shared."""
+"""Evaluate several networks of one shape at once, with stacked weights and a shared geometry."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class StackedSchNet:
     Parameters
     ----------
     models
-        At least one; all of one config. Their weights are copied.
+        At least one model, all of one config. Their weights are copied.
 
     Attributes
     ----------
     config : SchNetConfig
         The members' config.
     elements : tuple of int or None
-        Atomic numbers that every member was trained on; None where no member carries a list.
+        Atomic numbers that every member was trained on; None if no member has a list.
     member_shape : tuple of int
         ``(M,)``.
 
     Raises
     ------
     StructureError
-        No models, or models of different configs.
+        There are no models, or they have different configs.
     """
 
     def __init__(self, models: Sequence[SchNet]) -> None:
@@ -52,7 +52,7 @@ class StackedSchNet:
         self._skeleton = copy.deepcopy(models[0]).eval()
 
     def members(self) -> list[SchNet]:
-        """The models one by one again, as copies."""
+        """Return the single models, as copies."""
         models = []
         for m in range(self.member_shape[0]):
             model = copy.deepcopy(self._skeleton)
@@ -68,7 +68,7 @@ class StackedSchNet:
         return self
 
     def __call__(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
-        """Per-atom energies (M, N) in eV from pair vectors (M, P, 3) in Å; see `SchNet.forward`."""
+        """Compute per-atom energies (M, N) in eV from pair vectors (M, P, 3) in Å; see `SchNet.forward`."""
 
         def one(state: dict[str, Tensor], vectors: Tensor) -> Tensor:
             energies: Tensor = torch.func.functional_call(self._skeleton, state, (numbers, vectors, pairs))

@@ -1,4 +1,4 @@
-"""The function of a trained network in a wider one, which then learns on from there."""
+"""Start a wider network as the same function as a trained narrower one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from schnet_ase.networks.schnet import SchNet
 
 
 def fits(narrow: SchNetConfig, wide: SchNetConfig) -> bool:
-    """Whether `wide` differs from `narrow` by more features alone, if at all; a norm over features admits none."""
+    """Return whether `wide` has at most more features than `narrow`; with a norm over features, it may not have
+    more."""
     widened = replace(narrow, n_features=wide.n_features, readout_features=wide.readout_features)
     wider = wide.n_features >= narrow.n_features and wide.readout_features >= narrow.readout_features
     return narrow == wide or (widened == wide and wider and wide.norm is None)
@@ -22,16 +23,16 @@ def fits(narrow: SchNetConfig, wide: SchNetConfig) -> bool:
 def inherit(wide: SchNet, narrow: SchNet) -> None:
     """Make `wide` the same function of the atoms as `narrow`, whose configuration `fits`.
 
-    The features of `narrow` come first and are computed from each other alone, as they were: weights from new features
-    to old ones are zero. New features keep the random weights that `wide` has, from all features, so that every zero
-    has a gradient. The idea is Net2Net's [1]_; its copies of old features would be alike and so learn alike.
+    The features of `narrow` come first and depend only on each other, as before: weights from new features to old ones
+    are zero. New features keep the random weights of `wide`, from all features, so that every zero has a gradient. The
+    idea is that of Net2Net [1]_, whose copies of old features, however, would be identical and so learn the same.
 
     Parameters
     ----------
     wide
-        Keeps its weights to new features; all others, and its buffers, are overwritten.
+        Wider network; it keeps its weights to new features, and all others and its buffers are overwritten.
     narrow
-        Is left as it is.
+        Narrower network, which does not change.
 
     References
     ----------

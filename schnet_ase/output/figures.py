@@ -1,4 +1,4 @@
-"""Figures to files, without a window and all at once."""
+"""Save figures to files, without a window and atomically."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schnet_ase.output.files import FORMATS, atomic_write
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """In the format of the path's suffix, one of `FORMATS`, else as PNG; atomically."""
+    """Save a figure in the format of the path's suffix, one of `FORMATS`, otherwise as PNG; atomically."""
     FigureCanvasAgg(figure)
     content = io.BytesIO()
     suffix = path.suffix.lower()

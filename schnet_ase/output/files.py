@@ -1,4 +1,4 @@
-"""Writing files so that nothing is lost: a new file appears whole or not at all, and the old one stays until then."""
+"""Write files so that nothing is lost: a new file appears whole or not at all, and the old one stays until then."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
     Parameters
     ----------
     path
-        Target; its folder is made where missing. An existing file is replaced in one step.
+        Target; its folder is created if needed. An existing file is replaced in one step.
     content
         Bytes, or text written as UTF-8.
 
@@ -45,7 +45,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
 
 
 def sha256(*paths: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of the content of a file, or of several one after the other."""
+    """Return the hexadecimal SHA-256 of the content of a file, or of several files one after the other."""
     digest = hashlib.sha256()
     for path in paths:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""How long it will take: a bar on a terminal, a plain line now and then elsewhere."""
+"""Report progress: a bar on a terminal, an occasional plain line elsewhere."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Progress:
     Parameters
     ----------
     total
-        Units of work in all; None: not known.
+        Total number of units of work; None: not known.
     description
-        What is being done.
+        Name of the work.
     unit
-        Name of a unit. ``"B"``, bytes, are shown as k and M.
+        Name of a unit. Bytes, ``"B"``, are shown as k and M.
     """
 
     def __init__(self, total: int | None, description: str, unit: str = "step") -> None:
@@ -37,7 +37,7 @@ class Progress:
         )
 
     def update(self, n: int = 1, note: str = "") -> None:
-        """`n` more units are done; `note` is shown beside the rate."""
+        """Count `n` more units as done; show `note` beside the rate."""
         self.done += n
         if self._bar is not None:
             if note:
@@ -62,7 +62,7 @@ class Progress:
         return str(amount) if isinstance(amount, int) else f"{amount:.1f}"
 
     def print(self, line: str) -> None:
-        """A line on standard output, above the bar where there is one."""
+        """Print a line on standard output, above the bar if there is one."""
         if self._bar is None:
             print(line, flush=True)
         else:
@@ -79,28 +79,28 @@ class Progress:
 
 
 class Stages:
-    """Progress of one stage after the other, each begun by its first report."""
+    """Progress of successive stages; the first report of a stage begins it."""
 
     def __init__(self) -> None:
         self._name = ""
         self._current: Progress | None = None
 
     def update(self, name: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` steps of the stage `name`; `note` is shown beside the rate."""
+        """Report `done` of `total` steps of the stage `name`; show `note` beside the rate."""
         if self._current is None or name != self._name or done < self._current.done or total != self._current.total:
             self.close()
             self._name, self._current = name, Progress(total, name)
         self._current.update(done - self._current.done, note)
 
     def print(self, line: str) -> None:
-        """A line on standard output."""
+        """Print a line on standard output."""
         if self._current is None:
             print(line, flush=True)
         else:
             self._current.print(line)
 
     def close(self) -> None:
-        """The last stage is over."""
+        """End the last stage."""
         if self._current is not None:
             self._current.__exit__(None, None, None)
             self._current = None

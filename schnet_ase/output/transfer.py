@@ -1,4 +1,4 @@
-"""One file from a folder or an https address, resumed where it stopped, and accepted by its hash alone."""
+"""Fetch a file from a folder or an https address, resume where it stopped, and accept it only by its hash."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 def is_address(source: str) -> bool:
-    """Whether `source` is an address rather than a path."""
+    """Return whether `source` is an address rather than a path."""
     return "://" in source
 
 
@@ -72,9 +72,9 @@ def fetch(source: str, expected: str | None, target: Path, description: str) -> 
     Raises
     ------
     RegistryError
-        The file is another one: nothing of it is kept.
+        The file has another hash; nothing of it is kept.
     DownloadError
-        It cannot be fetched, or not to its end.
+        The file cannot be downloaded, or not completely.
     """
     part = target.with_name(f"{target.name}.part")
     if expected is None:
@@ -105,7 +105,7 @@ def _hash(file: Path) -> str:
 
 
 def _transfer(source: str, part: Path, description: str) -> bool:
-    """Append to `part` what it lacks, or write it anew; whether the former."""
+    """Append to `part` what it lacks, or write it anew; return whether it was appended to."""
     start = part.stat().st_size if part.is_file() else 0
     with _opened(source, start) as content, part.open("ab") as file:
         file.truncate(content.start)
@@ -127,9 +127,9 @@ def _transfer(source: str, part: Path, description: str) -> bool:
 class _Content(NamedTuple):
     stream: IO[bytes]
     start: int
-    """Of the first byte of the stream in the file."""
+    """Offset of the first byte of the stream in the file."""
     total: int | None
-    """Bytes of the whole file, where they are known."""
+    """Size of the whole file, bytes, if known."""
 
 
 @contextmanager
@@ -164,7 +164,7 @@ def _request(address: str, start: int) -> _Content:
             ) from error
     except (OSError, HTTPException) as error:
         raise _broken(address, error) from error
-    # Whether it is the part that was asked for, the hash will tell.
+    # The hash shows whether this is the requested part.
     first = start if response.status == 206 else 0
     length = response.headers.get("Content-Length", "")
     return _Content(response, first, first + int(length) if length.isdecimal() else None)

@@ -1,1 +1,1 @@
-"""Names to files: cards, checkpoints, the index and installation."""
+"""The registry from names to files: cards, checkpoints, the index and installation."""

@@ -1,4 +1,4 @@
-"""Whether a model was taught what it is asked about, and what helps where it was not."""
+"""Check whether a model was trained on given atoms, and advise the user if it was not."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 class Taught(NamedTuple):
-    """What a model was trained on, as an entry's card says it, or the file of a run."""
+    """What a model was trained on, according to an entry's card or a run's file."""
 
     name: str
     formulas: tuple[str, ...] | None
-    """None: neither says."""
+    """Chemical formulas of the training frames; None: not known."""
     periodic: bool | None
-    """Whether any frame was; None: not known."""
+    """Whether any frame was periodic; None: not known."""
     entry: bool
-    """Whether it has a card."""
+    """Whether the model has a card."""
 
 
 def taught(model: str) -> Taught:
-    """What the model of this name, folder or file was trained on."""
+    """Return what the model of this name, folder or file was trained on."""
     card = owning_card(model)
     if card is not None:
         return _of(card)
@@ -54,9 +54,9 @@ def formulas_behind(file: Path) -> set[str] | None:
 
 
 def knows(model: Taught, atoms: Atoms) -> bool | None:
-    """Whether a model was trained on frames of this chemical formula; None where that is not known.
+    """Return whether a model was trained on frames of this chemical formula; None if that is not known.
 
-    Of a periodic one the composition counts: it knows a box of any number of its molecules.
+    For a model of periodic frames the composition counts: it knows a box of any number of its molecules.
     """
     if model.formulas is None:
         return None
@@ -67,7 +67,7 @@ def knows(model: Taught, atoms: Atoms) -> bool | None:
 
 
 def strange(model: Taught, atoms: Atoms) -> str | None:
-    """A sentence where a model was not trained on frames of this formula, with an entry that was."""
+    """Return a warning if a model was not trained on frames of this formula, with the name of an entry that was."""
     if knows(model, atoms) is not False:
         return None
     known, formula = model.formulas or (), atoms.get_chemical_formula()
@@ -87,9 +87,9 @@ def strange(model: Taught, atoms: Atoms) -> str | None:
 
 
 def entries_for(model: Taught, atoms: Atoms) -> list[str]:
-    """Names of other installed entries that were taught forces on frames of this formula, those of fewest first."""
+    """Return the names of other entries trained on forces of this formula, those of the fewest formulas first."""
     cards: list[Card] = []
-    with contextlib.suppress(RegistryError):  # a broken card is no reason to say nothing else
+    with contextlib.suppress(RegistryError):  # a broken card must not suppress the rest of the message
         cards = list_models()
     found = [c for c in cards if knows(_of(c), atoms) and c.best.validation.force_mae is not None]
     found.sort(key=lambda c: (len(c.data.formulas or ()), c.name))
@@ -97,7 +97,7 @@ def entries_for(model: Taught, atoms: Atoms) -> list[str]:
 
 
 def images(model: Taught, atoms: Atoms, cutoff: float | None, *, moving: bool) -> str | None:
-    """A sentence where periodic images are near that the model does not know, or, where `moving`, that move alike."""
+    """Return a warning if near periodic images are unknown to the model, or if `moving` and images move in parallel."""
     if cutoff is None or not atoms.pbc.any():
         return None
     if model.periodic is False and connected_to_images(atoms, cutoff):
@@ -115,7 +115,7 @@ def images(model: Taught, atoms: Atoms, cutoff: float | None, *, moving: bool) -
 
 
 def advice(model: Taught, atoms: Atoms, gentler: str) -> str:
-    """What helps a run that was stopped; `gentler` is what does with a model that knows these atoms."""
+    """Return advice for a run that was stopped; `gentler` applies if the model knows these atoms."""
     formula = atoms.get_chemical_formula()
     others = entries_for(model, atoms)
     if knows(model, atoms):
@@ -129,15 +129,16 @@ def advice(model: Taught, atoms: Atoms, gentler: str) -> str:
 
 
 def shortest_repeat(atoms: Atoms) -> float:
-    """Length of the shortest translation that maps periodic atoms onto their images, Å."""
+    """Return the length of the shortest translation that maps periodic atoms onto their images, Å."""
     reduced, _ = minkowski_reduce(atoms.cell.complete(), atoms.pbc)
     return float(np.linalg.norm(reduced[atoms.pbc], axis=1).min())
 
 
 def connected_to_images(atoms: Atoms, cutoff: float) -> bool:
-    """Whether an atom reaches an image of itself by way of atoms that are nearer to each other than `cutoff`, in Å.
+    """Return whether an atom reaches its own image through a chain of atoms that are nearer to each other than
+    `cutoff`, Å.
 
-    It does not where molecules, wrapped into the cell or not, are farther from each other's images than that.
+    It does not if molecules, wrapped into the cell or not, are farther than that from each other's images.
     """
     i, j, shifts = neighbor_list(atoms.positions, atoms.cell.array, atoms.pbc, cutoff)
     vectors = atoms.positions[j] - atoms.positions[i] + shifts @ atoms.cell.array

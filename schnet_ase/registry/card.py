@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from ase import Atoms
 from pydantic import Field, TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from schnet_ase.uncertainty.calibration import Calibration
 from schnet_ase.uncertainty.metrics import Errors
 
 CARD_FILE = "card.json"
+STUDENT_FILE: Final = "student.safetensors"
 NOT_STATED = "not stated"
 """What a card says of the origin of data where whoever made it said nothing."""
 
@@ -36,6 +37,37 @@ class Member:
     """On frames that no member saw; None where there are none."""
     seconds: float
     """Of training."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """One network distilled from the members: it learned their mean, from no labels but theirs."""
+
+    sha256: str
+    """Of the file `STUDENT_FILE`."""
+    validation: Errors
+    """Against the mean of the members, on runs that it was not trained on."""
+    test: Errors | None
+    """Against the reference, on the frames that the members were tested on; None where they were not at hand."""
+    frames: str
+    """The frames that it learned from, in words."""
+    seconds: float
+    """Of training."""
+    command: str
+    """That made it."""
+    file: Literal["student.safetensors"] = STUDENT_FILE
+
+    def ratio(self, mean: Errors | None) -> float | None:
+        """Its force MAE over that of the members' mean on the same test frames; None where either is not known."""
+        if self.test is None or mean is None or self.test.force_mae is None or not mean.force_mae:
+            return None
+        return self.test.force_mae / mean.force_mae
+
+    def lines(self, mean: Errors | None) -> list[str]:
+        """For people to read."""
+        ratio = self.ratio(mean)
+        beside = "" if ratio is None else f"; force MAE on test frames {ratio:.3f} times that of the mean"
+        return [f"student of {self.frames}{beside}", f"student made by {self.command}, SHA-256 {self.sha256}"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +101,8 @@ class TrainingData:
     were random."""
     extra: str | None = None
     """More frames that were trained on, not counted in the others; None where there were none."""
+    force_max: float | None = None
+    """eV/Å, the largest force on one atom; None: not known, or no frame has forces."""
     formulas: tuple[str, ...] | None = None
     """Chemical formulas, in Hill's order, of all frames behind the weights; None: not known, or very many."""
 
@@ -166,6 +200,8 @@ class Card:
     """Of these members; None where there is none."""
     dynamics: Dynamics | None = None
     """None where it was not measured."""
+    student: Student | None = None
+    """None where there is none."""
     path: Annotated[Path, Field(exclude=True)] = Path()
     """The entry's folder."""
 
@@ -178,7 +214,13 @@ class Card:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all files of the entry, the card first."""
-        return (CARD_FILE, *(member.file for member in self.members))
+        return (CARD_FILE, *self.networks)
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """SHA-256 of each member and of the student, by the names of their files."""
+        student = () if self.student is None else (self.student,)
+        return {network.file: network.sha256 for network in (*self.members, *student)}
 
     @property
     def best(self) -> Member:

@@ -1,4 +1,4 @@
-"""The index of a folder of entries: what there is, where it can be got, and the hash it must have."""
+"""The index of a folder of entries: their names, addresses and hashes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ INDEX_FILE = "index.json"
 
 @dataclass(frozen=True)
 class Listing:
-    """One line of an index."""
+    """One entry of an index."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
     elements: tuple[str, ...]
     """Chemical symbols."""
     description: str
     size: Annotated[int, Field(ge=0)]
-    """Bytes of all files."""
+    """Total size of the files, bytes."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    """Of ``card.json``, on which those of the other files stand."""
+    """SHA-256 of ``card.json``, which holds those of the other files."""
     address: str | None = None
-    """Folder, or https address, that the entry's files lie in; None where none is known."""
+    """Folder, or https address, of the entry's files; None if none is known."""
 
 
 _ADAPTER = TypeAdapter(tuple[Listing, ...])
 
 
 def read_index(folder: Path) -> tuple[Listing, ...]:
-    """The lines of the index in `folder`; none where there is no index.
+    """Read the index in `folder`; the result is empty if there is no index.
 
     Raises
     ------
@@ -56,14 +56,14 @@ def read_index(folder: Path) -> tuple[Listing, ...]:
 
 
 def write_index(folder: Path, address: str | None = None) -> tuple[Listing, ...]:
-    """Write the index of the entries in `folder`, atomically, a line each so that changes merge.
+    """Write the index of the entries in `folder`, atomically, with one line per entry so that changes merge.
 
     Parameters
     ----------
     folder
         Folder of entries.
     address
-        Where a copy of `folder` can be got: each entry at ``address/NAME``. None keeps what the index says.
+        Where a copy of `folder` is available: each entry at ``address/NAME``. None keeps the addresses in the index.
 
     Raises
     ------
@@ -91,5 +91,6 @@ def write_index(folder: Path, address: str | None = None) -> tuple[Listing, ...]
 
 
 def entries_in(folder: Path) -> list[Path]:
-    """Folders with a card in `folder`, sorted; hidden ones are entries that are still being written."""
+    """Return the folders with a card in `folder`, sorted; hidden ones are left out, because they are still being
+    written."""
     return sorted(card.parent for card in folder.glob(f"*/{CARD_FILE}") if not card.parent.name.startswith("."))

@@ -1,4 +1,4 @@
-"""Entries from elsewhere into the user's data folder: whole and verified, or not at all."""
+"""Install entries into the user's data folder: whole and verified, or not at all."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ PARTIAL = ".partial"
 
 
 def install_entry(name: str, source: str | os.PathLike[str] | None = None, *, sha256: str | None = None) -> Card:
-    """Install the entry `name` for this user; called again after an interruption, it goes on.
+    """Install the entry `name` for this user; after an interruption, the same call resumes.
 
-    The files are gathered and checked in a hidden folder beside the entries, which is then renamed: killed at any
-    moment, this leaves the whole entry or none.
+    The files are gathered and checked in a hidden folder beside the entries, which is then renamed: a kill at any
+    moment leaves the whole entry or none.
 
     Parameters
     ----------
     name
-        Of the entry.
+        Name of the entry.
     source
-        Folder, or https address, that the entry's files lie in; by default the address in the index.
+        Folder, or https address, of the entry's files; by default the address in the index.
     sha256
-        Of the entry's ``card.json``, hexadecimal, on which the hashes of the other files stand; by default the one
-        in the index. Needed for an address that no index vouches for, not for a folder.
+        SHA-256 of the entry's ``card.json``, hexadecimal, which holds the hashes of the other files; by default the one
+        in the index. It is required for an address that is in no index, but not for a folder.
 
     Returns
     -------
     Card
-        Of the installed entry; where it already was found with these files, nothing is fetched.
+        Card of the installed entry. If it is already installed with these files, nothing is downloaded.
 
     Raises
     ------
     RegistryError
-        No address or hash is known; a file's hash is not the expected one; or the user's data folder has another
-        entry of this name. What is there stays as it is.
+        No address or hash is known; a file has another hash than expected; or the user's data folder has another entry
+        of this name, which stays unchanged.
     DownloadError
-        A file could not be fetched; what came of it is kept for the next call.
+        A file could not be downloaded; the part that arrived is kept for the next call.
     """
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise RegistryError(f"{name!r} is no name of an entry; expected one such as rmd17-ethanol")
@@ -83,13 +83,13 @@ def _install(name: str, source: str, expected: str) -> Card:
     target = user_models() / name
     if target.exists():
         raise RegistryError(f"{target} is there with other files than those asked for; move it away and try again")
-    # A folder for each version of the entry: what came of one is never mixed with another.
+    # One folder per version of the entry, so that parts of two versions are never mixed.
     parts = user_models() / PARTIAL / name / expected
     parts.mkdir(parents=True, exist_ok=True)
     base = source.rstrip("/")
     fetch(f"{base}/{CARD_FILE}", expected, parts / CARD_FILE, f"{name}/{CARD_FILE}")
-    for member in read_card(parts).members:
-        fetch(f"{base}/{member.file}", member.sha256, parts / member.file, f"{name}/{member.file}")
+    for file, digest in read_card(parts).networks.items():
+        fetch(f"{base}/{file}", digest, parts / file, f"{name}/{file}")
     parts.rename(target)
     shutil.rmtree(parts.parent)
     return read_card(target)
@@ -98,8 +98,8 @@ def _install(name: str, source: str, expected: str) -> Card:
 def _is_whole(folder: Path, expected: str) -> bool:
     if sha256(folder / CARD_FILE) != expected:
         return False
-    members = read_card(folder).members
-    return all((folder / m.file).is_file() and sha256(folder / m.file) == m.sha256 for m in members)
+    networks = read_card(folder).networks
+    return all((folder / file).is_file() and sha256(folder / file) == digest for file, digest in networks.items())
 
 
 def _hash_of_card(name: str, source: str) -> str:

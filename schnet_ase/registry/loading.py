@@ -1,4 +1,4 @@
-"""How a registry name, a file or a folder becomes a network."""
+"""Load a network by its registry name, file or folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schnet_ase.errors import RegistryError
 from schnet_ase.networks import SchNet
 from schnet_ase.output.files import sha256
-from schnet_ase.registry.card import CARD_FILE, Card, read_card
+from schnet_ase.registry.card import CARD_FILE, STUDENT_FILE, Card, read_card
 from schnet_ase.registry.checkpoint import load_checkpoint
 from schnet_ase.registry.lookup import (
     BEST,
@@ -26,41 +26,41 @@ from schnet_ase.registry.provenance import Provenance
 
 
 class Loaded(NamedTuple):
-    """A model and where it came from."""
+    """A model and its file."""
 
     model: SchNet
     path: Path
 
 
 def load_model(name: str | os.PathLike[str]) -> SchNet:
-    """One model, by registry name or file.
+    """Load one model, by registry name or file.
 
     Parameters
     ----------
     name
-        ``"rmd17-ethanol"`` (its best member by validation error), ``"rmd17-ethanol/fold-2"``, the path of an entry's
-        folder (the same), of a ``.safetensors`` file, or of the folder of a run: of ``train``, of ``crossval`` (its
-        best fold) or of ``learn`` (its last ensemble's best member). A registry name comes before a folder of that
-        name.
+        ``"rmd17-ethanol"`` (its student where it has one, else its best member by validation error),
+        ``"rmd17-ethanol/student"``, ``"rmd17-ethanol/fold-2"``, the path of an entry's folder (as its name), of a
+        ``.safetensors`` file, or of the folder of a run: of ``train``, of ``crossval`` (its best fold) or of ``learn``
+        (its last ensemble's best member). A registry name comes before a folder of that name.
 
     Raises
     ------
     RegistryError
-        No such entry or member, or a file that is not the one of the card.
+        There is no such entry or member, or a file is not the one of the card.
     CheckpointError
         The file cannot be read.
     """
     return locate(name).model
 
 
-def locate(name: str | os.PathLike[str]) -> Loaded:
-    """`load_model`, with the file it came from."""
+def locate(name: str | os.PathLike[str], *, student: bool = True) -> Loaded:
+    """Load one model as `load_model` does, and return it with its file; without `student`, an entry's best member."""
     if named := named_member(name):
-        return _load_member(*named)
+        return _load_network(*named)
     folder = folder_of(name)
     if folder is not None and (folder / CARD_FILE).is_file():
         card = read_card(folder)
-        return _load_member(card, card.best.file)
+        return _load_network(card, STUDENT_FILE if student and card.student is not None else card.best.file)
     if folder is not None:
         return min(_loaded(_trained(folder)), key=_validation_error)
     if is_file(name):
@@ -68,16 +68,18 @@ def locate(name: str | os.PathLike[str]) -> Loaded:
     entry, _, member = str(name).partition("/")
     if not member or "/" in member or entry not in entry_folders():
         raise unknown_model(str(name))
-    return _load_member(get_card(entry), f"{member}.safetensors")
+    return _load_network(get_card(entry), f"{member}.safetensors")
 
 
 def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
-    """All members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
+    """Load all members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
+
+    An entry's student is never among them.
 
     Raises
     ------
     RegistryError
-        No such entry, or a folder without members.
+        There is no such entry, or the folder has no members.
     CheckpointError
         A file cannot be read.
     """
@@ -86,14 +88,14 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
         return [locate(name)]
     if (folder / CARD_FILE).is_file():
         card = read_card(folder)
-        return [_load_member(card, m.file) for m in card.members]
-    # A run's own folder has, beside its model, the state that its training goes on from.
-    models = sorted(file for file in folder.glob("*.safetensors") if file.name != STATE)
+        return [_load_network(card, m.file) for m in card.members]
+    # The folder of a run holds, beside its model, the state from which its training resumes.
+    models = sorted(file for file in folder.glob("*.safetensors") if file.name not in (STATE, STUDENT_FILE))
     return _loaded(models or _trained(folder))
 
 
 def _trained(folder: Path) -> list[Path]:
-    """The model that a training has in its folder, or those of the folds of a cross-validation."""
+    """Return the model in the folder of a training, or those of the folds of a cross-validation."""
     files = [folder / BEST] if (folder / BEST).is_file() else sorted(folder.glob(f"*/{BEST}"))
     if files:
         return files
@@ -110,13 +112,13 @@ def _loaded(files: list[Path]) -> list[Loaded]:
     return [Loaded(load_checkpoint(file), file) for file in files]
 
 
-def _load_member(card: Card, file: str) -> Loaded:
-    member = next((m for m in card.members if m.file == file), None)
-    if member is None:
-        names = ", ".join(f"{card.name}/{Path(m.file).stem}" for m in card.members)
-        raise RegistryError(f"no model {card.name}/{Path(file).stem}; expected one of {names}")
+def _load_network(card: Card, file: str) -> Loaded:
+    if file not in card.networks:
+        names = ", ".join(f"{card.name}/{Path(network).stem}" for network in card.networks)
+        missing = "; schnet-ase distill makes a student" if file == STUDENT_FILE else ""
+        raise RegistryError(f"no model {card.name}/{Path(file).stem}; expected one of {names}{missing}")
     path = card.path / file
-    if path.is_file() and sha256(path) != member.sha256:
+    if path.is_file() and sha256(path) != card.networks[file]:
         raise RegistryError(f"{path}: SHA-256 is not the one in {card.path / CARD_FILE}; get the entry again")
     return Loaded(load_checkpoint(path), path)
 

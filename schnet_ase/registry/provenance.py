@@ -106,6 +106,8 @@ class Provenance:
     calibration_frames: tuple[int, ...] | None = None
     """Indices in the data file, of frames that no member of its entry was trained or validated on."""
     best_step: int | None = None
+    teacher: tuple[str, ...] | None = None
+    """SHA-256 of the members whose mean a student has learned."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Provenance:

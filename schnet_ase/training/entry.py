@@ -15,9 +15,8 @@ from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
 from schnet_ase.data import CrossValidationSplit, Dataset
-from schnet_ase.data.batches import make_examples
 from schnet_ase.errors import TrainingError
-from schnet_ase.evaluation.evaluate import Evaluation, evaluate
+from schnet_ase.evaluation.evaluate import Evaluation, evaluate_frames
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
@@ -172,11 +171,11 @@ def write_entry(
 def _evaluate(ensemble: StackedSchNet, dataset: Dataset, indices: list[int]) -> Evaluation | None:
     if not indices:
         return None
-    return evaluate(ensemble, make_examples(dataset.frames, indices, ensemble.config.pair_cutoff))
+    return evaluate_frames(ensemble, dataset.frames, indices)
 
 
 def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors:
-    return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
+    return evaluate_frames(model, dataset.frames, indices).errors()
 
 
 def describe_data(
@@ -199,6 +198,7 @@ def describe_data(
         See `TrainingData`.
     """
     energies = [f.energy for f in dataset.frames if f.energy is not None]
+    forces = [float(np.linalg.norm(f.forces, axis=1).max()) for f in dataset.frames if f.forces is not None]
     return TrainingData(
         description=config.data.description,
         file=dataset.source,
@@ -212,6 +212,7 @@ def describe_data(
         n_frames=len(dataset.frames),
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
+        force_max=max(forces, default=None),
         split=f"{_in_words(split)}, seed {config.seed}",
         initial=initial,
         extra=None if config.data.extra is None else Path(config.data.extra).name,

@@ -41,8 +41,9 @@ def train_from_config(
     models
         Where to write ``<models>/<config.name>/``, a registry entry with this one member; None: nowhere.
     initial
-        Trained weights to start from, whatever `load_model` takes. That they have not seen what is validated or tested
-        on here is checked as far as it can be, see `check_start`. None: random weights.
+        Trained weights to start from, whatever `load_model` takes; of an entry, its best member. That they have not
+        seen what is validated or tested on here is checked as far as it can be, see `check_start`. None: random
+        weights.
     command
         What to write into its card as the command that made it.
 
@@ -53,7 +54,8 @@ def train_from_config(
     DataError, TrainingError
         As `load_frames`, `train`, `check_start` and `earlier_entry`.
     """
-    weights = None if initial is None else locate(initial).path
+    # An entry's student learned from all folds, so that no frame of its data could be validated on.
+    weights = None if initial is None else locate(initial, student=False).path
     dataset = processes.agree(lambda: load_frames(config.data.file, config))
     split = split_for_training(config, dataset)
     # First: what is wrong with it should not be found out after hours.

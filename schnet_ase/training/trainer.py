@@ -18,10 +18,12 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from schnet_ase.data.batches import Batch, batch_to, collate, make_examples, make_training_examples, same_shape
 from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
+from schnet_ase.data.reduced import without_terms
 from schnet_ase.errors import DivergenceError, TrainingError
 from schnet_ase.geometry.arrays import Integers
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.networks import SchNet
+from schnet_ase.priors import describe_terms, fixed_terms
 from schnet_ase.registry.checkpoint import Tensors, read_tensors, save_model, write_tensors
 from schnet_ase.registry.lookup import BEST, STATE
 from schnet_ase.registry.provenance import Provenance, Row, library_versions
@@ -57,19 +59,26 @@ class Trainer:
         self.identity, self.origin = identity(task), origin(task)
         cutoff = config.model.pair_cutoff
         weigh = partial(frame_weight, training=config.training)
-        frames, training_frames = dataset.frames, task.split.training.tolist()
-        more = [] if extra is None else extra.frames
+        terms = fixed_terms(config.model)
+        frames, training_frames = without_terms(dataset.frames, terms, cutoff), task.split.training.tolist()
+        more = [] if extra is None else without_terms(extra.frames, terms, cutoff)
         self.examples = make_training_examples(frames, training_frames, cutoff, more, weigh)
-        validation = make_examples(dataset.frames, task.split.validation.tolist(), cutoff, weigh)
+        validation = make_examples(frames, task.split.validation.tolist(), cutoff, weigh)
         check_labels(self.examples, validation, loss_terms(config.training), dataset.source)
         torch.manual_seed(task.seed)
-        own = Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames))
+        own = Lazy(lambda k: frames[training_frames[k]], len(training_frames))
         known = known_references(config.data.reference_energies, dataset.frames)
         if initial is None:
             first = random_weights(config.model, own, known)
         else:
             examples = self.examples[: len(own)]
             first = trained_weights(config.model, own, examples, known, initial, self.device)
+        if terms and processes.rank == 0:
+            log.info(
+                "%s: %s is subtracted from the labels and added by the model",
+                task.folder,
+                describe_terms(config.model),
+            )
         if first.shift is not None and processes.rank == 0:
             log.info("%s: %s", task.folder, first.shift.describe())
         if self.training.learning_rate is None:

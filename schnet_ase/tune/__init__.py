@@ -1,1 +1,1 @@
-"""A search over settings of network and training."""
+"""Search settings of the network and the training."""

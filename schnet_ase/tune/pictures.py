@@ -17,7 +17,7 @@ from schnet_ase.tune.trials import Trial
 def tuning(
     trials: Sequence[Trial], search: Mapping[str, SearchRange], importances: Mapping[str, float], path: Path
 ) -> None:
-    """A search: losses in the order of the trials and against each key, and the keys' importances."""
+    """Draw a search: losses in the order of the trials and against each key, and the importances of the keys."""
     columns = min(4, 2 + len(search))
     rows = -(-(2 + len(search)) // columns)
     figure = Figure(figsize=(3.6 * columns, 0.3 + 3.2 * rows), layout="constrained")
@@ -48,7 +48,7 @@ def tuning(
 
 
 def _losses(axes: Axes, trials: Sequence[Trial], x: Sequence[float]) -> None:
-    """Smallest validation losses of trials, those that were ended early apart."""
+    """Draw the smallest validation losses of trials; those that ended early have another mark."""
     for early, marker, color, label in ((True, "x", "0.6", "pruned or failed"), (False, "o", "tab:blue", "complete")):
         chosen = [
             (at, t.best.validation_loss)

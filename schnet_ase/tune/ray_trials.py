@@ -1,4 +1,4 @@
-"""Trials of a search as tasks of a Ray cluster, several at the same time."""
+"""Run trials of a search as tasks of a Ray cluster, several at the same time."""
 
 from __future__ import annotations
 
@@ -27,32 +27,33 @@ def search_on_ray(
     report: Callable[[TrialProgress], None],
     keep: Callable[[Draft, Trial], None],
 ) -> None:
-    """Train trials as tasks until `study` has `n_trials`, each drawn when there is room for it, those under way first.
+    """Train trials as tasks until `study` has `n_trials`: first those in progress, then new ones as workers become
+    free.
 
-    A task whose machine is lost is started again by Ray, and goes on from the trial's checkpoint.
+    If a machine is lost, Ray starts its task again, and the task resumes from the trial's checkpoint.
 
     Parameters
     ----------
     study
-        The trials so far.
+        Study with the trials so far.
     n_trials
-        How many there are in the end.
+        Total number of trials.
     task
-        Its data and folder must be where all machines find them.
+        Common part of the trials. All machines must find its data and folder.
     workers
-        Trials at the same time; None: one a core of this machine (cpu), one (cuda), or as many as the cluster at
+        Trials at the same time; None: one per core of this machine (cpu), one (cuda), or as many as the cluster at
         `address` has CPUs (or GPUs) for.
     address
         See `ray_tasks`.
     report
-        Told about the trials while they train.
+        Callback for the progress of the trials.
     keep
-        Called with each that is over, and must keep it in `study`.
+        Callback for each finished trial, which must keep it in `study`.
 
     Raises
     ------
     TrainingError
-        Ray is not installed or not there at the address; or the folder is not shared; or what the trials raise.
+        Ray is not installed or not available at the address, or the folder is not shared, or a trial raises the error.
     """
     task = task._replace(config=replace(task.config, data=absolute(task.config.data)), run=task.run.resolve())
     cores = available_cores()
@@ -75,7 +76,8 @@ def search_on_ray(
 
 
 def _start(cluster: RayTasks, task: TrialTask, drafts: list[Draft], started: set[int]) -> None:
-    """Start the trials that are not, but of the same settings, which have one folder, one after the other."""
+    """Start the trials that have not started; trials of the same settings share a folder and run one after the
+    other."""
     busy = {draft.folder for draft in drafts if draft.number in started}
     for draft in drafts:
         if draft.number not in started and draft.folder not in busy:
@@ -85,5 +87,5 @@ def _start(cluster: RayTasks, task: TrialTask, drafts: list[Draft], started: set
 
 
 def _train(task: TrialTask, draft: Draft, report: Callable[[TrialProgress], None]) -> tuple[Draft, Trial]:
-    """The draft too, which has been told the validations: the task has a copy of its own."""
+    """Train a trial, and return also the draft, which knows its validations, because the task has its own copy."""
     return draft, train_trial(task, draft, now_and_then(report))

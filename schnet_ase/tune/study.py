@@ -1,8 +1,8 @@
-"""Optuna's part of a search: it draws the settings of a trial, says when to give it up, and keeps those that are over.
+"""Optuna's part of a search: draw the settings of a trial, decide when to end it, and keep finished trials.
 
-A trial is drawn from a seed of its own and from those before it. Where trials follow one another, each is written in
-one transaction at its end: after a kill the same one is drawn again. Where several are under way, what one is drawn
-from depends on when the others end: it is written when it begins.
+A trial depends on its own seed and on the trials before it. If trials run one after another, each is written in one
+transaction at its end: after a kill, the same trial is drawn again. If several run at the same time, a new trial
+depends on when the others end, so that it is written when it begins.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from schnet_ase.training.state import differences
 from schnet_ase.tune.trials import Trial
 
 IDENTITY = "identity"
-_OWN = Trial._fields[2:]  # what Optuna does not keep by itself
+_OWN = Trial._fields[2:]  # fields that Optuna does not keep by itself
 
 
 class Draft:
-    """A trial under way.
+    """A trial in progress.
 
-    The first ten are drawn at random, the others by the tree-structured Parzen estimator. One is pruned that is worse
-    than the median of five or more complete trials at the same step. Hyperband would judge most trials after a small
-    share of the steps, when the learning rate, which falls to zero at the last one, is still high.
+    The first ten are drawn at random, the others by the tree-structured Parzen estimator. A trial is pruned if it is
+    worse than the median of five or more complete trials at the same step. Hyperband would judge most trials after a
+    small share of the steps, when the learning rate, which falls to zero at the last step, is still high.
     """
 
     def __init__(
@@ -60,15 +60,16 @@ class Draft:
         self.folder = f"trial-{next(same, self.number)}"
 
     def report(self, row: Row) -> None:
-        """A validation was made."""
+        """Record a validation."""
         self._trial.report(row.validation_loss, row.step)
 
     def should_prune(self) -> bool:
-        """Whether its best validation so far is worse than the median of the complete trials at the last one's step."""
+        """Return whether its best loss so far is worse than the median of the complete trials at the same step."""
         return self._trial.should_prune()
 
     def finish(self, trial: Trial) -> FrozenTrial:
-        """The finished trial as Optuna has it; one that failed is pruned too, so that what is like it is avoided."""
+        """Return the finished trial in Optuna's form; a failed trial counts as pruned, so that similar ones are
+        avoided."""
         for name in _OWN:
             value = getattr(trial, name)
             self._trial.set_user_attr(name, value.to_json() if isinstance(value, Row) else value)
@@ -80,7 +81,7 @@ class Draft:
 
 
 class Study:
-    """The finished trials of a search and those under way, in a file, and the next."""
+    """The finished trials of a search and those in progress, in a file; draws the next one."""
 
     def __init__(self, study: optuna.Study, search: dict[str, SearchRange], seed: int) -> None:
         self._study, self._seed = study, seed
@@ -88,22 +89,22 @@ class Study:
 
     @property
     def trials(self) -> list[Trial]:
-        """The finished ones, in their order."""
+        """Return the finished trials, in their order."""
         return [_trial(frozen) for frozen in self._study.trials if frozen.state.is_finished()]
 
     def draw(self) -> Draft:
-        """The next trial."""
+        """Draw the next trial."""
         return Draft(self._study.trials, self._distributions, self._seed)
 
     def begin(self, draft: Draft) -> Draft:
-        """Write the trial that was drawn last as one under way, so that another can be drawn before it ends."""
+        """Write the trial drawn last as one in progress, so that another one can be drawn before it ends."""
         self._study.add_trial(
             optuna.create_trial(state=TrialState.RUNNING, params=draft.values, distributions=self._distributions)
         )
         return draft
 
     def under_way(self) -> list[Draft]:
-        """Those that were begun and have not ended."""
+        """Return the trials in progress."""
         trials = self._study.trials
         return [
             Draft([t for t in trials if t is not drawn], self._distributions, self._seed, drawn)
@@ -124,13 +125,13 @@ class Study:
             begun.set_user_attr(name, value)
         for step in finished.intermediate_values.keys() - written.intermediate_values.keys():
             begun.report(finished.intermediate_values[step], step)
-        # Last: a kill before it leaves one under way, whose training has ended.
+        # This comes last: a kill before it leaves a trial in progress whose training has ended.
         self._study.tell(begun, None if finished.state == TrialState.PRUNED else finished.value, finished.state)
 
     def importances(self) -> dict[str, float]:
-        """How much each key separates the best tenth of the complete trials from the others, a share of 1.
+        """Return how much each key separates the best tenth of the complete trials from the others; the sum is 1.
 
-        Empty where fewer than two are complete.
+        The result is empty if fewer than two trials are complete.
 
         References
         ----------
@@ -144,23 +145,23 @@ class Study:
 
 @contextmanager
 def open_study(file: Path, search: dict[str, SearchRange], seed: int, identity: dict[str, Any]) -> Iterator[Study]:
-    """The study of a file, an SQLite database, which is made where missing.
+    """Open the study in a file, an SQLite database, which is created if needed.
 
     Parameters
     ----------
     file
-        In a folder that is there.
+        Database in an existing folder.
     search, seed
-        What is drawn from, by its keys.
+        Range of each key, and the seed.
     identity
-        JSON-able, what all trials of the file have in common.
+        JSON-able description of what all trials of the file have in common.
 
     Raises
     ------
     TrainingError
-        The file is damaged or not Optuna's, it holds a study of another identity, or it cannot be written.
+        The file is damaged or not a study of Optuna, holds a study of another identity, or cannot be written.
     """
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the command reports
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the command does the reporting
     try:
         try:
             storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
@@ -170,7 +171,7 @@ def open_study(file: Path, search: dict[str, SearchRange], seed: int, identity: 
                 "install that one, or choose another folder"
             ) from error
         try:
-            study = optuna.create_study(  # the drafts draw; where nothing is drawn, at random costs least
+            study = optuna.create_study(  # drafts draw the values; the random sampler costs least if it draws nothing
                 storage=storage, sampler=optuna.samplers.RandomSampler(), study_name="tune", load_if_exists=True
             )
             _check_identity(study, json.loads(json.dumps(identity)), file)

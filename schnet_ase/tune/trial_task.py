@@ -1,4 +1,4 @@
-"""One trial of a search, wherever it is trained."""
+"""Train one trial of a search, in any process or on any machine."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:  # needs Optuna
 
 
 class TrialProgress(NamedTuple):
-    """A trial's state, as it is reported."""
+    """The reported state of a trial."""
 
     trial: int
     step: int
     steps: int
     row: Row | None
-    """The newest validation, once after it was made."""
+    """The newest validation, reported once."""
 
 
 class TrialTask(NamedTuple):
-    """What the trials of a search have in common."""
+    """The common part of the trials of a search."""
 
     config: RunConfig
     fold: TrainingSplit
@@ -40,11 +40,11 @@ class TrialTask(NamedTuple):
 
 
 class _Pruned(Exception):
-    """The trial is not worth going on with."""
+    """The trial should end early."""
 
 
 def train_trial(task: TrialTask, draft: Draft, report: Callable[[TrialProgress], None]) -> Trial:
-    """Train a trial, or go on with it, until it is over or given up; its validations are told to `draft`."""
+    """Train a trial, or resume it, until it ends or is pruned; report its validations to `draft`."""
     rows: list[Row] = []
     try:
         settings = task.config.with_values(draft.values)
@@ -61,7 +61,7 @@ def train_trial(task: TrialTask, draft: Draft, report: Callable[[TrialProgress],
         report(TrialProgress(draft.number, step, training.steps, row))
         if row is not None:
             take(row)
-            # Not before the learning rate is up, and not where there is nothing left to save.
+            # Never prune during the warm-up of the learning rate, or if no steps are left to save.
             if training.warmup_steps < step < training.steps and draft.should_prune():
                 raise _Pruned
 
@@ -70,7 +70,7 @@ def train_trial(task: TrialTask, draft: Draft, report: Callable[[TrialProgress],
         return Trial(draft.number, draft.values, state, rows[-1] if rows else None, best, draft.folder, reason)
 
     if (fold.folder / STATE).exists():
-        for row in read_history(fold.folder)[:-1]:  # the last one is reported when the training goes on
+        for row in read_history(fold.folder)[:-1]:  # the last one is reported when the training resumes
             take(row)
     try:
         train_fold(fold, judge)

@@ -1,4 +1,4 @@
-"""The trials of a search and what is written of them: a table, and the best settings as a configuration."""
+"""The trials of a search; write them as a table, and the best settings as a configuration."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Trial(NamedTuple):
     """A finished trial."""
 
     number: int
-    """Counted from 0, as Optuna does."""
+    """Number, counted from 0, as in Optuna."""
     values: dict[str, Value]
-    """Of the searched keys."""
+    """Values of the searched keys."""
     state: State
     """``"pruned"``: ended early, worse than the others at the same step. ``"failed"``: the loss became NaN or infinite,
     or the values are not valid together."""
     last: Row | None
     """Its last validation; None: it failed before the first."""
     best: Row | None
-    """The one with the smallest loss."""
+    """Its validation with the smallest loss."""
     folder: str
-    """Of its training. Of the same values there is one training, which the first trial that had them began."""
+    """Folder of its training. Trials with the same values share one training, which the first of them began."""
     reason: str = ""
     """Why it failed."""
 
     def describe(self) -> str:
-        """In a line."""
+        """Describe the trial in a line."""
         outcome = "no validation" if self.best is None else describe(self.best)
         if self.state == "pruned" and self.last is not None:
             outcome = f"pruned at step {self.last.step}, {outcome}"
@@ -51,7 +51,7 @@ class Trial(NamedTuple):
 
 
 def best_of(trials: Sequence[Trial]) -> Trial | None:
-    """The complete trial with the smallest validation loss; None: none is complete."""
+    """Return the complete trial with the smallest validation loss; None if none is complete."""
     losses = [(t.best.validation_loss, t.number, t) for t in trials if t.state == "complete" and t.best is not None]
     return min(losses)[2] if losses else None
 
@@ -80,11 +80,11 @@ def write_trials(trials: Sequence[Trial], file: Path) -> None:
 
 def write_best(config: RunConfig, best: Trial, file: Path) -> None:
     """Write `config` with the values of a trial as TOML, atomically; paths in it are absolute."""
-    import tomli_w  # comes with Optuna: the extra 'tune'
+    import tomli_w  # the extra 'tune' installs it with Optuna
 
     config = config.with_values(best.values)
     training = asdict(config.training)
-    if training["clip"] is None:  # which TOML cannot say; what is left out is the default
+    if training["clip"] is None:  # TOML has no null, and a key left out means the default
         training["clip"] = math.inf
     tables = {
         "name": config.name,

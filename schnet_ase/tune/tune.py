@@ -1,4 +1,4 @@
-"""A search over hyperparameters: the first fold of the cross-validation, trained with one setting after the other."""
+"""Search hyperparameters by training the first fold of the cross-validation with many settings."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TuneExecutor = Literal["sequential", "ray"]
 
 
 class TuneResult(NamedTuple):
-    """A search that is over."""
+    """Result of a search."""
 
     best: Trial
     trials: list[Trial]
@@ -45,45 +45,46 @@ def tune(
     report: Callable[[TrialProgress], None] = lambda progress: None,
     finished: Callable[[Trial], None] = lambda trial: None,
 ) -> TuneResult:
-    """Search the settings of ``[tune]``; the same call goes on with a search that was interrupted.
+    """Search the settings of ``[tune]``; the same call resumes an interrupted search.
 
-    Every trial trains the first fold as `crossval` does and is judged by the smallest loss on its validation frames.
-    Frames for calibration and tests are not touched.
+    Every trial trains the first fold as `crossval` does; its score is the smallest loss on the validation frames.
+    Frames for calibration and tests are not used.
 
     Parameters
     ----------
     config
         Validated configuration with a table ``[tune]``.
     folder
-        Of the search: ``trial-<n>/`` with the training of each trial, ``study.sqlite`` with the finished ones, and, new
-        now and then, ``trials.csv``, ``trials.png`` and ``best.toml``, the configuration with the best settings so far.
+        Folder of the search: ``trial-<n>/`` holds the training of each trial and ``study.sqlite`` the finished trials.
+        ``trials.csv``, ``trials.png`` and ``best.toml``, the configuration with the best settings so far, are updated
+        occasionally.
     device
         ``"cpu"`` or ``"cuda"``.
     executor
-        ``"sequential"``: one trial after the other, in this process. ``"ray"``: several at the same time, tasks of a
+        ``"sequential"``: one trial after the other, in this process. ``"ray"``: several at the same time, as tasks of a
         Ray cluster, see `search_on_ray`.
     workers
-        With Ray, trials at the same time. None: one a core (cpu), one (cuda); of a cluster at `ray_address` as many as
-        it has CPUs (or GPUs) for.
+        With Ray, trials at the same time. None: one per core (cpu), one (cuda); on a cluster at `ray_address` as many
+        as it has CPUs (or GPUs) for.
     ray_address
-        Of the cluster; None: one on this machine that begins and ends with the search.
+        Address of the cluster; None: a cluster on this machine that begins and ends with the search.
     report
-        Told about the trials under way, after every step or, with Ray, after every validation and now and then.
+        Callback for trials in progress, after every step or, with Ray, after every validation and occasionally.
     finished
-        Told about each trial at its end.
+        Callback for each finished trial.
 
     Returns
     -------
     TuneResult
-        The best of the trials that were trained to their end, and all.
+        The best of the complete trials, and all trials.
 
     Raises
     ------
     ConfigError
         There is no table ``[tune]``.
     TrainingError
-        Optuna is not installed, or Ray is not there; the folder holds another search, or another process searches in
-        it; or no trial could be trained to its end.
+        Optuna is not installed, or Ray is not available; the folder holds another search, or another process searches
+        in it; or no trial is complete.
     DataError
         The data cannot be trained on.
     """
@@ -132,7 +133,7 @@ def tune(
 
 
 def _identity(config: RunConfig, dataset: Dataset, extra: Dataset | None) -> dict[str, Any]:
-    """What all trials have in common, by the keys of the file."""
+    """Return what all trials have in common, by the keys of the file."""
     assert config.tune is not None
     return {
         "data": {
@@ -163,7 +164,7 @@ def _one_by_one(
     report: Callable[[TrialProgress], None],
     keep: Callable[[Draft, Trial], None],
 ) -> None:
-    for draft in study.under_way():  # of a search on Ray that was interrupted
+    for draft in study.under_way():  # from an interrupted search on Ray
         keep(draft, train_trial(task, draft, report))
     for _ in range(len(study.trials), n_trials):
         draft = study.draw()

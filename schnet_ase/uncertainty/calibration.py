@@ -1,4 +1,4 @@
-"""From the spread of an ensemble to half-widths that hold the true error with a stated coverage."""
+"""Turn the spread of an ensemble into half-widths that bound the true error with a stated coverage."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def forces_deviation(forces: Floats) -> Floats:
-    """Spread of each atom's force over members, eV/Å: (M, N, 3) to (N,), see `SchNetEnsembleCalculator`."""
+    """Return the (N,) spread of each atom's force over members, eV/Å, from (M, N, 3); see
+    `SchNetEnsembleCalculator`."""
     squared = ((forces - forces.mean(axis=0)) ** 2).sum(axis=(0, 2))
     deviation: Floats = np.sqrt(squared / (len(forces) - 1))
     return deviation
 
 
 def moderated(spread: Floats | float, prior_spread: float, prior_weight: float) -> Floats:
-    """A spread moved towards the typical one, u(s) of `Intervals`."""
+    """Return the moderated spread u(s) of `Intervals`, which is moved towards the typical spread."""
     u: Floats = np.sqrt((1.0 - prior_weight) * np.square(spread) + prior_weight * prior_spread**2)
     return u
 
 
 def by_number(factors: Mapping[str, float]) -> Floats:
-    """Factors of elements by atomic number; of an element that has none the largest, or 1 where there are none."""
+    """Return the factors of elements by atomic number; elements without one get the largest, or 1 if there are none."""
     table = np.full(len(chemical_symbols), max(factors.values(), default=1.0))
     for symbol, factor in factors.items():
         table[atomic_numbers[symbol]] = factor
@@ -51,7 +52,7 @@ class Intervals:
 
     Notes
     -----
-    A spread :math:`s` of a few members is itself uncertain, so it is first moved towards the typical one,
+    A spread :math:`s` of a few members is itself uncertain. Therefore it is first moved towards the typical one,
 
     .. math:: u^2(s) = (1 - w)\, s^2 + w\, s_0^2,
 
@@ -62,32 +63,32 @@ class Intervals:
     """
 
     n_frames: Annotated[int, Field(ge=1)]
-    """Frames behind the scores."""
+    """Number of frames behind the scores."""
     prior_spread: Positive
     """s₀, in the unit of the spread."""
     prior_weight: Annotated[float, Field(ge=0, le=1)]
     """w."""
     alpha: NotNegative
-    """The factor to multiply deviations from the mean with; see `linear_alpha`."""
+    """Factor that multiplies deviations from the mean; see `linear_alpha`."""
     scores: Annotated[tuple[NotNegative, ...], Field(min_length=1)]
-    """Ascending; |error| / u of a new frame stays under the i-th of L with coverage i/L · n/(n + 1)."""
+    """Ascending; |error| / u of a new frame is below the i-th of L scores with coverage i/L · n/(n + 1)."""
 
     def __post_init__(self) -> None:
         if any(a > b for a, b in zip(self.scores, self.scores[1:], strict=False)):
             raise ValueError("scores are not in ascending order")
 
     def scale(self, spread: Floats | float) -> Floats:
-        """u(s)."""
+        """Return u(s), in the unit of the spread."""
         return moderated(spread, self.prior_spread, self.prior_weight)
 
     def quantile(self, coverage: float) -> float:
-        """The score that a new frame's stays under with probability `coverage`; infinite if frames are too few."""
+        """Return the bound on a new frame's score with probability `coverage`; infinite if there are too few frames."""
         level = coverage * (self.n_frames + 1) / self.n_frames
         index = math.ceil(level * len(self.scores) - ROUNDING)
         return self.scores[max(index, 1) - 1] if index <= len(self.scores) else math.inf
 
     def half_width(self, spread: Floats | float, coverage: float) -> Floats:
-        """Half-widths, in the unit of the spread.
+        """Return half-widths, in the unit of the spread.
 
         Raises
         ------
@@ -100,23 +101,23 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns an ensemble's spread into uncertainties; a part of its card."""
+    """Turns an ensemble's spread into uncertainties; part of its card."""
 
     coverage: Annotated[float, Field(gt=0, lt=1)]
-    """Of the half-widths that are given when no other coverage is asked for."""
+    """Default coverage of half-widths."""
     file: str
     """Name of the file with the calibration frames, none of which a member trained or validated on."""
     sha256: str
     members: Annotated[tuple[str, ...], Field(min_length=MIN_MEMBERS)]
-    """SHA-256 of the members' files: of others it says nothing."""
+    """SHA-256 of the members' files; the calibration does not apply to other members."""
     energy: Intervals | None
     """|energy error| against ``energy_std``, eV."""
     forces: Intervals | None
     """Length of an atom's force error against `scaled_deviation`, eV/Å."""
     largest_deviations: Annotated[tuple[Positive, ...], Field(min_length=2)]
-    """Ascending, eV/Å: of each calibration frame the largest ``forces_deviation``."""
+    """Largest ``forces_deviation`` of each calibration frame, ascending, eV/Å."""
     element_factors: dict[str, NotNegative] = Field(default_factory=dict)
-    """By symbol, how many times as large the force errors of an element are as those of others of the same spread."""
+    """Ratio, by symbol, of an element's force errors to those of all elements at the same spread."""
 
     def __post_init__(self) -> None:
         for intervals in (self.energy, self.forces):
@@ -132,21 +133,22 @@ class Calibration:
         return by_number(self.element_factors)
 
     def scaled_deviation(self, deviation: Floats, numbers: Integers) -> Floats:
-        """``forces_deviation`` times the factors of the atoms' elements: (N,) to (N,), what `forces` starts from."""
+        """Multiply ``forces_deviation`` by the factors of the atoms' elements, (N,) to (N,): the spread for
+        `forces`."""
         scaled: Floats = deviation * self._factors[numbers]
         return scaled
 
     def forces_half_width(self, deviation: Floats, numbers: Integers, coverage: float) -> Floats:
-        """Half-widths of the lengths of atoms' force errors.
+        """Return half-widths of the lengths of the atoms' force errors.
 
         Parameters
         ----------
         deviation
             (N,) ``forces_deviation``, eV/Å.
         numbers
-            (N,) atomic numbers. An element that the calibration frames lack counts as the worst that they have.
+            (N,) atomic numbers. An element that the calibration frames lack gets the factor of their worst element.
         coverage
-            Between 0 and 1.
+            Requested coverage, between 0 and 1.
 
         Returns
         -------
@@ -156,7 +158,7 @@ class Calibration:
         Raises
         ------
         CalibrationError
-            There were no forces, or too few frames for this coverage.
+            The calibration frames had no forces, or are too few for this coverage.
         """
         if self.forces is None:
             raise CalibrationError("the calibration frames had no forces; calibrate on frames that have")
@@ -168,12 +170,12 @@ class Calibration:
         return len(self.largest_deviations)
 
     def threshold(self, false_flag_rate: float = FALSE_FLAG_RATE) -> float:
-        r"""The largest ``forces_deviation`` that a frame like the calibration frames exceeds with this probability.
+        r"""Return the ``forces_deviation`` that a frame like the calibration frames exceeds with this probability.
 
         Parameters
         ----------
         false_flag_rate
-            Per frame, between 0 and 1.
+            Probability per frame, between 0 and 1.
 
         Returns
         -------
@@ -187,15 +189,16 @@ class Calibration:
 
         Notes
         -----
-        From rates of 1/(n + 1) on, n frames, an order statistic: no assumption is made. Below that the frames hold no
-        such event, and the tail is extrapolated as a power law fitted to the largest k, a quarter of the frames,
+        For n frames and rates of at least 1/(n + 1) it is an order statistic, which needs no assumption. For smaller
+        rates the frames contain no such event, and a power law fitted to the largest k, a quarter of the frames,
+        extrapolates:
 
         .. math:: d_r = d_{n-k} \left(\frac{k}{n r}\right)^\gamma, \quad
                   \gamma = \frac{1}{k} \sum_{i > n-k} \ln \frac{d_i}{d_{n-k}}
 
-        (Weissman, J. Am. Stat. Assoc. 73, 812 (1978), with Hill's estimator), and never less than the largest value
-        seen. From 50 frames a rate of 1 in 1,000, or of 1 in 100, can be several times off for a single ensemble: see
-        the rates measured in ``docs/uncertainty-measured.md``. Give more frames to be surer.
+        (Weissman, J. Am. Stat. Assoc. 73, 812 (1978), with Hill's estimator). The result is never below the largest
+        value of the frames. With 50 frames, a rate of 1 in 1,000 or 1 in 100 can be off by a factor of several for a
+        single ensemble: see ``docs/uncertainty-measured.md``. More frames make it more certain.
         """
         if not 0.0 < false_flag_rate < 1.0:
             raise CalibrationError(f"false-flag rate is {false_flag_rate}; expected a number between 0 and 1")
@@ -210,7 +213,7 @@ class Calibration:
 
 
 def check_coverage(coverage: float, n_frames: int) -> None:
-    """Refuse a coverage that n frames cannot promise: that of the largest of n scores is n/(n + 1).
+    """Refuse a coverage that n frames cannot guarantee: that of the largest of n scores is n/(n + 1).
 
     Raises
     ------

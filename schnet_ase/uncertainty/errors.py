@@ -29,7 +29,7 @@ class EnsembleErrors(NamedTuple):
     deviation: Floats
     """(A,) eV/Å, `forces_deviation`."""
     energy_error: Floats | None
-    """(B,) eV, mean over members less label."""
+    """(B,) eV, mean over members less label; or what another network that they look after says, less label."""
     force_errors: Floats | None
     """(A, 3) eV/Å, the same."""
 

@@ -28,7 +28,7 @@ class ErrorRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Errors:
-    """Mean absolute and root mean square errors over `n_frames` frames; None where there is no such label."""
+    """Mean absolute and root mean square errors over `n_frames` frames; None without such a label."""
 
     n_frames: int
     energy_mae: float | None
@@ -44,14 +44,14 @@ class Errors:
     """eV/Å³, over the six components of the stress."""
     stress_rmse: float | None = None
     n_energies: int | None = None
-    """How many of the frames have an energy; None where the file does not say, and all of them count."""
+    """Number of frames with an energy; None if the file does not say, and all count."""
     n_forces: int | None = None
-    """How many have forces."""
+    """Number of frames with forces."""
     n_stresses: int | None = None
-    """How many have a stress."""
+    """Number of frames with a stress."""
 
     def rows(self) -> list[ErrorRow]:
-        """For a table: in meV and kcal/mol, of forces per Å; of stresses in meV/Å³ and GPa."""
+        """Return rows for a table: errors in meV and kcal/mol, of forces per Å, and of stresses in meV/Å³ and GPa."""
         found = [
             ("energy MAE", self.energy_mae, "", KCAL_PER_MOL, "kcal/mol"),
             ("energy RMSE", self.energy_rmse, "", KCAL_PER_MOL, "kcal/mol"),
@@ -69,9 +69,9 @@ class Errors:
         ]
 
     def counts(self) -> str:
-        """How many frames there are, and how many have each label where some lack one."""
+        """State how many frames there are and, if some lack a label, how many have each."""
         labels = (("energies", self.n_energies), ("forces", self.n_forces), ("stresses", self.n_stresses))
-        # A label that no frame has is no row of the table either.
+        # A label that no frame has gets no row in the table.
         some = [f"{n} with {label}" for label, n in labels if n and n < self.n_frames]
         return ", ".join([f"{self.n_frames} frames", *some])
 
@@ -85,16 +85,16 @@ def compute_errors(
     stress: Floats | None = None,
     reference_stress: Floats | None = None,
 ) -> Errors:
-    """Errors of B frames with A atoms in all; a reference is NaN where a frame lacks it, and None where all lack it.
+    """Compute errors of B frames with A atoms in total; a reference is NaN if a frame lacks it, None if all lack it.
 
     Parameters
     ----------
     n_atoms
-        (B,) atoms of each frame.
+        (B,) number of atoms of each frame.
     energy, reference_energy
         (B,) eV.
     forces, reference_forces
-        (A, 3) eV/Å, the frames one after the other.
+        (A, 3) eV/Å, one frame after the other.
     stress, reference_stress
         (B, 6) eV/Å³ in ASE's order.
     """

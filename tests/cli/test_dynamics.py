@@ -182,7 +182,7 @@ def test_md_says_when_not_to_trust_what_it_did(here, run, monkeypatch):
     with open("ethanol-emt-md.csv") as file:
         largest = max(float(row["max_forces_deviation_eV_per_A"]) for row in csv.DictReader(file))
     threshold = SchNetEnsembleCalculator("ethanol-emt").calibration.threshold()
-    monkeypatch.setattr("schnet_ase.monitor.monitor.FAILED_ABOVE", 0.9 * largest / threshold)
+    monkeypatch.setattr("schnet_ase.monitor.arguments.FAILED_ABOVE", 0.9 * largest / threshold)
     status, _, said = run(*command)
     assert status == 0
     assert f"do not trust this run: its forces_deviation reached {largest:.3f} eV/Å" in said

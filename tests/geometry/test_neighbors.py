@@ -250,6 +250,8 @@ def test_lone_atoms(n_atoms, periodic):
     distances[distances == 0.0] = np.inf
     nearest = distances.min(axis=(1, 2))
     cutoff = 1.01 * float(np.median(nearest))
-    found = lone_atoms(Geometry(np.ones(n_atoms, dtype=np.int64), positions, cell, pbc), cutoff)
+    pairs = half_neighbor_list(positions, cell, pbc, 1.2 * cutoff)
+    found = lone_atoms(Geometry(np.ones(n_atoms, dtype=np.int64), positions, cell, pbc), pairs, cutoff)
     np.testing.assert_array_equal(found, np.flatnonzero(nearest >= cutoff))
-    assert not len(lone_atoms(Geometry(np.ones(1, dtype=np.int64), positions[:1], cell, pbc), 1.0))
+    one = Geometry(np.ones(1, dtype=np.int64), positions[:1], cell, pbc)
+    assert not len(lone_atoms(one, half_neighbor_list(*one[1:], 1.0), 1.0))

@@ -58,10 +58,10 @@ def test_an_ensemble_inside_or_beside_the_calculator_looks(atoms, kind):
     dynamics.run(2)  # a first flag: without context
     monitor.threshold, monitor.cooldown = 1e6, 0
     dynamics.run(6)
-    monitor.threshold, monitor._quiet_until = 1e-6, {"candidate": 0, "failed": 0}
+    monitor.threshold, monitor._quiet_until = 1e-6, {"candidate": -1, "failed": -1}
     dynamics.run(2)
     written = read("flagged.extxyz", ":")
-    assert [frame.info["step"] for frame in written] == [0, 4, 6, 8, 10]
+    assert [frame.info["step"] for frame in written] == [0, 6, 7, 8, 9, 10]
     by_step = {int(row["step"]): row for row in rows()}
     reused = Reused()
     for frame in written:
@@ -71,8 +71,9 @@ def test_an_ensemble_inside_or_beside_the_calculator_looks(atoms, kind):
         alone, apart = ({name: calc.get_property(name, bare) for name in names} for calc in (ensemble, reused))
         deviation = ensemble.get_property("forces_deviation", bare)
         np.testing.assert_allclose(frame.arrays["schnet_forces_deviation"], deviation, atol=1e-6)
-        largest = float(by_step[frame.info["step"]]["max_forces_deviation_eV_per_A"])
-        assert largest == pytest.approx(deviation[:8].max(), abs=1e-5)
+        if frame.info["step"] != 7:  # of the context, between two looks
+            largest = float(by_step[frame.info["step"]]["max_forces_deviation_eV_per_A"])
+            assert largest == pytest.approx(deviation[:8].max(), abs=1e-5)
         assert frame.info["schnet_energy_std"] == pytest.approx(ensemble.results["energy_std"], rel=1e-3)
         expected = {name: ours * alone[name] + others * apart[name] for name in names}
         assert frame.get_potential_energy() == pytest.approx(expected["energy"], abs=1e-4)

@@ -1,1 +1,1 @@
-"""Which numbers of a file are labels, in which units, and whether they can be trusted."""
+"""Find the labels in a file and their units, and check whether they can be trusted."""

@@ -1,4 +1,4 @@
-"""Labels that nothing should be fitted to are refused, and what is missing is counted."""
+"""Refuse labels that nothing should be fitted to, and count missing labels."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.neighbors import half_neighbor_list
 
 NEARLY_ALL = 0.95
-"""Share of the frames whose zero labels mean that labels were not written."""
+"""Share of frames with zero labels above which the labels count as not written."""
 _LOOKED_AT = 10
-"""Frames of zero forces in which the surroundings of the atoms are looked at."""
+"""Number of frames with zero forces in which the surroundings of the atoms are examined."""
 _REACH = 6.0
-"""Å; farther atoms do not count among the surroundings."""
+"""Å; atoms farther away do not count as surroundings."""
 
 
 class Missing(NamedTuple):
@@ -27,14 +27,14 @@ class Missing(NamedTuple):
     n_frames: int
     energy: int
     forces: int
-    """A single atom needs none: its force is zero."""
+    """Frames of single atoms do not count: their force is zero."""
     stress: int
-    """Only frames that are periodic in three directions have a stress."""
+    """Only frames that are periodic in three directions count."""
     unlabelled: int
-    """Frames that have no label at all that is needed."""
+    """Frames that have none of the labels that are needed."""
 
     def line(self, source: str) -> str:
-        """What a user is told: how many frames lack which label; empty where none does."""
+        """Return the line for a user, how many frames lack which label; empty if none does."""
         lacks = [
             f"{count:,} lack{'s' if count == 1 else ''} {what}"
             for count, what in ((self.energy, "an energy"), (self.forces, "forces"), (self.stress, "a stress"))
@@ -58,11 +58,11 @@ def check_frames(
     stress: bool = False,
     keys: Sequence[str] = (),
 ) -> Missing:
-    """Refuse labels nothing should be fitted to, and count what is missing.
+    """Refuse labels that nothing should be fitted to, and count missing labels.
 
-    Frames may lack a label that is needed, as long as some frame has it. Labels that are exactly zero are taken for
-    labels that were not written where nearly all frames have them (`NEARLY_ALL`): energies; stresses; and forces of
-    frames of several atoms in which an atom is not surrounded alike on opposite sides, for in a perfect crystal, and
+    Frames may lack a label that is needed, as long as some frame has it. Labels that are exactly zero count as not
+    written if nearly all frames have them (`NEARLY_ALL`). This applies to energies, to stresses, and to forces of
+    frames of several atoms in which some atom has different surroundings on opposite sides: in a perfect crystal, and
     between atoms that are out of each other's reach, forces are zero.
 
     Parameters
@@ -74,19 +74,19 @@ def check_frames(
     energies, forces, stress
         Which labels are needed.
     keys
-        Names that the file holds, for the message where a label is not there.
+        Names that the file holds, for the message about a missing label.
 
     Returns
     -------
     Missing
-        How many frames lack what. A single atom without forces lacks nothing, nor does a frame that is not periodic in
-        three directions and has no stress.
+        How many frames lack which label. A single atom without forces lacks nothing, and neither does a frame without a
+        stress that is not periodic in three directions.
 
     Raises
     ------
     DataError
-        No frames; no atoms; positions or labels that are NaN or of the wrong shape; a label that is needed and that no
-        frame has; labels that are zero in nearly all frames. The message names the frame, counted from 0.
+        There are no frames or no atoms; positions or labels are NaN or have the wrong shape; no frame has a label that
+        is needed; or labels are zero in nearly all frames. The message names the frame, counted from 0.
     """
     counts = _Counts(energies, forces, stress)
     for index, frame in enumerate(frames):
@@ -100,7 +100,7 @@ def check_frames(
 
 
 def lacks_label(frame: Frame, *, energies: bool, forces: bool, stress: bool = False) -> bool:
-    """Whether a frame has not all labels that are needed, by the rules of `check_frames`."""
+    """Return whether a frame lacks a label that is needed, by the rules of `check_frames`."""
     return (
         (energies and frame.energy is None)
         or (forces and frame.forces is None and len(frame.geometry.numbers) > 1)
@@ -109,7 +109,7 @@ def lacks_label(frame: Frame, *, energies: bool, forces: bool, stress: bool = Fa
 
 
 def check_frame(frame: Frame, where: str, *, energies: bool, forces: bool, stress: bool = False) -> None:
-    """The part of `check_frames` that looks at one frame, named by `where`; labels that are not there pass."""
+    """Check one frame, named by `where`, as `check_frames` does; missing labels are accepted."""
     n_atoms = len(frame.geometry.numbers)
     if n_atoms == 0:
         raise DataError(f"{where} has no atoms; remove it")
@@ -134,12 +134,12 @@ def check_frame(frame: Frame, where: str, *, energies: bool, forces: bool, stres
 
 
 def with_whole_labels(frames: Iterable[Frame], source: str) -> Iterator[Frame]:
-    """The same frames, each checked as it passes for what no store can hold.
+    """Yield the same frames; check that a store can hold each.
 
     Raises
     ------
     DataError
-        A frame without atoms, or positions, forces or a stress of a wrong shape, or positions that are not finite.
+        A frame has no atoms, positions, forces or a stress of the wrong shape, or positions that are not finite.
     """
     for index, frame in enumerate(frames):
         where = f"{source}: frame {index}"
@@ -151,7 +151,7 @@ def with_whole_labels(frames: Iterable[Frame], source: str) -> Iterator[Frame]:
 
 
 class _Label:
-    """One kind of label, counted while frames pass."""
+    """Counts of one kind of label over the frames so far."""
 
     def __init__(self, needed: bool) -> None:
         self.needed = needed
@@ -166,13 +166,13 @@ class _Label:
 
 
 class _Counts:
-    """What is counted while frames pass."""
+    """Counts over the frames so far."""
 
     def __init__(self, energies: bool, forces: bool, stress: bool) -> None:
         self.energy, self.forces, self.stress = _Label(energies), _Label(forces), _Label(stress)
         self.n_frames = self.unlabelled = 0
         self.looked_at, self.strange = 0, list[int]()
-        """Frames of zero forces: how many were looked at, and the indices of those whose forces should not be zero."""
+        """Frames of zero forces: how many were examined, and the indices of those whose forces should not be zero."""
 
     def add(self, frame: Frame) -> None:
         several = len(frame.geometry.numbers) > 1
@@ -222,7 +222,7 @@ class _Counts:
 
 
 def _balanced(frame: Frame) -> bool:
-    """Whether every atom sees its surroundings alike on opposite sides, so that no force is left by symmetry."""
+    """Return whether the surroundings of every atom are balanced, so that by symmetry it feels no force."""
     _, positions, cell, pbc = frame.geometry
     first, second, shifts = half_neighbor_list(positions, cell, pbc, _REACH)
     vectors = positions[second] - positions[first] + shifts @ cell

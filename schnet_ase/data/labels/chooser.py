@@ -1,4 +1,4 @@
-"""Which of the things that a file holds are its labels, and these in eV and Å."""
+"""Choose the labels among what a file holds, and convert them to eV and Å."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ _FORM_IN_WORDS: Mapping[Form, str] = {"gradient": ", a gradient", "virial": ", a
 
 
 class Label(NamedTuple):
-    """One label of a frame, and where it is from."""
+    """One label of a frame, and its origin."""
 
     value: Any
-    """In eV and Å."""
+    """Value in eV and Å."""
     held: Held
     form: Form
 
 
 class Chooser:
-    """Makes frames of what a file holds; remembers where their labels are from.
+    """Makes frames from what a file holds, and remembers the origin of their labels.
 
     Parameters
     ----------
     options
-        What the user has given.
+        Units and keys given by the user.
     units
-        Of the file.
+        Units of the file.
     """
 
     def __init__(self, options: LabelOptions, units: FileUnits) -> None:
         self.options, self.units = options, units
         self.keys: dict[str, None] = {}
-        """What the file holds, in its order."""
+        """Names of what the file holds, in its order."""
         self.used: dict[Quantity, dict[str, Label]] = {"energy": {}, "forces": {}, "stress": {}}
-        """By the words of their keys the first label of each."""
+        """First label under each key that was used, by the words of the key."""
         self.smeared, self.n_smeared = 0.0, 0
-        """Largest difference of the free energy from the energy, in eV, and how many frames have one."""
+        """Largest difference between free energy and energy, in eV, and the number of frames that have one."""
         self.uneven: dict[str, None] = {}
         """Weights of single labels that are neither zero nor one."""
         self.undecided = ""
         """Why a stress was not read."""
 
     def frame(self, found: Found, where: str) -> Frame:
-        """A frame with its labels in eV and Å; `where` names it in messages.
+        """Make a frame with its labels in eV and Å; `where` names it in messages.
 
         Raises
         ------
         DataError
-            Labels that contradict each other, or that are no numbers of the right kind.
+            Labels contradict each other, or are not numbers of the right kind.
         """
         self.keys.update(dict.fromkeys(one.words for one in found.held))
         geometry, length = found.geometry, self.units.length.factor
@@ -85,7 +85,7 @@ class Chooser:
         )
 
     def _left_out(self, held: Sequence[Held], where: str) -> set[Quantity]:
-        """The labels whose own weight is zero."""
+        """Return the labels whose own weight is zero."""
         weights = weights_of_labels(held, where)
         self.uneven.update(dict.fromkeys(name for name, _, weight in weights if weight not in (0.0, 1.0)))
         return {quantity for _, quantity, weight in weights if weight == 0.0}
@@ -131,7 +131,7 @@ class Chooser:
         return voigt(value, one, where) * self.units.stress.factor
 
     def _check_name(self, one: Held, form: Form, where: str) -> None:
-        """Refuse a label whose name says another unit than that in which labels of its kind are read."""
+        """Refuse a label whose name states another unit than the one in which labels of its kind are read."""
         text, kind = unit_in_name(one.name, form), KIND_OF[form]
         if not is_unit(text, kind):
             return
@@ -143,7 +143,7 @@ class Chooser:
             )
 
     def _stress_or_virial(self, one: Held, form: Form, where: str) -> Form:
-        """What the label is by the unit that was given, where its name does not say it."""
+        """Decide by the given unit whether a label is a stress or a virial, if its name does not say so."""
         is_virial = self.units.stress_is_virial
         if is_virial is None or is_virial == (form == "virial"):
             return form
@@ -157,7 +157,7 @@ class Chooser:
         )
 
     def _of_the_forces(self, energy: Label, found: Found, geometry: Geometry, where: str) -> Label:
-        """The free energy, where electrons are smeared: it is what forces are the derivative of."""
+        """Replace the energy by the free energy, whose derivative the forces are, if electrons are smeared."""
         if self.options.energy_key is not None or energy.held.own is None:
             return energy
         for one in found.held:
@@ -179,12 +179,12 @@ class Chooser:
         used.setdefault(label.held.words, label)
 
     def check_named(self, file: str) -> None:
-        """Refuse a key that the user has given and that no frame has.
+        """Refuse a key of the user that no frame has.
 
         Raises
         ------
         DataError
-            The line lists the keys that the file holds.
+            No frame has the key; the message lists the keys that the file holds.
         """
         for quantity, used in self.used.items():
             key = _key(quantity, self.options)
@@ -198,7 +198,7 @@ class Chooser:
         return any(key == words or words.endswith(f"[{key!r}]") for words in self.keys)
 
     def in_words(self) -> str:
-        """Which labels were found under which keys and in which units."""
+        """State which labels were found under which keys and in which units."""
         found = [
             f"{quantity} from {words}{_FORM_IN_WORDS.get(label.form, '')} ({', '.join((unit.word, how))})"
             for quantity, used in self.used.items()
@@ -208,7 +208,7 @@ class Chooser:
         return f"labels: {', '.join(found)}" if found else "labels: none"
 
     def _unit(self, form: Form) -> tuple[Unit, str]:
-        """In which labels of a form are read, and how it is known."""
+        """Return the unit in which labels of a form are read, and how it is known."""
         u = self.units
         unit, how = {
             "energy": (u.energy, u.energy_how),
@@ -221,7 +221,7 @@ class Chooser:
         return unit, how or "assumed"
 
     def notes(self) -> tuple[str, ...]:
-        """What else a user should know, a sentence each."""
+        """Return sentences that a user should know."""
         free = (
             "energies are free_energy, whose derivative the forces are; it differs from energy in "
             f"{self.n_smeared} frame{'' if self.n_smeared == 1 else 's'}, by up to {self.smeared:.4g} eV"
@@ -232,29 +232,29 @@ class Chooser:
 
 
 def candidates(quantity: Quantity, found: Found, options: LabelOptions) -> list[tuple[Held, Form]]:
-    """What may be a label: by the user's key, by the format's own name, or else by a name that says it."""
+    """Return what may be a label: by the user's key, by the format's own name, or else by a name that says so."""
     key = _key(quantity, options)
     if key is not None:
         named = [(one, meaning_of_key(key, quantity)) for one in found.held if key in (one.name, one.words)]
         return sorted(named, key=lambda pair: pair[0].own is None)[:1]
     known, others = list[tuple[Held, Form]](), list[tuple[Held, Form]]()
     for one in found.held:
-        # What a calculator has beside its own labels, energies of atoms for one, is none whatever its name says.
+        # Other results of a calculator, such as energies of atoms, are no labels, whatever their names say.
         means = Meaning(one.own, True) if one.own else None if one.place == "results" else meaning(one.name)
         if means is None or QUANTITY_OF.get(means.form) != quantity or isinstance(one.value, bool | np.bool_):
-            continue  # a word in a comment, "energy: -76.3", is a key that is true to ASE
+            continue  # ASE reads a word in a comment, "energy: -76.3", as a key with the value True
         if one.own or one.per_atom is not (quantity != "forces"):
             (known if means.known else others).append((one, means.form))
     return sorted(known, key=lambda pair: pair[0].own is None) or others
 
 
 def _key(quantity: Quantity, options: LabelOptions) -> str | None:
-    """The key that the user has given for a label."""
+    """Return the key that the user has given for a label."""
     return {"energy": options.energy_key, "forces": options.forces_key, "stress": options.stress_key}[quantity]
 
 
 def _agree(a: Any, b: Any) -> bool:
-    """Whether two labels are one up to the digits of a text; arrays are often kept in single precision."""
+    """Return whether two labels agree up to the digits of a text; arrays are often in single precision."""
     if np.shape(a) != np.shape(b):
         return False
     return bool(np.allclose(a, b, rtol=1e-5 if np.ndim(a) else 1e-10, atol=1e-6, equal_nan=True))

@@ -1,4 +1,4 @@
-"""The units of a file's labels: given by the user, stated in the file, or assumed as its format has them."""
+"""The units of a file's labels: given by the user, stated in the file, or assumed from its format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Statement(NamedTuple):
     """A unit that a file states."""
 
     key: str
-    """Under which it does."""
+    """The key of the statement."""
     text: str
 
 
@@ -38,17 +38,17 @@ class FileUnits(NamedTuple):
     length: Unit
     force: Unit
     stress: Unit
-    """What converts a stress."""
+    """Unit of a stress."""
     virial: Unit
     energy_how: str
     length_how: str
     force_how: str
     stress_how: str
     stress_is_virial: bool | None = None
-    """Whether the unit of stress that was given or stated is that of a virial; None: there is none."""
+    """Whether the given or stated unit of stress is that of a virial; None: no unit was given or stated."""
 
     def in_words(self, assumed: str) -> str:
-        """All of them; `assumed` says why those are assumed that nobody has given or stated."""
+        """Return all units in words; `assumed` is the reason for units that nobody has given or stated."""
         units = f"{self.length.word}, {self.energy.word}, {self.force.word}"
         how = self.energy_how or assumed
         others = [
@@ -64,23 +64,23 @@ class FileUnits(NamedTuple):
 def resolve_units(
     options: LabelOptions, stated: Stated, where: str, *, assumed_energy: str, assumed_length: str
 ) -> FileUnits:
-    """The units of a file.
+    """Determine the units of a file.
 
     Parameters
     ----------
     options
-        What the user has given.
+        Units given by the user.
     stated
-        What the file states.
+        Units stated in the file.
     where
         The file's name, for messages.
     assumed_energy, assumed_length
-        The units of its format.
+        The units of the file's format.
 
     Raises
     ------
     DataError
-        A unit that is not known, or one given that contradicts the file.
+        A unit is unknown, or a given unit contradicts the file.
     """
     energy, energy_how = _resolved(options.energy_unit, "energy_unit", stated.energy, ENERGY, where)
     length, length_how = _resolved(options.length_unit, "length_unit", stated.length, LENGTH, where)
@@ -142,14 +142,14 @@ _KINDS: Mapping[str, Kind] = {"energy": ENERGY, "force": FORCE, "length": LENGTH
 
 
 def stated_units(held: Iterable[Held], options: LabelOptions, where: str, *, free_text: bool = False) -> Stated:
-    """The units that a frame's header or an archive states: ``energy-unit``, ``e_unit``, ``units = "eV, Å"``.
+    """Find the units that a frame's header or an archive states: ``energy-unit``, ``e_unit``, ``units = "eV, Å"``.
 
-    A text that is not understood is passed over where the user has given a unit of energy, or where it may be any text.
+    A text that is no unit is ignored if the user has given a unit of energy, or if the text may be anything.
 
     Raises
     ------
     DataError
-        Two statements about one unit that differ, or `units` that are not understood.
+        Two statements about one unit differ, or `units` cannot be understood.
     """
     found: dict[str, Statement] = {}
     for one in held:
@@ -178,14 +178,14 @@ def stated_units(held: Iterable[Held], options: LabelOptions, where: str, *, fre
 
 
 def _quantity(subject: str) -> str | None:
-    """The quantity that a unit belongs to, by a key such as ``energy`` or the name of a label, ``dft_energy``."""
+    """Return the quantity of a unit by its key, such as ``energy``, or the name of a label, ``dft_energy``."""
     means = meaning(subject)
     label = None if means is None else QUANTITY_OF.get(means.form)
     return _QUANTITIES.get(subject, "force" if label == "forces" else label)
 
 
 def _text(value: object) -> object:
-    """Text as a str, also out of an array of no dimension."""
+    """Return text as a str, also from an array without dimensions."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     item = getattr(value, "item", None)
@@ -195,7 +195,7 @@ def _text(value: object) -> object:
 
 
 def _each(one: Held, text: str) -> dict[str, Statement]:
-    """What ``units`` says of which quantity, by what each of its words is a unit of; nothing if one is unknown."""
+    """Assign each word of ``units`` to the quantity that it is a unit of; nothing if one word is unknown."""
     sets = {"metal": ("eV", "Å"), "real": ("kcal/mol", "Å")}
     words = sets.get(text.strip().lower(), tuple(w for w in re.split(r"[,;]\s*", text) if w.strip()))
     if is_atomic(text):

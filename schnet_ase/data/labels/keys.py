@@ -1,4 +1,4 @@
-"""What a name in a file stands for: ``REF_energy`` is an energy, ``kinetic_energy`` is no label."""
+"""The meaning of names in a file: ``REF_energy`` is an energy, ``kinetic_energy`` is no label."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ QUANTITY_OF: Mapping[Form, Quantity] = {
 
 
 class Held(NamedTuple):
-    """Something that a file holds of a frame besides its atoms."""
+    """An item that a file holds for a frame besides its atoms."""
 
     name: str
     value: Any
     place: str = ""
-    """Such as ``"info"``; empty where the format has one place only."""
+    """Where it is held, such as ``"info"``; empty if the format has only one place."""
     own: Form | None = None
-    """What it is by the rules of its format, or of ASE's calculators; None: these say nothing of its name."""
+    """Its meaning by the rules of its format, or of ASE's calculators; None: these do not know its name."""
     per_atom: bool | None = None
-    """None: the place holds both what there is once per frame and what there is once per atom."""
+    """Whether there is one item per atom instead of per frame; None: the place holds both kinds."""
 
     @property
     def words(self) -> str:
-        """How the file's user would write it."""
+        """Return the name as a user of the file would write it."""
         return f"{self.place}[{self.name!r}]" if self.place else self.name
 
 
 class Found(NamedTuple):
-    """A frame as its file has it, in the file's units."""
+    """A frame as its file holds it, in the file's units."""
 
     geometry: Geometry
     held: tuple[Held, ...]
@@ -58,16 +58,16 @@ OF_CALCULATORS: Mapping[str, Form] = {
 def held_in(
     place: str, mapping: Mapping[str, Any], *, per_atom: bool | None, own: Mapping[str, Form] = MappingProxyType({})
 ) -> list[Held]:
-    """What a mapping holds; `own` says what names are by the rules of the format."""
+    """List what a mapping holds; `own` gives the meanings of names by the rules of the format."""
     return [Held(name, value, place, own.get(name), per_atom) for name, value in mapping.items()]
 
 
 class Meaning(NamedTuple):
-    """What a name stands for."""
+    """The meaning of a name."""
 
     form: Form
     known: bool
-    """Whether every other word in the name says that this is the label, as in ``dft_total_energy``."""
+    """Whether every other word of the name confirms that this is the label, as in ``dft_total_energy``."""
 
 
 _FORMS: Mapping[str, Form] = {
@@ -101,7 +101,7 @@ _OF_OTHERS = frozenset(
 
 @lru_cache(maxsize=10_000)
 def meaning(name: str) -> Meaning | None:
-    """What a name stands for; None: no label, or none that can be told by its name."""
+    """Return the meaning of a name; None: it is no label, or none that its name reveals."""
     words = [w.lower() for w in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
     forms = {_FORMS[w] for w in words if w in _FORMS}
     if len(forms) != 1:
@@ -114,7 +114,7 @@ def meaning(name: str) -> Meaning | None:
 
 
 def meaning_of_key(key: str, quantity: Quantity) -> Form:
-    """What the label is that a user has named: a gradient or a virial if its name says so."""
+    """Return the form of a label that a user has named: a gradient or a virial if its name says so."""
     forms = {form for word, form in _FORMS.items() if word in key.lower() and QUANTITY_OF[form] == quantity}
     if "gradient" in forms:
         return "gradient"

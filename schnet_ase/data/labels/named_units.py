@@ -1,4 +1,4 @@
-"""The unit that the name of a label says: ``energy_hartree``, ``forces_kcal_mol_A``, ``Energy (eV)``."""
+"""The unit in the name of a label: ``energy_hartree``, ``forces_kcal_mol_A``, ``Energy (eV)``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _MOLAR = ("kcal", "kj", "cal", "j")
 
 @lru_cache(maxsize=10_000)
 def unit_in_name(name: str, form: Form) -> str:
-    """The unit that a label's name says, empty where it says none; for forces possibly one of energy, which is none."""
+    """Return the unit in a label's name, or an empty text; for forces it may be a unit of energy, which does not
+    count."""
     tail = _SUBJECT.split(name)[-1]
     words = [
         word for word in re.findall(r"[A-Za-zÅå]+(?:\^?[023])?", tail.replace("a.u.", "au")) if word.lower() != "per"

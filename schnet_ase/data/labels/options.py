@@ -1,4 +1,4 @@
-"""What a user may say about the labels of a file, where the file and its format do not say it themselves."""
+"""What a user may state about the labels of a file, where the file and its format do not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LabelOptions:
-    """Units and keys of the labels of a file. None: what the file states, else what its format has."""
+    """Units and keys of the labels of a file. None: as the file states, or else as its format defines."""
 
     energy_unit: str | None = None
     force_unit: str | None = None

@@ -1,9 +1,9 @@
-"""Whether the numbers of a data set look as if they were in the units that they were read in: a sample of it is enough.
+"""Check on a sample of frames whether the numbers of a data set fit the units in which they were read.
 
-Lengths: the nearest atoms are about as far from each other as the sum of their covalent radii. Energies of all
-electrons: a molecule has a little more than its atoms, H to Ar.
-Forces: over a small step the energy changes by minus the force times the step; and bonds to hydrogen are about as stiff
-in one molecule as in another, which tells where energies and forces are both in another unit.
+Lengths: the nearest atoms are about as far apart as the sum of their covalent radii. All-electron energies: that of a
+molecule is slightly larger in size than the sum of its atoms' (H to Ar). Forces: over a small step the energy changes
+by minus the force times the step. Bonds to hydrogen are about equally stiff in all molecules, which also reveals
+energies and forces that are both in another unit.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.neighbors import half_neighbor_list
 
 _FRAMES, _PAIRS = 30, 200
-"""How many frames are looked at, and how many pairs of frames that follow each other."""
+"""How many frames are examined, and how many pairs of successive frames."""
 _MOST_ATOMS = 500
 _REACH = 6.0
-"""Å; an atom without another one within it says nothing of lengths."""
+"""Å; atoms without a neighbour within it are ignored."""
 _LENGTHS = ("Å", "Bohr", "nm", "pm")
 _ATOMS = np.array(
     [
@@ -36,22 +36,23 @@ _ATOMS = np.array(
 )
 """Hartree by atomic number, all electrons, not relativistic: Chakravorty et al., Physical Review A 47, 3649 (1993)."""
 _LEAST, _MOST = 0.985, 1.03
-"""What molecules have of the sum of their atoms' energies: 1.000 to 1.017, less by LDA, more by relativity."""
+"""Bounds on a molecule's energy over the sum of its atoms': 1.000 to 1.017, less with LDA, more with relativity."""
 _ENERGIES = ("eV", "Hartree", "kcal/mol", "kJ/mol")
 _SOFT, _STIFF = 12.0, 100.0
-"""eV/Å²; bonds to hydrogen are stiffer than the one and softer than the other."""
+"""eV/Å²; bounds on the stiffness of bonds to hydrogen."""
 _FORCES = ("eV/Å", "Hartree/Bohr", "Hartree/Å", "eV/Bohr", "kcal/mol/Å", "kcal/mol/Bohr", "kJ/mol/nm", "kJ/mol/Å")
 
 
 class _Steps(NamedTuple):
-    """How energies change between frames that are near each other, and by the forces."""
+    """Energy changes between frames that are near each other: as labelled, and as the forces predict."""
 
     energies: Floats
     work: Floats
 
 
 def suspicions(dataset: Dataset) -> tuple[str, ...]:
-    """Units that are probably other ones, a sentence each; none where nothing is strange or too little can be seen."""
+    """Return a sentence for each unit that is probably wrong; none if nothing is suspicious or there is too little
+    data."""
     try:
         words = dataset.units.split(" (")[0].split(", ")
         length, energy, force = (
@@ -86,7 +87,7 @@ def _of_lengths(sample: Sequence[Frame], length: Unit) -> str:
 
 
 def _bond_ratios(frame: Frame) -> Floats:
-    """Distance of each atom that has a neighbour to its nearest one, over the sum of their covalent radii."""
+    """Return each atom's distance to its nearest neighbour over the sum of their covalent radii, if it has one."""
     numbers, positions, cell, pbc = frame.geometry
     first, second, shifts = half_neighbor_list(positions, cell, pbc, _REACH)
     distances = np.linalg.norm(positions[second] - positions[first] + shifts @ cell, axis=1)
@@ -110,7 +111,8 @@ def _of_energies(sample: Sequence[Frame], energy: Unit) -> str:
         return ""
 
     def fits(unit: Unit) -> bool:
-        """In nearly all frames: energies of valence electrons in eV are what these are in Hartree, but in few."""
+        """Return whether a unit fits nearly all frames; valence energies in eV may look like Hartree in a few of
+        them."""
         scaled = ratios * (unit.factor / energy.factor)
         return float(np.mean((scaled > _LEAST) & (scaled < _MOST))) >= 0.9
 
@@ -138,7 +140,7 @@ def _of_forces(frames: Sequence[Frame], energy: Unit, force: Unit) -> str:
     fits += [
         f"energies in {u.word}" for u in _units(_ENERGIES, ENERGY) if abs(slope * u.factor / energy.factor - 1.0) < 0.15
     ]
-    if not fits and 0.4 < slope < 2.5:  # of frames that are far from each other, and no unit is wrong by so little
+    if not fits and 0.4 < slope < 2.5:  # the frames are far from each other: no wrong unit gives so small a factor
         return ""
     would = f"; {' or '.join(fits)} would fit" if fits else ""
     return (
@@ -171,7 +173,7 @@ def _steps(frames: Sequence[Frame]) -> _Steps:
 
 
 def _near_pairs(frames: Sequence[Frame]) -> Iterator[tuple[float, float]]:
-    """The change of energy, and minus the mean force times the step, of frames that follow within half an Å."""
+    """Yield the energy change, and minus the mean force times the step, of successive frames within half an Å."""
     n_pairs = len(frames) - 1
     for i in sorted({round(k) for k in np.linspace(0, n_pairs - 1, min(n_pairs, _PAIRS))}) if n_pairs > 0 else []:
         a, b = frames[i], frames[i + 1]

@@ -1,4 +1,4 @@
-"""What a user is told of a file that was read, and what is left out of it on request."""
+"""Report to the user how a file was read, and leave out frames on request."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ logger = logging.getLogger("schnet_ase")
 
 
 def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool = False) -> None:
-    """Say which labels were found, under which keys and in which units, what looks strange, and what frames lack.
+    """Log which labels were found, under which keys and in which units, what is suspicious, and what frames lack.
 
     Parameters
     ----------
     dataset
-        As read.
+        The data set as read.
     missing
-        What `check_frames` has counted.
+        Result of `check_frames`.
     skip
-        Whether frames that lack a label are left out.
+        Whether frames that lack a label will be left out.
     """
     lines = [dataset.labels, *dataset.notes]
     for line in lines:
@@ -39,12 +39,12 @@ def log_dataset(dataset: Dataset, missing: Missing | None = None, *, skip: bool 
 
 
 def log_for_evaluation(dataset: Dataset) -> None:
-    """As `log_dataset`, for frames of which whatever label is there is compared with a prediction.
+    """Log as `log_dataset` does, for an evaluation, which uses whatever labels a frame has.
 
     Raises
     ------
     DataError
-        As `check_frames`.
+        As in `check_frames`.
     """
     frames = dataset.frames
     there = {
@@ -56,15 +56,15 @@ def log_for_evaluation(dataset: Dataset) -> None:
 
 
 def labelled_frames(dataset: Dataset, *, energies: bool, forces: bool, stress: bool = False) -> Dataset:
-    """The frames that have every label that is needed, by the rules of `check_frames`.
+    """Select the frames that have every label that is needed, by the rules of `check_frames`.
 
-    Where frames are left out, their indices are others: the data then have a hash of their own, and the file's is
-    among `Dataset.parts`.
+    If frames are left out, the indices of the others change: the data then have a hash of their own, and the file's
+    hash is among `Dataset.parts`.
 
     Raises
     ------
     DataError
-        No frame has them all.
+        No frame has all labels.
     """
     keep = np.array(
         [not lacks_label(frame, energies=energies, forces=forces, stress=stress) for frame in dataset.frames]

@@ -1,7 +1,7 @@
-"""How stiff bonds to hydrogen are by the forces: much the same in every molecule, and so a measure of their unit.
+"""The stiffness of bonds to hydrogen by their forces, which is similar in all molecules and thus reveals a wrong unit.
 
-The force on the hydrogen along its bond falls with the bond's length by about 30 eV/Å a Å, be it at C, N or O, in a gas
-or a liquid, by density functional theory or GFN2-xTB, cold or hot.
+The force on the hydrogen along its bond falls with the bond's length by about 30 eV/Å per Å, whether it is bound to C,
+N or O, in a gas or a liquid, by density functional theory or GFN2-xTB, cold or hot.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ TYPICAL = 33.0
 """eV/Å²; sets of molecules and of water at 300 to 1500 K have 27 to 40."""
 _PARTNERS = (6, 7, 8)
 _REACH = 1.4
-"""Å; no longer bond is looked at."""
+"""Å; longer bonds are ignored."""
 _STRETCH = 0.15
-"""Å; bonds farther from the median of their kind are breaking, or strained beyond what is harmonic."""
+"""Å; bonds farther from the median of their kind are breaking, or strained beyond the harmonic range."""
 _FEWEST = 20
 _SPREAD = 0.003
-"""Å; in sets of bonds that are more alike than that the forces are those of their surroundings."""
+"""Å; if bond lengths scatter less than this, their surroundings dominate the forces."""
 _SURE = 0.8
 
 
 class Stiffness(NamedTuple):
-    """What a straight line through the forces over the lengths says."""
+    """A straight line through the forces against the lengths."""
 
     slope: float
-    """By which the force falls with the length, in eV/Å²."""
+    """Decrease of the force with the length, in eV/Å²."""
     alike: float
-    """Correlation of the two; below zero where the force grows with the length."""
+    """Minus the correlation of force and length; below zero if the force grows with the length."""
 
 
 def stiffness(frames: Sequence[Frame]) -> Stiffness | None:
-    """How stiff bonds to hydrogen are; None where too few are there, or none that say it clearly."""
+    """Return the stiffness of bonds to hydrogen; None if there are too few, or if the fit is not clear."""
     bonds = np.array([bond for frame in frames for bond in _bonds(frame)]).reshape(-1, 3)
     kinds = [_centered(bonds[bonds[:, 0] == partner, 1:]) for partner in _PARTNERS]
     lengths, pulls = np.concatenate(kinds).T
@@ -52,14 +52,14 @@ def stiffness(frames: Sequence[Frame]) -> Stiffness | None:
 
 
 def _centered(bonds: Floats) -> Floats:
-    """Lengths and forces of one kind of bond, less their means."""
+    """Return lengths and forces of one kind of bond, less their means."""
     near = bonds[np.abs(bonds[:, 0] - np.median(bonds[:, 0])) < _STRETCH] if len(bonds) else bonds
     centered: Floats = near - near.mean(axis=0) if len(near) else near
     return centered
 
 
 def _bonds(frame: Frame) -> Iterator[tuple[int, float, float]]:
-    """The element of each hydrogen's nearest atom, the distance to it, and the force away from it."""
+    """Yield the element of each hydrogen's nearest atom, the distance to it, and the force away from it."""
     forces, (numbers, positions, cell, pbc) = frame.forces, frame.geometry
     if forces is None or forces.shape != positions.shape or not np.isfinite(forces).all():
         return

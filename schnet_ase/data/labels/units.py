@@ -1,4 +1,4 @@
-"""Units by their names: what a file or a user calls them, and what they are in eV and Å."""
+"""Units by their names in files and options, and their sizes in eV and Å."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _Dimension(NamedTuple):
     energy: int = 0
     length: int = 0
     amount: int = 0
-    """Power of the amount of substance: 1 for what becomes an energy only when it is taken per mole."""
+    """Power of the amount of substance: 1 for units that are energies only per mole."""
 
     def times(self, other: _Dimension, power: int) -> _Dimension:
         return _Dimension(*(a + power * b for a, b in zip(self, other, strict=True)))
@@ -24,7 +24,7 @@ class _Dimension(NamedTuple):
 
 class _Base(NamedTuple):
     word: str
-    """How the package writes it."""
+    """Spelling of the package."""
     factor: float
     dimension: _Dimension
 
@@ -80,35 +80,35 @@ STRESS = Kind("stress", _PRESSURE, "Hartree/Bohr³", "eV/Å³, GPa, kbar, bar, H
 
 
 class Unit(NamedTuple):
-    """A unit that was understood."""
+    """A parsed unit."""
 
     word: str
-    """How the package writes it, the same for all its spellings."""
+    """Spelling of the package, the same for all spellings of the unit."""
     factor: float
-    """Its size in eV, Å and what is made of them."""
+    """Size in eV, Å and units derived from them."""
 
     def per(self, length: Unit, power: int = 1) -> Unit:
-        """This unit per a length, or per a power of it."""
+        """Return this unit divided by a length, or by a power of it."""
         word = f"{self.word}/{length.word}{_POWERS.get(power, '')}"
         return Unit(word, self.factor / length.factor**power)
 
 
 def parse_unit(text: str, kind: Kind, where: str) -> Unit:
-    """The unit of a kind that a text names, in products, quotients and powers of the units that are known.
+    """Parse a unit of a kind from products, quotients and powers of known units.
 
     Parameters
     ----------
     text
-        Such as ``"kcal/mol/Ang"``, ``"eV/Å³"``, ``"kJ mol^-1 nm^-1"`` or ``"a.u."``; capitals do not count.
+        Text such as ``"kcal/mol/Ang"``, ``"eV/Å³"``, ``"kJ mol^-1 nm^-1"`` or ``"a.u."``; case does not matter.
     kind
-        What it must be a unit of.
+        Kind of quantity that it must be a unit of.
     where
-        The file and the option or key that named it, for the message.
+        The file and the option or key that names it, for the message.
 
     Raises
     ------
     DataError
-        It is not one.
+        The text is no such unit.
     """
     unit = _understood(text, kind)
     if unit is None:
@@ -117,12 +117,12 @@ def parse_unit(text: str, kind: Kind, where: str) -> Unit:
 
 
 def is_atomic(text: str) -> bool:
-    """Whether a text names no unit but all atomic ones: ``"a.u."``."""
+    """Return whether a text means atomic units in general: ``"a.u."``."""
     return text.strip().strip("'\"").lower() in _ATOMIC
 
 
 def is_unit(text: str, kind: Kind) -> bool:
-    """Whether a text names a unit of a kind."""
+    """Return whether a text names a unit of a kind."""
     return _understood(text, kind) is not None
 
 
@@ -135,7 +135,7 @@ def _understood(text: str, kind: Kind) -> Unit | None:
         return None
     word, factor, dimension = "", 1.0, _Dimension()
     for base, power in factors:
-        # Divided where it says so, and not multiplied by the inverse, which is rounded once more.
+        # Divide rather than multiply by the inverse, which would round once more.
         factor = factor * base.factor**power if power > 0 else factor / base.factor**-power
         dimension = dimension.times(base.dimension, power)
         sign = "/" if power < 0 else "·" if word else ""
@@ -144,10 +144,10 @@ def _understood(text: str, kind: Kind) -> Unit | None:
 
 
 def _factors(text: str) -> list[tuple[_Base, int]]:
-    """The units in a text with their powers, none if it is not understood."""
-    # One sign for each letter: Å and ö may be two, and Å has a sign of its own.
+    """Return the units in a text with their powers; empty if the text cannot be understood."""
+    # One character per letter: Å and ö may be two, and the ångström sign is a character of its own.
     plain = unicodedata.normalize("NFC", text).translate(_PLAIN_SIGNS).replace("**", "^")
-    # What is divided by a product is divided by each of its factors.
+    # Division by a product is division by each of its factors.
     plain = re.sub(r"/\s*\(([^()]*)\)", lambda found: "/" + re.sub(r"[\s*·⋅.]+", "/", found[1].strip()), plain)
     plain = re.sub(r"[ _]per[ _]", "/", plain)
     found: list[tuple[_Base, int]] = []

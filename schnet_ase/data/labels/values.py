@@ -1,4 +1,4 @@
-"""What a file holds under a key, as numbers of the right kind."""
+"""Convert what a file holds under a key to numbers of the right kind."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _OF_LABELS: Mapping[str, Quantity] = {
     "config_virials_weight": "stress",
 }
 _ASYMMETRY = 0.01
-"""Largest part of a stress that may be antisymmetric; it is left out."""
+"""Largest relative antisymmetric part that a stress may have; it is discarded."""
 
 
 def scalar(energy: object, where: str) -> float | None:
-    """An energy as a number, whatever its type; None is None.
+    """Return an energy of any type as a number; None stays None.
 
     Raises
     ------
     DataError
-        It is several numbers, or none.
+        It is not exactly one number.
     """
     if energy is None:
         return None
@@ -45,7 +45,7 @@ def scalar(energy: object, where: str) -> float | None:
 
 
 def numbers_of(one: Held, where: str) -> Floats:
-    """An array of numbers; a DataError where it is none."""
+    """Return an array of numbers; raise DataError if it is none."""
     try:
         return np.array(one.value, dtype=float)
     except (ValueError, TypeError) as error:
@@ -53,7 +53,7 @@ def numbers_of(one: Held, where: str) -> Floats:
 
 
 def voigt(value: Floats, one: Held, where: str) -> Floats:
-    """(6,) of six or nine numbers, of which those across the diagonal are alike; else a DataError."""
+    """Return (6,) numbers from six, or from nine that form a symmetric matrix; otherwise raise DataError."""
     if value.size == 6:
         return value.reshape(6)
     if value.size != 9:
@@ -66,7 +66,7 @@ def voigt(value: Floats, one: Held, where: str) -> Floats:
 
 
 def weight_of(held: Sequence[Held], where: str) -> float:
-    """How much a frame counts, 1 where it does not say; a DataError where that is no weight."""
+    """Return the weight of a frame, by default 1; raise DataError if it is no weight."""
     weights = [(one.words, one.value) for one in held if one.name in _WEIGHTS and one.per_atom is not True]
     if not weights:
         return 1.0
@@ -77,7 +77,7 @@ def weight_of(held: Sequence[Held], where: str) -> float:
 
 
 def _number(name: str, value: Any, where: str) -> float:
-    """A weight as a number; a DataError where it is none."""
+    """Return a weight as a number; raise DataError if it is none."""
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
@@ -88,7 +88,8 @@ def _number(name: str, value: Any, where: str) -> float:
 
 
 def weights_of_labels(held: Sequence[Held], where: str) -> list[tuple[str, Quantity, float]]:
-    """Names, labels and sizes of weights of single labels, as MACE has them; a DataError where one is none."""
+    """Return names, labels and values of the weights of single labels, as in MACE; raise DataError if one is no
+    weight."""
     found = list[tuple[str, Quantity, float]]()
     for one in held:
         if one.name in _OF_LABELS and one.value is not None:

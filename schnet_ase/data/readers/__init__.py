@@ -1,1 +1,1 @@
-"""Files of every format to frames."""
+"""Read frames from files of every supported format."""

@@ -1,4 +1,4 @@
-"""What ASE reads: its databases, ISO17's and SchNetPack's among them, and files of any of its formats."""
+"""Read what ASE reads: its databases, including ISO17's and SchNetPack's, and files of any of its formats."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from schnet_ase.geometry.system import Geometry
 
 _SIX = re.compile(r"""((?:^|\s)(?:stress|virial)=)(["'{\[])((?:\s*[-+.\deE]+){6}\s*)(["'}\]])""")
 FRAMES_AT_ONCE = 1000
-"""That are asked of an ASE database, which holds all that it is asked for in memory."""
+"""Number of rows per query of an ASE database, which holds the result of a query in memory."""
 
 
 def read_db(file: Path) -> Iterator[Found]:
-    """Frames of an ASE database.
+    """Yield the frames of an ASE database.
 
     ISO17 (Schütt et al., NeurIPS 30, 2017) keeps its labels as `total_energy` and `atomic_forces`, outside ASE's own
-    columns, and SchNetPack all of its properties in `data`.
+    columns. SchNetPack keeps all of its properties in `data`.
 
     Raises
     ------
     DataError
-        It is none.
+        The file is no ASE database.
     """
     with _opened(file) as database:
         for row in _rows(database):
-            # Copies: the row's own arrays are read-only, of which torch makes tensors with a warning.
+            # Copies: the row's own arrays are read-only, and torch warns when it makes tensors of such arrays.
             geometry = Geometry(row.numbers.astype(np.int64), np.array(row.positions), np.array(row.cell), row.pbc)
             own = {name: row[name] for name in OF_CALCULATORS if row.get(name) is not None}
             yield Found(
@@ -52,7 +52,7 @@ def read_db(file: Path) -> Iterator[Found]:
 
 
 def metadata_of(file: Path) -> Mapping[str, Any]:
-    """The metadata of an ASE database; errors of `read_db`."""
+    """Return the metadata of an ASE database; raises as `read_db` does."""
     with _opened(file) as database:
         metadata: dict[str, Any] = database.metadata
         return metadata
@@ -60,7 +60,7 @@ def metadata_of(file: Path) -> Mapping[str, Any]:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
-    # ASE would make a database of any file it is given; this looks without writing.
+    # ASE would turn any file into a database; this connection only reads.
     with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'systems'").fetchone():
             raise DataError(f"{file}: not an ASE database (no table of systems)")
@@ -76,9 +76,9 @@ def _rows(database: Any) -> Iterator[Any]:
 
 
 def read_ase(file: Path) -> Iterator[Found]:
-    """Frames of a file in any format that ASE knows; extxyz may be gzipped."""
+    """Yield the frames of a file in any format that ASE knows; extxyz may be gzipped."""
     for atoms in _atoms_of(file):
-        # ASE moves labels of its own names from the file into a calculator.
+        # ASE moves labels with its own names from the file into a calculator.
         results = {} if atoms.calc is None else atoms.calc.results
         arrays = {name: a for name, a in atoms.arrays.items() if name not in ("numbers", "positions")}
         yield Found(
@@ -93,7 +93,7 @@ def read_ase(file: Path) -> Iterator[Found]:
 
 def _atoms_of(file: Path) -> Iterator[Atoms]:
     if file.name.endswith((".xyz.gz", ".extxyz.gz")):
-        # ASE seeks in the file, and a gzipped one is unpacked from its start every time.
+        # ASE seeks in the file, and each seek would unpack a gzipped file from its start.
         text = gzip.decompress(file.read_bytes()).decode()
     elif file.suffix.lower() in (".xyz", ".extxyz") and _SIX.search(_header(file)):
         text = file.read_text(encoding="utf-8")
@@ -110,6 +110,6 @@ def _header(file: Path) -> str:
 
 
 def _nine(found: re.Match[str]) -> str:
-    """The symmetric matrix of six numbers in ASE's order; ASE's reader takes nothing else for these two keys."""
+    """Write six numbers in ASE's order as a symmetric matrix, the only form that ASE's reader takes for these keys."""
     xx, yy, zz, yz, xz, xy = found[3].split()
     return f"{found[1]}{found[2]}{xx} {xy} {xz} {xy} {yy} {yz} {xz} {yz} {zz}{found[4]}"

@@ -1,4 +1,4 @@
-"""Files of reference data to frames in eV and Å."""
+"""Read files of reference data into frames in eV and Å."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from schnet_ase.output.files import sha256
 
 
 class OpenedFrames(NamedTuple):
-    """Data that are being read, frame by frame; the rest is as in `Dataset`."""
+    """Data that are read frame by frame; the other fields are those of `Dataset`."""
 
     frames: Iterator[Frame]
     source: str
@@ -26,11 +26,11 @@ class OpenedFrames(NamedTuple):
     units: str
     parts: tuple[str, ...]
     choosers: list[Chooser]
-    """One a file; what they know is whole once all frames have been read."""
+    """One per file; what they know is complete once all frames have been read."""
     notes: tuple[str, ...] = ()
 
     def dataset(self, frames: Sequence[Frame]) -> Dataset:
-        """What is known after all of `frames` have been read."""
+        """Make the data set once all of `frames` have been read."""
         labels = " | ".join(dict.fromkeys(chooser.in_words() for chooser in self.choosers))
         keys = dict.fromkeys(key for chooser in self.choosers for key in chooser.keys)
         notes = dict.fromkeys([*self.notes, *(note for chooser in self.choosers for note in chooser.notes())])
@@ -54,35 +54,35 @@ def read_dataset(
     Parameters
     ----------
     path
-        A file: ``.npz`` in the MD17 or rMD17 layout, ``.db`` of ASE (ISO17's and SchNetPack's included), HDF5 as SPICE,
-        ANI or QM7-X have it, or anything else that `ase.io` reads (extxyz, also gzipped); a folder of DeePMD-kit; or a
-        pattern of such files, ``"rmd17_*_train_01.npz"``, whose frames follow one another in the order of the names. Or
-        QM9: ``"qm9pack:"`` for the molecules of the installed package `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a
-        folder or a tar archive of them.
+        A file: ``.npz`` in the MD17 or rMD17 layout, an ASE ``.db`` (including ISO17's and SchNetPack's), HDF5 as in
+        SPICE, ANI or QM7-X, or anything else that `ase.io` reads (extxyz, also gzipped); a folder of DeePMD-kit; or a
+        pattern of such files, ``"rmd17_*_train_01.npz"``, which are read in the order of their names. For QM9:
+        ``"qm9pack:"`` for the molecules of the installed package `qm9pack`, or the raw ``dsgdb9nsd_*.xyz``, a folder
+        or a tar archive of them.
     energy_unit, force_unit, length_unit, stress_unit
-        Units, such as ``"Hartree"``, ``"Hartree/Bohr"``, ``"Bohr"`` and ``"GPa"`` (of a virial a unit of energy). None
+        Units, such as ``"Hartree"``, ``"Hartree/Bohr"``, ``"Bohr"`` and ``"GPa"`` (for a virial a unit of energy). None
         takes what the file states: ``energy_unit`` in the header of an extxyz frame, ``e_unit`` in an ``.npz``,
-        SchNetPack's metadata. What it does not state is as its format has it: energies in kcal/mol for ``.npz``, in
-        Hartree for QM9, in eV else; lengths in Å; forces in the energy's unit per the length's, stress in the energy's
-        unit per its cube.
+        SchNetPack's metadata. Units that the file does not state are those of its format: energies in kcal/mol for
+        ``.npz``, in Hartree for QM9, otherwise in eV; lengths in Å; forces in the unit of energy per the unit of
+        length, and stress in the unit of energy per its cube.
     energy_key, forces_key, stress_key
-        Where the labels are. None: under the format's own names, else where a name says so (``REF_energy``,
-        ``virial``) and no other says so too. ``"old_energies"`` and ``"old_forces"`` are the labels of the original
-        MD17 in files of rMD17. Of QM9 the energy is ``"U0"``, or the ``"U"``, ``"H"`` or ``"G"`` named here.
+        Names of the labels. None: the format's own names, or else a name that says so (``REF_energy``, ``virial``), if
+        it is the only one. ``"old_energies"`` and ``"old_forces"`` are the labels of the original MD17 in files of
+        rMD17. The energy of QM9 is ``"U0"``, or the ``"U"``, ``"H"`` or ``"G"`` named here.
     exclude
-        For QM9: file that lists molecules to leave out, the data set's own ``uncharacterized.txt`` or one with a
-        number a line. `qm9pack` has left those out already.
+        For QM9: file that lists molecules to leave out, the data set's own ``uncharacterized.txt`` or a file with one
+        number per line. `qm9pack` does not contain the uncharacterized molecules.
 
     Returns
     -------
     Dataset
-        Unchecked: `check_frames` says whether the labels can be trusted.
+        The frames, unchecked: `check_frames` decides whether the labels can be trusted.
 
     Raises
     ------
     DataError
-        The file is missing or not of its format, a label that was named is not there, two labels contradict each other,
-        a unit is unknown or contradicts the file, or the files of a pattern have different units.
+        The file is missing or not of its format, a named label is missing, two labels contradict each other, a unit is
+        unknown or contradicts the file, or the files of a pattern have different units.
     """
     options = LabelOptions(energy_unit, force_unit, length_unit, stress_unit, energy_key, forces_key, stress_key)
     opened = open_frames(path, options, exclude=exclude)
@@ -95,7 +95,7 @@ def open_frames(
     *,
     exclude: str | os.PathLike[str] | None = None,
 ) -> OpenedFrames:
-    """Begin to read; parameters and errors of `read_dataset`, some of the errors when a frame is asked for."""
+    """Open data to read them frame by frame; parameters and errors as in `read_dataset`, some errors while reading."""
     file, files, parts = Path(path), files_of(path), parts_of(path)
     if exclude is not None and not all(is_qm9(part) for part in parts):
         raise DataError(f"{file}: exclude is {str(exclude)!r}, but only molecules of QM9 have numbers; leave it out")
@@ -110,7 +110,7 @@ def open_frames(
         digest = sha256(*files, *(() if exclude is None else (exclude,)))
         digests = tuple(sha256(*files_of(part)) for part in parts) if is_pattern(path) else ()
         if exclude is not None and not digests:
-            digests = (sha256(*files),)  # by which they are known with another list too, or none
+            digests = (sha256(*files),)  # identifies the data also with another list, or none
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error})") from error
     choosers = [Chooser(options, unit) for unit in units]

@@ -1,4 +1,5 @@
-"""DeePMD-kit's systems: a folder with ``type.raw`` and arrays (``deepmd/npy``, ``deepmd/npy/mixed``, ``deepmd/raw``).
+"""Read systems of DeePMD-kit, folders with ``type.raw`` and arrays (``deepmd/npy``, ``deepmd/npy/mixed``,
+``deepmd/raw``).
 
 Zeng et al., Journal of Chemical Physics 159, 054801 (2023). Energies are in eV, forces in eV/Å, and a virial is minus
 the stress times the volume, in eV.
@@ -23,12 +24,12 @@ _OF_SYSTEM = ("coord", "box", "real_atom_types")
 
 
 def systems_in(folder: Path) -> list[Path]:
-    """The systems that a folder is or holds, at any depth, in the order of their names."""
+    """Return the systems that a folder is or contains, at any depth, in the order of their names."""
     return sorted(file.parent for file in folder.rglob(TYPES))
 
 
 def files_of_systems(folder: Path) -> list[Path]:
-    """Every file of them, in an order that is always the same."""
+    """Return every file of the systems of a folder, in a reproducible order."""
     files: list[Path] = []
     for system in systems_in(folder):
         named = [system / name for name in (TYPES, TYPE_MAP, NO_PBC)]
@@ -39,19 +40,19 @@ def files_of_systems(folder: Path) -> list[Path]:
 
 
 def read_deepmd(folder: Path) -> Iterator[Found]:
-    """Frames of all systems of a folder, one after the other.
+    """Yield the frames of all systems of a folder, one system after the other.
 
     Raises
     ------
     DataError
-        A file is missing, or has numbers of other frames or atoms than the others.
+        A file is missing, or differs from the others in the number of frames or atoms.
     """
     for system in systems_in(folder):
         yield from _read_system(system)
 
 
 def _parts(system: Path) -> list[Path]:
-    """Folders with arrays: the sets, or the system itself where these are text."""
+    """Return the folders with arrays: the sets, or the system itself if its arrays are text."""
     return sorted(path for path in system.glob("set.*") if path.is_dir()) or [system]
 
 
@@ -73,7 +74,7 @@ def _read_system(system: Path) -> Iterator[Found]:
         }
         for k in range(n_frames):
             real = types if mixed is None else mixed[k].astype(np.int64)
-            there = real >= 0  # in files of mixed types, -1 fills up
+            there = real >= 0  # files of mixed types are padded with -1
             numbers = _numbers(real[there], elements, system)
             held = (Held(n, a[k][there] if a.ndim == 3 else a[k], own=_OWN.get(n)) for n, a in labels.items())
             yield Found(Geometry(numbers, coords[k][there], cells[k], np.full(3, cells[k].any())), tuple(held))

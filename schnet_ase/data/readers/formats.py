@@ -1,4 +1,4 @@
-"""Which reader reads what, by the name of a file and by what it states of its units."""
+"""Choose the reader of a file by its name, and find the units that the file states."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _PLAIN = (".xyz", ".extxyz", ".gz", ".traj", ".json")
 
 
 class Format(NamedTuple):
-    """A file that is being read."""
+    """A file that is being read, with the units of its format."""
 
     frames: Iterator[Found]
     energy_unit: str
-    """That its format has where the file states none."""
+    """Unit of energy of its format, if the file states none."""
     name: str
     stated: Stated = Stated()
     length_unit: str = "Å"
     notes: tuple[str, ...] = ()
-    """What else a user should know of it."""
+    """Sentences that a user should know about the file."""
 
 
 def format_of(path: Path, files: list[Path], options: LabelOptions, excluded: frozenset[int]) -> Format:
-    """The format of a file, or of QM9's `files`, whose first frame is read to see what it states.
+    """Determine the format of a file, or of QM9's `files`; read its first frame to find the units that it states.
 
     Raises
     ------
     DataError
-        Its first frame cannot be read.
+        The first frame cannot be read.
     """
     return _stated_in_names(path, _format_of(path, files, options, excluded), options)
 
@@ -75,7 +75,7 @@ def _format_of(path: Path, files: list[Path], options: LabelOptions, excluded: f
 
 
 def _refuse_cp2k(path: Path) -> None:
-    """Its output would be taken for one of Quantum ESPRESSO by its suffix, and nothing found in it."""
+    """Refuse output of CP2K, which ASE would take for Quantum ESPRESSO's by its suffix, and find nothing in it."""
     with read_errors(path, "ASE"), open(path, "rb") as stream:
         if b"CP2K|" in stream.read(10_000):
             raise DataError(
@@ -96,7 +96,7 @@ def _of_db(path: Path, options: LabelOptions) -> Format:
 
 
 def _stated_in_metadata(path: Path, form: Format, metadata: Mapping[str, Any], options: LabelOptions) -> Format:
-    """The same with the units that the metadata state, where they are not those of the format and frames state none."""
+    """Add the units that the metadata state, if they are not those of the format and the frames state none."""
     units = metadata.get("units")
     each = {f"{name}_unit": unit for name, unit in units.items()} if isinstance(units, Mapping) else {}
     held = [Held(name, value, "metadata") for name, value in {**metadata, **each}.items() if isinstance(value, str)]
@@ -119,7 +119,7 @@ def _of_atomrefs(metadata: Mapping[str, Any]) -> tuple[str, ...]:
 def _stated_by_name(
     path: Path, form: Format, units: Mapping[str, str], length: str | None, options: LabelOptions
 ) -> Format:
-    """The same with the units that the file states of each of its quantities by its name."""
+    """Add the units that the file states for each of its quantities by name."""
     with read_errors(path, form.name):
         first = next(form.frames, None)
     if first is None:
@@ -138,7 +138,7 @@ def _stated_by_name(
 
 
 def _stated_in_names(path: Path, form: Format, options: LabelOptions) -> Format:
-    """The same with the units that the names of its labels say, ``energy_hartree``, where it states no others."""
+    """Add the units in the names of its labels, ``energy_hartree``, if the file states no others."""
     with read_errors(path, form.name):
         first = next(form.frames, None)
     if first is None:
@@ -156,7 +156,7 @@ def _stated_in_names(path: Path, form: Format, options: LabelOptions) -> Format:
 
 
 def _stated_in_frames(path: Path, form: Format, options: LabelOptions) -> Format:
-    """The same with the units that its first frame states, which all others must not contradict."""
+    """Add the units that the first frame states; the other frames must not contradict them."""
     with read_errors(path, form.name):
         first = next(form.frames, None)
     if first is None:
@@ -176,34 +176,35 @@ def _stated_in_frames(path: Path, form: Format, options: LabelOptions) -> Format
 
 @contextmanager
 def read_errors(path: Path, name: str) -> Iterator[None]:
-    """Whatever a reader meets in a file becomes a DataError of one line."""
+    """Turn any error of a reader into a DataError of one line."""
     try:
         yield
     except DataError:
         raise
-    except Exception as error:  # ase.io's readers raise whatever their parser met
+    except Exception as error:  # ase.io's readers raise errors of every kind
         others = "" if name != "ASE" or path.suffix.lower() in _PLAIN else f"; formats that are read: {FORMATS}"
         raise DataError(f"{path}: cannot be read as {name} ({type(error).__name__}: {error}){others}") from error
 
 
 def files_of(path: str | os.PathLike[str]) -> list[Path]:
-    """The files that `read_dataset` reads for a path: one, but for a pattern, a folder, and QM9 in the package.
+    """Return the files that `read_dataset` reads for a path: one, except for a pattern, a folder, and QM9's package.
 
     Raises
     ------
     DataError
-        They are not there.
+        A file does not exist.
     """
     return [file for part in parts_of(path) for file in _files_of_part(part)]
 
 
 def parts_of(path: str | os.PathLike[str]) -> list[Path]:
-    """What is read one after the other for a path: the files and folders that fit a pattern, else the path itself.
+    """Return what is read one after the other for a path: the files and folders that match a pattern, or the path
+    itself.
 
     Raises
     ------
     DataError
-        Nothing fits the pattern.
+        Nothing matches the pattern.
     """
     file = Path(path)
     if not is_pattern(path):
@@ -226,10 +227,10 @@ def _files_of_part(file: Path) -> list[Path]:
 
 
 def is_pattern(path: str | os.PathLike[str]) -> bool:
-    """Whether a path stands for the files whose names fit it."""
+    """Return whether a path is a pattern of file names."""
     return any(sign in Path(path).name for sign in "*?[") and not Path(path).exists()
 
 
 def is_qm9(path: Path) -> bool:
-    """Whether a path is QM9, whose molecules have numbers."""
+    """Return whether a path is QM9, whose molecules have numbers."""
     return str(path) == qm9.PACKAGE or qm9.is_raw(path)

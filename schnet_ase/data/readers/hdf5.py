@@ -1,9 +1,9 @@
-"""HDF5 files of molecules, a group each: SPICE, ANI-1, ANI-1x, ANI-2x, QM7-X, and those that are laid out like them.
+"""Read HDF5 files with one group per molecule: SPICE, ANI-1, ANI-1x, ANI-2x, QM7-X, and files of the same layout.
 
 SPICE: Eastman et al., Scientific Data 10, 11 (2023), Hartree and Bohr, gradients. ANI-1: Smith et al., Scientific Data
 4, 170193 (2017), and ANI-1x: Smith et al., Scientific Data 7, 134 (2020), Hartree and Å. QM7-X: Hoja et al., Scientific
-Data 8, 43 (2021), eV and Å. Any other: eV and Å, such as what MACE writes. A dataset's attribute ``units`` or
-``unit`` is obeyed.
+Data 8, 43 (2021), eV and Å. All others, such as files of MACE, are in eV and Å. The attribute ``units`` or ``unit`` of
+a dataset takes precedence.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
 class Layout(NamedTuple):
-    """How a data set names and measures what it holds."""
+    """The names and units of a data set."""
 
     name: str
     positions: str
@@ -60,21 +60,21 @@ _NOT_LABELS = ("cell", "pbc")
 
 
 class OpenedHdf5(NamedTuple):
-    """An HDF5 file that is being read."""
+    """An HDF5 file, opened to read its frames."""
 
     frames: Iterator[Found]
     layout: Layout
     units: Mapping[str, str]
-    """What the first molecule's datasets state of their units, by their names."""
+    """The units that the datasets of the first molecule state, by their names."""
 
 
 def open_hdf5(file: Path) -> OpenedHdf5:
-    """Begin to read.
+    """Open an HDF5 file.
 
     Raises
     ------
     DataError
-        h5py is not installed, the file is none, or no group has positions and elements.
+        h5py is not installed, the file is no HDF5 file, or no group has positions and elements.
     """
     with _opened(file) as content:
         first = next(_groups(content), None)
@@ -104,7 +104,7 @@ def _opened(file: Path) -> Iterator[Any]:
 
 
 def _units_of(group: Any) -> dict[str, str]:
-    """What a molecule's datasets state of their units, by their names, in an attribute ``units`` or ``unit``."""
+    """Return the units that the datasets of a molecule state in an attribute ``units`` or ``unit``, by their names."""
     return {
         name: _text(value)
         for name, dataset in _datasets(group).items()
@@ -127,7 +127,7 @@ def _frames(file: Path) -> Iterator[Found]:
 
 
 def _groups(group: Any) -> Iterator[tuple[Any, Layout]]:
-    """Groups at any depth that hold molecules, in the order of their names as numbers are counted."""
+    """Yield the groups at any depth that hold molecules, in natural order of their names."""
     for layout in _LAYOUTS:
         if layout.positions in group and any(name in group for name in layout.numbers):
             yield group, layout
@@ -138,13 +138,13 @@ def _groups(group: Any) -> Iterator[tuple[Any, Layout]]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """``config_10`` comes after ``config_9``."""
+    """Return a sorting key that puts ``config_10`` after ``config_9``."""
     words = "".join(c if c.isdigit() else f" {c} " for c in name).split()
     return [(int(word), "") if word.isdigit() else (-1, word) for word in words]
 
 
 def _datasets(group: Any) -> dict[str, Any]:
-    """Those of a group, and of its subgroup of properties, as MACE writes it."""
+    """Return the datasets of a group and of its subgroup of properties, as MACE writes it."""
     own = {name: group[name] for name in group if hasattr(group[name], "shape")}
     properties = group.get("properties")
     inner = {name: properties[name] for name in properties} if hasattr(properties, "keys") else {}
@@ -171,14 +171,14 @@ def _of_group(group: Any, layout: Layout, where: str) -> Iterator[Found]:
 
 
 def _per_frame(array: Any, n_frames: int) -> NDArray[Any] | None:
-    if array is None or np.asarray(array).dtype.kind in "OS":  # "None", as MACE writes what is not there
+    if array is None or np.asarray(array).dtype.kind in "OS":  # MACE writes "None" for what is missing
         return None
     array = np.asarray(array)
     return array if len(array) == n_frames and array.ndim > 1 else np.broadcast_to(array, (n_frames, *array.shape))
 
 
 def _value(value: Any) -> Any:
-    """A label; NaN, and MACE's ``"None"``, stand for one that is not there."""
+    """Return a label; NaN and MACE's ``"None"`` mean that it is missing."""
     if isinstance(value, bytes):
         text = value.decode(errors="replace")
         return None if text == "None" else text
@@ -187,7 +187,7 @@ def _value(value: Any) -> Any:
 
 
 def _elements(values: Any, where: str) -> Integers:
-    """Atomic numbers, or symbols."""
+    """Return atomic numbers, also from symbols."""
     array = np.asarray(values)
     if array.dtype.kind in "iu":
         return array.astype(np.int64)

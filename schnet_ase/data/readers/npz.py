@@ -1,4 +1,4 @@
-"""MD17 and rMD17: one molecule's frames as the arrays of an ``.npz`` file; sGDML's tools write crystals so, too.
+"""Read MD17 and rMD17, one molecule's frames as arrays of an ``.npz`` file; sGDML's tools also write crystals this way.
 
 Chmiela et al., Science Advances 3, e1603015 (2017); Christensen and von Lilienfeld, Machine Learning: Science and
 Technology 1, 045018 (2020).
@@ -23,21 +23,21 @@ from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.system import Geometry
 
 _OWN: Mapping[str, Form] = {"energies": "energy", "E": "energy", "forces": "forces", "F": "forces"}
-"""Names of labels, rMD17's before MD17's."""
+"""Names of labels; those of rMD17 come before those of MD17."""
 _CELLS = ("cell", "cells", "box", "boxes", "lattices", "pbc")
 _PER_FRAME = ("weight", "config_weight", "config_type")
 
 
 def read_npz(file: Path, options: LabelOptions) -> Iterator[Found]:
-    """Frames; the format's own names are R, z, E, F, or rMD17's coords, nuclear_charges, energies, forces.
+    """Yield frames; the format's own names are R, z, E, F, or rMD17's coords, nuclear_charges, energies, forces.
 
-    Only those arrays are read that may be labels. A ``lattice`` has the lattice vectors as its columns (sGDML,
-    `sgdml.utils.io.read_xyz`), and the frames are then periodic in all directions.
+    Only arrays that may be labels are read. A ``lattice`` has the lattice vectors as its columns (sGDML,
+    `sgdml.utils.io.read_xyz`); the frames are then periodic in all directions.
 
     Raises
     ------
     DataError
-        No such arrays, or arrays of shapes that do not go together.
+        An array is missing, or the shapes of the arrays do not match.
     """
     with _opened(file) as archive:
         z_name, r_name = _first(archive, file, "nuclear_charges", "z"), _first(archive, file, "coords", "R")
@@ -67,7 +67,7 @@ def read_npz(file: Path, options: LabelOptions) -> Iterator[Found]:
 
 
 def words_of(file: Path) -> list[Held]:
-    """What the file says in words, such as the units `e_unit` and `r_unit` that sGDML's tools write."""
+    """Return what the file states in words, such as the units `e_unit` and `r_unit` that sGDML's tools write."""
     with _opened(file) as archive:
         words = []
         for name in archive:
@@ -82,12 +82,12 @@ def _text(value: object) -> str:
 
 
 def _own_names(archive: Mapping[str, object]) -> Mapping[str, Form]:
-    """The labels that are there under the format's own names; two of one kind must agree."""
+    """Return the labels under the format's own names; two of one kind must agree."""
     return {name: form for name, form in _OWN.items() if name in archive}
 
 
 def _wanted(archive: Mapping[str, object], own: Mapping[str, Form], options: LabelOptions) -> list[str]:
-    """The arrays to read: what has been named, and else what may be a label."""
+    """Return the names of the arrays to read: those named by the user, or else those that may be labels."""
     given = {"energy": options.energy_key, "forces": options.forces_key, "stress": options.stress_key}
     missing = {q for q, key in given.items() if key is None} - {QUANTITY_OF[form] for form in own.values()}
     may_be = {name for name in archive if (m := meaning(name)) and QUANTITY_OF[m.form] in missing}
@@ -126,7 +126,7 @@ def _cell(archive: Mapping[str, NDArray[Any]], file: Path) -> Floats:
 def _opened(file: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
     with ExitStack() as stack:
         try:
-            archive = np.load(stack.enter_context(open(file, "rb")))  # by itself it leaves a damaged file open
+            archive = np.load(stack.enter_context(open(file, "rb")))  # np.load would leave a damaged file open
             if not isinstance(archive, Mapping):
                 raise ValueError("one array, as in an .npy file")
             yield archive

@@ -1,4 +1,4 @@
-"""QM9, from the package `qm9pack` and from the raw ``dsgdb9nsd`` files. Energies only, in Hartree as they are there.
+"""Read QM9, from the package `qm9pack` or from the raw ``dsgdb9nsd`` files: only energies, in Hartree.
 
 Ramakrishnan et al., Scientific Data 1, 140022 (2014).
 """
@@ -21,14 +21,14 @@ from schnet_ase.errors import DataError
 from schnet_ase.geometry.system import Geometry
 
 PACKAGE = "qm9pack:"
-"""Names the molecules of the installed package `qm9pack` where a file is expected."""
+"""Stands for the molecules of the installed package `qm9pack` where a file is expected."""
 N_MOLECULES = 133_885
-"""Of which 3,054 are uncharacterized; `qm9pack` has the 130,831 others."""
+"""3,054 of them are uncharacterized; `qm9pack` has the 130,831 others."""
 
 
 class _Energy(NamedTuple):
     column: str
-    """Of the package."""
+    """Name of the column in the package."""
     scalar: int
     """Position in the second line of a raw file, whose first two are ``gdb`` and the molecule's number."""
 
@@ -46,17 +46,17 @@ _WITHOUT_BRACKETS = str.maketrans("", "", "[]' ")
 
 
 def is_raw(path: Path) -> bool:
-    """Whether a path can only be raw QM9: a folder, a tar archive, or a single file by its name."""
+    """Return whether a path can only be raw QM9: a folder, a tar archive, or a single file by its name."""
     return path.is_dir() or ".tar" in path.suffixes[-2:] or _RAW_NAME.fullmatch(path.name) is not None
 
 
 def package_files() -> list[Path]:
-    """The tables of the installed package, which is not imported.
+    """Find the tables of the installed package without importing it.
 
     Raises
     ------
     DataError
-        It is not installed, or has other files.
+        The package is not installed, or has other files.
     """
     found = importlib.util.find_spec("qm9pack")
     if found is None or not found.submodule_search_locations:
@@ -69,12 +69,12 @@ def package_files() -> list[Path]:
 
 
 def raw_files(path: Path) -> list[Path]:
-    """The raw files of a folder by number, or the one file or archive that `path` is.
+    """Return the raw files of a folder by number, or the file or archive `path` itself.
 
     Raises
     ------
     DataError
-        A folder without any.
+        The folder has none.
     """
     if not path.is_dir():
         return [path]
@@ -88,12 +88,12 @@ def raw_files(path: Path) -> list[Path]:
 
 
 def read_package(files: Iterable[Path], energy_key: str | None, excluded: Collection[int]) -> Iterator[Found]:
-    """Molecules of the package's tables, in Hartree and Å.
+    """Yield the molecules of the package's tables, in Hartree and Å.
 
     Parameters
     ----------
     files
-        As `package_files` has them.
+        Result of `package_files`.
     energy_key
         ``"U0"`` (the default), ``"U"``, ``"H"`` or ``"G"``, or the package's name of one.
     excluded
@@ -102,7 +102,7 @@ def read_package(files: Iterable[Path], energy_key: str | None, excluded: Collec
     Raises
     ------
     DataError
-        No such energy, or a table without the columns.
+        There is no such energy, or a table lacks the columns.
     """
     by_column = {energy.column: energy.column for energy in ENERGIES.values()}
     column = by_column.get(energy_key or "") or _energy(energy_key).column
@@ -122,12 +122,12 @@ def read_package(files: Iterable[Path], energy_key: str | None, excluded: Collec
 
 
 def read_raw(path: Path, energy_key: str | None, excluded: Collection[int]) -> Iterator[Found]:
-    """Molecules of raw files, in Hartree and Å; parameters as `read_package`, errors too.
+    """Yield the molecules of raw files, in Hartree and Å; other parameters and errors as in `read_package`.
 
     Parameters
     ----------
     path
-        A folder of ``dsgdb9nsd_*.xyz``, read by number; a tar archive of them, read in its order; or one file.
+        A folder of ``dsgdb9nsd_*.xyz``, read by number; a tar archive of them, read in its own order; or one file.
     """
     _energy(energy_key)
     for name, number, text in _texts(path, excluded):
@@ -138,19 +138,19 @@ def read_raw(path: Path, energy_key: str | None, excluded: Collection[int]) -> I
 
 
 def read_excluded(file: Path) -> frozenset[int]:
-    """Numbers of the molecules in the data set's own ``uncharacterized.txt``, or in a file of one number a line.
+    """Read the numbers in the data set's own ``uncharacterized.txt``, or in a file with one number per line.
 
     Raises
     ------
     DataError
-        The file is missing or neither.
+        The file is missing, or is neither.
     """
     try:
         lines = file.read_text(encoding="utf-8").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file}: cannot be read as a list of molecules to leave out ({error})") from error
     if not all(line.strip().isdigit() for line in lines):
-        lines = lines[9:-1]  # the original's: a head of nine lines, rows that begin with the number, and the count
+        lines = lines[9:-1]  # nine lines of header, rows that begin with the number, a line with the count
     numbers = [line.split()[0] if line.strip() else "" for line in lines]
     if not numbers or not all(n.isdigit() and 1 <= int(n) <= N_MOLECULES for n in numbers):
         raise DataError(
@@ -168,7 +168,7 @@ def _energy(key: str | None) -> _Energy:
 
 
 def _texts(path: Path, excluded: Collection[int]) -> Iterator[tuple[str, int, str]]:
-    """Name, number and content of each file."""
+    """Yield the name, number and content of each file."""
     if ".tar" not in path.suffixes[-2:]:
         for file in raw_files(path):
             number = _number(file.name)
@@ -196,7 +196,7 @@ def _number(name: str) -> int:
 
 
 def _molecule(text: str, number: int, key: str) -> Found:
-    # Numbers were written by Mathematica: 6.3*^-6 is 6.3e-6.
+    # Mathematica wrote the numbers: 6.3*^-6 is 6.3e-6.
     lines = text.replace("*^", "e").splitlines()
     n_atoms, scalars = int(lines[0]), lines[1].split()
     if scalars[:2] != ["gdb", str(number)] or len(scalars) != _SCALARS:

@@ -1,4 +1,4 @@
-"""What is in a data set, in numbers and on a page; the picture is in `schnet_ase.data.summary.picture`."""
+"""Summarize a data set in numbers and on a page; `schnet_ase.data.summary.picture` draws it."""
 
 from schnet_ase.data.summary.findings import Finding, findings
 from schnet_ase.data.summary.page import page

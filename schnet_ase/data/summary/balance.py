@@ -1,4 +1,4 @@
-"""Forces that add up to nothing, as those of atoms that are left to themselves do."""
+"""Net forces and torques, which are zero without external forces."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from schnet_ase.geometry.arrays import Floats
 
 
 class Balance(NamedTuple):
-    """Net force and torque of F frames; NaN where a frame has no forces, or is of one atom alone."""
+    """Net force and torque of F frames; NaN for frames without forces or of a single atom."""
 
     net_force: Floats
     """(F,) eV/Å."""
     net_torque: Floats
-    """(F,) eV about the middle of the atoms; NaN too where a frame is periodic."""
+    """(F,) eV about the centre of the atoms; NaN also for periodic frames."""
     relative_force: Floats
     """(F,) the net force divided by the root of the summed squares of the forces: about 1 for random forces."""
     relative_torque: Floats
-    """(F,) the torque likewise, by the root of the summed squares of each atom's own."""
+    """(F,) the net torque divided by the root of the summed squares of the torques of the atoms."""
 
 
 def balance(flat: Flat) -> Balance:
@@ -40,5 +40,5 @@ def balance(flat: Flat) -> Balance:
 
 
 def _per(net: Floats, whole: Floats) -> Floats:
-    """The quotient, zero where both are."""
+    """Return the quotient, zero if both are zero."""
     return np.asarray(net / np.where(whole > 0.0, whole, 1.0))

@@ -1,4 +1,4 @@
-"""How near atoms come to one another, beside the radii that chemists give them."""
+"""Shortest distances between atoms, compared with covalent radii."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ from schnet_ase.geometry.neighbors import half_neighbor_list
 from schnet_ase.geometry.system import Geometry
 
 REACH = 4.0
-"""Å; pairs up to here are counted."""
+"""Å; pairs up to this distance are counted."""
 BINS = 80
 """Bins of the histogram, from 0 to `REACH`."""
 MOST_PAIRS = 100_000_000
-"""Of molecules, that are looked at."""
+"""Largest number of pairs of molecules that are examined."""
 MOST_PERIODIC_ATOMS = 500_000
-"""In periodic frames, that are looked at."""
+"""Largest number of atoms in periodic frames that are examined."""
 _PAIRS_AT_ONCE = 2_000_000
 
 
 class Distances(NamedTuple):
-    """The nearest atoms of F frames; NaN, and zero for elements, where a frame has no pair or was not looked at."""
+    """The nearest atoms of F frames; NaN, and zero for elements, for frames without a pair or not examined."""
 
     shortest: Floats
-    """(F,) Å: the pair that is shortest in terms of its covalent radii."""
+    """(F,) Å: distance of the pair that is shortest relative to its covalent radii."""
     relative: Floats
-    """(F,) the same, divided by the sum of the two radii."""
+    """(F,) this distance divided by the sum of the two radii."""
     elements: Integers
     """(F, 2) that pair's atomic numbers, the smaller one first."""
     looked_at: Integers
-    """Which of the F frames; not all where there are very many."""
+    """Indices of the frames that were examined; not all if there are very many."""
     flat_cells: Integers
-    """Frames, of the F, that are periodic in a cell without a volume."""
+    """Indices of the frames that are periodic in a cell without a volume."""
     histogram: dict[tuple[int, int], Integers]
-    """(BINS,) how many pairs of two elements are at which distance."""
+    """(BINS,) histogram of the distances of pairs of two elements."""
 
 
 def distances(flat: Flat, report: Report = lambda n: None) -> Distances:
-    """Find the nearest atoms of each frame, in periodic ones those of neighbouring cells too.
+    """Find the nearest atoms of each frame; in periodic frames also across the faces of the cell.
 
     Parameters
     ----------
     flat
-        The frames. Of very many, as many are drawn as can be looked at in seconds.
+        The frames. If there are very many, as many are drawn as can be examined in seconds.
     report
-        Told how far it got.
+        Callback for progress.
     """
     periodic = flat.pbc.any(axis=1)
     n_atoms = flat.n_atoms
@@ -73,7 +73,7 @@ def distances(flat: Flat, report: Report = lambda n: None) -> Distances:
 
 
 class _Nearest:
-    """The nearest pairs so far, of frames whose pairs come at once."""
+    """The nearest pairs so far; all pairs of a frame arrive in one call."""
 
     def __init__(self, n_frames: int, present: Integers) -> None:
         self._present = present
@@ -83,7 +83,7 @@ class _Nearest:
         self._counts = np.zeros((len(present), len(present), BINS), dtype=np.int64)
 
     def take(self, frame: Integers, first: Integers, second: Integers, length: Floats) -> None:
-        """Pairs, those of a frame after one another: which frame, two atomic numbers, and the distance."""
+        """Take pairs, sorted by frame: the frame, two atomic numbers, and the distance of each."""
         if not len(frame):
             return
         relative = length / (covalent_radii[first] + covalent_radii[second])
@@ -108,7 +108,7 @@ class _Nearest:
 
 
 def _some(frames: Integers, cost: Integers, most: int) -> Integers:
-    """All of the frames, or as many, drawn evenly, as cost no more than `most` together."""
+    """Return all frames, or an even selection whose total cost is at most `most`."""
     total = int(cost[frames].sum())
     if total <= most:
         return frames
@@ -117,7 +117,7 @@ def _some(frames: Integers, cost: Integers, most: int) -> Integers:
 
 
 def _all_pairs(flat: Flat, chunk: Integers, size: int) -> tuple[Integers, Integers, Integers, Floats]:
-    """Every pair of some molecules of `size` atoms each."""
+    """Return every pair of some molecules of `size` atoms each."""
     atoms = flat.start[chunk][:, None] + np.arange(size)
     i, j = np.triu_indices(size, 1)
     numbers, positions = flat.numbers[atoms], flat.positions[atoms]
@@ -126,7 +126,7 @@ def _all_pairs(flat: Flat, chunk: Integers, size: int) -> tuple[Integers, Intege
 
 
 def _periodic_pairs(geometry: Geometry, f: int) -> tuple[Integers, Integers, Integers, Floats]:
-    """The pairs up to `REACH`, or farther where no two atoms are so near."""
+    """Return the pairs up to `REACH`, or farther if no two atoms are that near."""
     for reach in (REACH, 2.0 * REACH, 4.0 * REACH):
         first, second, shifts = half_neighbor_list(geometry.positions, geometry.cell, geometry.pbc, reach)
         if len(first):

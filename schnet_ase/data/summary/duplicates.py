@@ -1,4 +1,4 @@
-"""Structures that are in a file more than once, and whether their labels agree."""
+"""Find structures that a file contains more than once, and check whether their labels agree."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.system import Geometry
 
 NEAR = 2e-3
-"""Å; distances that differ by less are the same but for rounding in a file with three decimals."""
+"""Å; distances that differ by less are equal up to the rounding of a file with three decimals."""
 ENERGY_TOLERANCE = 1e-3
-"""eV, by which two energies of one structure may differ."""
+"""eV; two energies of one structure may differ by this much."""
 FORCE_TOLERANCE = 1e-2
-"""eV/Å, likewise a component of a force."""
+"""eV/Å; components of two forces on one atom may differ by this much."""
 
 
 class Duplicates(NamedTuple):
-    """Pairs of the F frames, each of a structure and of a later frame that repeats it."""
+    """Pairs of frames, of the F: a structure and a later frame that repeats it."""
 
     exact: Integers
-    """(K, 2) the same to the last bit, where periodic the cell too."""
+    """(K, 2) equal to the last bit, in periodic frames including the cell."""
     near: Integers
-    """(L, 2) the same to `NEAR`; of molecules, also turned, moved, mirrored or renumbered."""
+    """(L, 2) equal within `NEAR`; molecules may also be rotated, moved, mirrored or renumbered."""
     contradictory: Integers
-    """(M, 2) those of both whose labels differ by more than a displacement so small explains."""
+    """(M, 2) pairs of either kind whose labels differ by more than so small a displacement explains."""
     energy_difference: Floats
     """(M,) eV; NaN where an energy is missing."""
     force_difference: Floats
-    """(M,) eV/Å, the largest of the differing components; NaN where not compared."""
+    """(M,) eV/Å, largest difference of a component; NaN where forces are not compared."""
 
 
 def duplicates(flat: Flat, prints: Floats, kind: Integers) -> Duplicates:
@@ -45,20 +45,20 @@ def duplicates(flat: Flat, prints: Floats, kind: Integers) -> Duplicates:
     prints
         (F, D) their `fingerprints`.
     kind
-        (F,) by which of the others they may be repeated.
+        (F,) number of the kind of each frame; only frames of one kind are compared.
     """
     exact, unique = _exact(flat)
     near = _near(flat, prints, kind, unique)
     energies, forces = _differences(flat, exact, near)
     allowed = np.concatenate([np.full(len(exact), ENERGY_TOLERANCE), _explained(flat, near)])
     both = np.concatenate([exact, near])
-    # NaN compares false: a label that is missing contradicts none.
+    # NaN compares false, so that a missing label contradicts nothing.
     wrong = (energies > allowed + 1e-7 * np.nan_to_num(np.abs(flat.energy[both[:, 0]]))) | (forces > FORCE_TOLERANCE)
     return Duplicates(exact, near, both[wrong], energies[wrong], forces[wrong])
 
 
 def _exact(flat: Flat) -> tuple[Integers, Integers]:
-    """Pairs of equal frames, and the first frame of each structure."""
+    """Return the pairs of equal frames, and the first frame of each structure."""
     first: dict[bytes, int] = {}
     pairs = []
     for f in range(len(flat.index)):
@@ -71,10 +71,10 @@ def _exact(flat: Flat) -> tuple[Integers, Integers]:
 
 
 def _near(flat: Flat, prints: Floats, kind: Integers, unique: Integers) -> Integers:
-    """Of each structure the nearest other one, where it is near enough."""
+    """Return each structure with its nearest other one, if that is near enough."""
     if len(unique) < 2:
         return np.zeros((0, 2), dtype=np.int64)
-    points = np.concatenate([prints[unique], 1e4 * kind[unique, None]], axis=1)  # other kinds are out of reach
+    points = np.concatenate([prints[unique], 1e4 * kind[unique, None]], axis=1)  # separates frames of different kinds
     found = cKDTree(points).query(points, k=min(4, len(unique)), distance_upper_bound=NEAR)[1]
     pairs, periodic = set[tuple[int, int]](), wraps(flat)
     for place, others in enumerate(found):
@@ -87,7 +87,7 @@ def _near(flat: Flat, prints: Floats, kind: Integers, unique: Integers) -> Integ
 
 
 def _same(flat: Flat, a: int, b: int, periodic: bool) -> bool:
-    """Whether two frames of one kind are the same structure but for rounding."""
+    """Return whether two frames of one kind are the same structure up to rounding."""
     one, other = flat.geometry(a), flat.geometry(b)
     if periodic:
         if not np.array_equal(one.numbers, other.numbers) or np.abs(one.cell - other.cell).max() > NEAR:
@@ -99,13 +99,13 @@ def _same(flat: Flat, a: int, b: int, periodic: bool) -> bool:
 
 
 def _lengths(geometry: Geometry) -> Floats:
-    """All distances of a molecule in ascending order."""
+    """Return all distances of a molecule in ascending order."""
     vectors = geometry.positions[:, None] - geometry.positions
     return np.sort(np.sqrt(np.einsum("ijk,ijk->ij", vectors, vectors)), axis=None)
 
 
 def _differences(flat: Flat, exact: Integers, near: Integers) -> tuple[Floats, Floats]:
-    """How far labels of pairs are apart; forces only where atoms are the same ones."""
+    """Return the differences of the labels of pairs; those of forces only if the atoms correspond."""
     both = np.concatenate([exact, near])
     energies = np.abs(flat.energy[both[:, 0]] - flat.energy[both[:, 1]])
     forces = np.full(len(both), np.nan)
@@ -116,7 +116,7 @@ def _differences(flat: Flat, exact: Integers, near: Integers) -> tuple[Floats, F
 
 
 def _explained(flat: Flat, pairs: Integers) -> Floats:
-    """How far moves of `NEAR` take an energy, eV: by the forces or, without them, by 2 eV/Å on each atom."""
+    """Return how much displacements of `NEAR` change an energy, eV, by its forces or else by 2 eV/Å on each atom."""
     norms = flat.sums(flat.force_norms)
     norms = np.where(np.isfinite(norms), norms, 2.0 * flat.n_atoms)
     return np.asarray(ENERGY_TOLERANCE + NEAR * norms[pairs[:, 0]])

@@ -1,4 +1,4 @@
-"""Energies that compare: what is left of them once each element has its part, and what is far from the rest."""
+"""Comparable energies: the part that the composition does not explain, and its outliers."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from schnet_ase.geometry.arrays import Floats, Integers
 LIMIT = 8.0
 """Robust standard deviations, 1.4826 times the median absolute deviation, beyond which a frame is an outlier."""
 GROUP = 20
-"""Frames of one composition that are enough to be compared with one another alone."""
+"""Number of frames of one composition from which on they are compared only with one another."""
 POOLED = 2.0
-"""How many times farther other frames may be: a fit to compositions leaves more of some than of others."""
+"""How many times farther off other frames may be, because the fit is better for some compositions than for others."""
 FEWEST = 8
-"""Frames below which nothing is an outlier."""
+"""Number of frames below which there are no outliers."""
 
 
 class Compositions(NamedTuple):
-    """Which atoms each of F frames has, whatever their order."""
+    """The compositions of F frames."""
 
     elements: Integers
     """(E,) atomic numbers, ascending."""
     counts: Integers
-    """(C, E) atoms of each element in each of the compositions that occur."""
+    """(C, E) number of atoms of each element in each composition."""
     of: Integers
-    """(F,) which composition a frame has."""
+    """(F,) index of the composition of each frame."""
     frames: Integers
-    """(C,) how many frames have it."""
+    """(C,) number of frames of each composition."""
 
 
 def compositions(flat: Flat) -> Compositions:
@@ -42,17 +42,17 @@ def compositions(flat: Flat) -> Compositions:
 
 
 def composition_residual(flat: Flat, made_of: Compositions) -> Floats:
-    """Energies per atom, less what the elements of each frame explain.
+    """Return energies per atom, less the part that the elements of each frame explain.
 
     Least absolute deviations of ``E/N = Σ_z (n_z/N) e_z``, by least squares with weights that are adapted repeatedly
-    (Schlossmacher, J. Am. Stat. Assoc. 68, 857 (1973)): a single energy that is wrong does not move the others. Free
-    atoms take no part, since no bond is part of their energy.
+    (Schlossmacher, J. Am. Stat. Assoc. 68, 857 (1973)), so that a single wrong energy does not shift the others. Free
+    atoms are left out, because their energy contains no bond.
 
     Returns
     -------
     Floats
-        (F,) eV per atom; NaN for free atoms, where there is no energy, and where so few frames have one that the fit
-        leaves nothing.
+        (F,) eV per atom; NaN for free atoms, for frames without an energy, and if so few frames have one that the fit
+        is exact.
     """
     n_atoms = flat.n_atoms
     fitted = np.isfinite(flat.energy) & ~flat.free_atoms
@@ -60,7 +60,7 @@ def composition_residual(flat: Flat, made_of: Compositions) -> Floats:
     if fitted.sum() <= min(len(np.unique(made_of.of[fitted])), len(made_of.elements)):
         return residual
     per_atom = flat.energy[fitted] / n_atoms[fitted]
-    per_atom = per_atom - np.median(per_atom)  # fractions sum to one, so that a constant is no loss
+    per_atom = per_atom - np.median(per_atom)  # fractions sum to one, so that the fit contains a constant
     fractions = made_of.counts[made_of.of[fitted]] / n_atoms[fitted, None]
     left, weights = per_atom, np.ones(len(per_atom))
     for _ in range(30):
@@ -72,24 +72,24 @@ def composition_residual(flat: Flat, made_of: Compositions) -> Floats:
 
 
 def robust_deviation(values: Floats, made_of: Compositions, floor: float) -> Floats:
-    """How far each value is from the median, in robust standard deviations.
+    """Return how far each value is from the median, in robust standard deviations.
 
-    Frames of a composition of which there are many are compared with one another, all others together: two molecules,
-    or two isomers' formulas, have energies apart without being wrong.
+    Frames of a frequent composition are compared with one another, all others together, because the energies of two
+    molecules may correctly be far apart.
 
     Parameters
     ----------
     values
-        (F,) with NaN where there is none.
+        (F,), NaN where there is no value.
     made_of
-        Of the same frames.
+        Compositions of the same frames.
     floor
-        Smallest standard deviation that is believed: frames may be copies of one.
+        Smallest standard deviation that counts, because frames may be copies of one frame.
 
     Returns
     -------
     Floats
-        (F,) signed; zero where there are too few to say, or no value.
+        (F,) signed; zero where there are too few frames, or no value.
     """
     deviation = np.zeros(len(values))
     known = np.flatnonzero(np.isfinite(values))

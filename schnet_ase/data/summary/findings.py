@@ -1,4 +1,4 @@
-"""What speaks for and against training on a data set as it is, and what to do first."""
+"""What is suspicious in a data set, and what to do before training."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from schnet_ase.errors import DataError
 from schnet_ase.geometry.arrays import Floats
 
 OVERLAP = 0.6
-"""Of the sum of two covalent radii; nearer atoms are hardly meant."""
+"""Share of the sum of two covalent radii; atoms this near are probably an error."""
 UNBALANCED = 0.1
-"""Net forces and torques above this share of what random forces have are no rounding,"""
+"""Share of the net force or torque of random forces above which it is more than rounding,"""
 NOISE = 0.02
-"""eV/Å, and eV for torques: where they are more than this times the root of the number of atoms, either."""
+"""eV/Å, and eV for torques, if it is also larger than this times the root of the number of atoms."""
 BINDING = (0.0, 12.0)
-"""eV per atom between which atoms bind to one another; diamond and tungsten have 8 and 9."""
+"""eV per atom; range of plausible binding energies; diamond and tungsten have 8 and 9."""
 FEW = 10
-"""Frames below which a training makes no sense."""
+"""Number of frames below which a training makes no sense."""
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     name: str
     text: str
-    """What was found."""
+    """Result in words."""
     action: str = ""
-    """What to do before training; empty where nothing needs to be done."""
+    """What to do before training; empty if nothing needs to be done."""
 
 
 def findings(summary: Summary) -> tuple[Finding, ...]:
-    """All that was looked at, in the order it is told."""
+    """Return the results of all checks, in the order of the page."""
     looks: tuple[Callable[[Summary], Iterator[Finding]], ...] = (
         _structures,
         _labels,
@@ -87,10 +87,11 @@ def _labels(summary: Summary) -> Iterator[Finding]:
 
 
 def _refusal(summary: Summary) -> str:
-    """What a training would refuse of the labels that are finite, such as zeros that were never written."""
+    """Return why a training would refuse the finite labels, such as zeros that stand for missing ones; empty if it
+    would not."""
     flattened = summary.flattened
     if len(flattened.broken):
-        return ""  # the next frames would be counted wrong
+        return ""  # the indices of the remaining frames would be wrong
     frames = _usable(summary)
     try:
         check_frames(
@@ -106,7 +107,7 @@ def _refusal(summary: Summary) -> str:
 
 
 def _usable(summary: Summary) -> list[Frame]:
-    """The frames that can be computed with, without labels that cannot."""
+    """Return the usable frames, without their unusable labels."""
     flattened = summary.flattened
     energy, forces, stress = (_bad(found) for found in (flattened.energy, flattened.forces, flattened.stress))
     numbered = [(f, summary.dataset.frames[f]) for f in summary.flat.index.tolist()]
@@ -121,7 +122,7 @@ def _usable(summary: Summary) -> list[Frame]:
 
 
 def _bad(found: Found) -> frozenset[int]:
-    """Frames whose label cannot be used."""
+    """Return the frames whose label cannot be used."""
     return frozenset(found.not_finite.tolist()) | frozenset(found.misshapen.tolist())
 
 
@@ -192,7 +193,7 @@ def _free_atoms(summary: Summary) -> Iterator[Finding]:
 
 
 def binding_energy(summary: Summary) -> float | None:
-    """Median of the binding energy per atom, eV, by the energies of free atoms; None where an element has none."""
+    """Return the median binding energy per atom, eV, by the energies of free atoms; None if an element has none."""
     flat, made_of = summary.flat, summary.compositions
     free = np.flatnonzero(flat.free_atoms & np.isfinite(flat.energy))
     numbers = flat.numbers[flat.start[free]]

@@ -1,4 +1,4 @@
-"""A few numbers for each geometry that are the same for the same structure, and near for one that is near."""
+"""A few numbers per geometry that are equal for equal structures, and similar for similar ones."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ N_NUMBERS = 6
 
 
 def wraps(flat: Flat) -> Bools:
-    """Whether a frame is compared as a crystal is, in its cell: (F,)."""
+    """Return (F,) whether a frame is compared as a crystal, in its cell."""
     volume = np.abs(np.linalg.det(flat.cell))
     return np.asarray(flat.pbc.any(axis=1) & (volume > 1e-6))
 
 
 def kinds(flat: Flat, made_of: Compositions) -> Integers:
-    """(F,) a number for what can be compared at all: the composition, and whether it is periodic."""
+    """Return (F,) the number of each frame's kind: its composition, and whether it is periodic."""
     return np.asarray(2 * made_of.of + wraps(flat), dtype=np.int64)
 
 
 def fingerprints(flat: Flat) -> Floats:
-    """Numbers in Å that move by about as much as the atoms do, (F, 6).
+    """Return numbers in Å that change by about as much as the atoms move, (F, 6).
 
-    A molecule has the singular values of its centred positions, atoms weighted alike and by their atomic number, per
-    square root of the number of atoms. By Mirsky's inequality those of one weighting move together by no more than the
-    root mean square of the displacements. They are the same when the molecule is turned, moved, mirrored or renumbered.
-    A periodic frame has projections of sines and cosines of its fractional coordinates on six fixed random directions;
-    they stay the same when an atom moves by a cell vector.
+    For a molecule they are the singular values of its centred positions, with equal weights and with weights by atomic
+    number, divided by the square root of the number of atoms. By Mirsky's inequality, those of one weighting change
+    together by at most the root mean square of the displacements. They do not change when the molecule is rotated,
+    moved, mirrored or renumbered. For a periodic frame they are projections of sines and cosines of its fractional
+    coordinates on six fixed random directions, which do not change when an atom moves by a cell vector.
     """
     found = np.zeros((len(flat.index), N_NUMBERS))
     periodic = wraps(flat)
@@ -55,6 +55,6 @@ def _projections(flat: Flat) -> Floats:
     waves *= np.tile(lengths / (2.0 * np.pi), 2)[flat.frame]
     place = np.arange(len(flat.numbers)) - np.repeat(flat.start[:-1], flat.n_atoms)
     directions = np.random.default_rng(0).normal(size=(int(place.max()) + 1, 6, N_NUMBERS))
-    # One number at a time: the directions of all atoms together would take as much memory as the frames.
+    # One number at a time, because the directions of all atoms together would take as much memory as the frames.
     parts = [flat.sums(np.einsum("ac,ac->a", waves, directions[place, :, n])) for n in range(N_NUMBERS)]
     return 0.5 * np.stack(parts, axis=1) / np.sqrt(flat.n_atoms)[:, None]

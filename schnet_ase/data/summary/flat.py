@@ -1,4 +1,4 @@
-"""Frames as a few long arrays: what is computed of a hundred thousand of them is computed at once."""
+"""Frames as a few long arrays, so that a quantity of a hundred thousand frames is computed at once."""
 
 from __future__ import annotations
 
@@ -17,87 +17,87 @@ from schnet_ase.geometry.system import Geometry
 
 Bools = NDArray[np.bool_]
 Report = Callable[[int], None]
-"""Called with a number of frames that have been done since the last call."""
+"""Callback that receives the number of frames done since its last call."""
 
 
 @dataclass(frozen=True)
 class Flat:
-    """F frames that have A atoms together, eV and Å; a frame's atoms follow one another."""
+    """F frames with A atoms in total, eV and Å; the atoms of a frame follow one another."""
 
     index: Integers
     """(F,) the number of each frame in its file."""
     start: Integers
-    """(F + 1,) where the atoms of each frame begin, and the number of atoms."""
+    """(F + 1,) index of the first atom of each frame, and the number of atoms."""
     numbers: Integers
-    """(A,)"""
+    """(A,) atomic numbers."""
     positions: Floats
-    """(A, 3)"""
+    """(A, 3) Å."""
     cell: Floats
-    """(F, 3, 3)"""
+    """(F, 3, 3) Å, a lattice vector per row."""
     pbc: Bools
-    """(F, 3)"""
+    """(F, 3) whether the frame is periodic along each lattice vector."""
     energy: Floats
-    """(F,) NaN where the file has none, or none that is finite."""
+    """(F,) eV; NaN where the file has no finite energy."""
     forces: Floats
-    """(A, 3) NaN in all of a frame where a component is missing or not finite."""
+    """(A, 3) eV/Å; NaN for the whole frame if a component is missing or not finite."""
     stress: Floats
-    """(F, 6) likewise."""
+    """(F, 6) eV/Å³; NaN for the whole frame if a component is missing or not finite."""
 
     @property
     def n_atoms(self) -> Integers:
-        """(F,)"""
+        """(F,) number of atoms of each frame."""
         return np.diff(self.start)
 
     @property
     def frame(self) -> Integers:
-        """(A,) which of the F frames each atom is of."""
+        """(A,) index of the frame of each atom."""
         return np.repeat(np.arange(len(self.index)), self.n_atoms)
 
     @property
     def free_atoms(self) -> Bools:
-        """(F,) whether a frame is one atom alone."""
+        """(F,) whether a frame is a single atom."""
         return np.asarray((self.n_atoms == 1) & ~self.pbc.any(axis=1))
 
     @property
     def force_norms(self) -> Floats:
-        """(A,) eV/Å, also of forces whose squares are too large for a number."""
+        """(A,) eV/Å, also for forces whose squares overflow."""
         x, y, z = self.forces.T
         return np.asarray(np.hypot(np.hypot(x, y), z), dtype=np.float64)
 
     def sums(self, values: NDArray[np.float64]) -> Floats:
-        """Sums over the atoms of each frame, (F, ...) of (A, ...)."""
+        """Sum values of atoms over each frame, from (A, ...) to (F, ...)."""
         return np.asarray(np.add.reduceat(values, self.start[:-1], axis=0), dtype=np.float64)
 
     def largest(self, values: Floats) -> Floats:
-        """The largest of each frame's values, (F,) of (A,); NaN where one is."""
+        """Return the largest value of each frame, from (A,) to (F,); NaN if one of them is NaN."""
         return np.asarray(np.maximum.reduceat(values, self.start[:-1]), dtype=np.float64)
 
     def geometry(self, f: int) -> Geometry:
-        """The atoms of frame `f` of the F."""
+        """Return the geometry of frame `f` of the F."""
         atoms = slice(int(self.start[f]), int(self.start[f + 1]))
         return Geometry(self.numbers[atoms], self.positions[atoms], self.cell[f], self.pbc[f])
 
 
 class Found(NamedTuple):
-    """Which frames hold one kind of label; numbers of frames count from 0 in their file."""
+    """The frames that hold one kind of label, by their numbers in the file, counted from 0."""
 
     have: Integers
     """The frames that have the label."""
     not_finite: Integers
-    """Those of them with a NaN or an infinite number in it."""
+    """Those whose label contains a NaN or an infinite number."""
     misshapen: Integers
-    """Those of them whose label has a shape that is wrong."""
+    """Those whose label has the wrong shape."""
 
 
 class Flattened(NamedTuple):
-    """Frames as arrays, and what could not be put into those."""
+    """Frames as arrays, and the frames and labels that do not fit into them."""
 
     flat: Flat
     energy: Found
     forces: Found
     stress: Found
     broken: Integers
-    """Frames without atoms, with an unknown element, or with positions or a cell that are no finite numbers."""
+    """Frames without atoms, with an unknown element, or with positions or a cell that are not finite."""
 
 
 def flatten(dataset: Dataset, report: Report = lambda n: None) -> Flattened:
@@ -106,9 +106,9 @@ def flatten(dataset: Dataset, report: Report = lambda n: None) -> Flattened:
     Parameters
     ----------
     dataset
-        As read, unchecked.
+        Data set as read, unchecked.
     report
-        Called with how many frames have been done since the last call.
+        Callback for progress.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def flatten(dataset: Dataset, report: Report = lambda n: None) -> Flattened:
 
 
 class _Kept(NamedTuple):
-    """A frame whose arrays have the right shapes, NaN for labels that are missing."""
+    """A frame whose arrays have the right shapes, with NaN for missing labels."""
 
     number: int
     geometry: Geometry
@@ -178,14 +178,14 @@ def _joined(kept: list[_Kept]) -> Flat:
 
 
 class _Labels:
-    """One kind of label, noted frame by frame."""
+    """Records of one kind of label, frame by frame."""
 
     def __init__(self) -> None:
         self._have: list[int] = []
         self._misshapen: list[int] = []
 
     def shaped(self, label: object, shape: tuple[int, ...], index: int) -> Floats:
-        """The label of a frame where it has its shape, else NaN."""
+        """Return the label of a frame if it has the right shape, otherwise NaN."""
         if label is not None:
             self._have.append(index)
             array: Floats = np.asarray(label, dtype=np.float64)
@@ -195,12 +195,12 @@ class _Labels:
         return np.full(shape, np.nan)
 
     def found(self, flat: Flat, finite: Bools) -> Found:
-        """Where the label is, by whether it is finite in the frames that were kept."""
+        """Return which frames have the label, given whether it is finite in the frames that were kept."""
         have, misshapen = np.array(self._have, dtype=np.int64), np.array(self._misshapen, dtype=np.int64)
         return Found(have, np.setdiff1d(np.intersect1d(have, flat.index[~finite]), misshapen), misshapen)
 
 
 def _are_sound(flat: Flat) -> Bools:
-    """(F,) whether a frame has known elements, and positions and a cell that are finite."""
+    """Return (F,) whether a frame has known elements, and finite positions and cell."""
     atoms = np.isfinite(flat.positions).all(axis=1) & (flat.numbers > 0) & (flat.numbers < len(chemical_symbols))
     return np.asarray(np.logical_and.reduceat(atoms, flat.start[:-1]) & np.isfinite(flat.cell).all(axis=(1, 2)))

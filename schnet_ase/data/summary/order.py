@@ -1,4 +1,4 @@
-"""Whether frames that follow one another are alike, as those of dynamics are."""
+"""Check whether successive frames resemble each other, as those of dynamics do."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from schnet_ase.geometry.arrays import Floats, Integers
 
 FEWEST = 50
-"""Pairs of neighbouring frames below which nothing is said."""
+"""Number of pairs of neighbouring frames below which there is no result."""
 ALIKE = 0.7
-"""Neighbouring frames that differ by less than this share of what random ones do are alike."""
+"""Neighbouring frames resemble each other if they differ by less than this share of the difference of random ones."""
 
 
 def neighbor_difference(index: Integers, prints: Floats, kind: Integers) -> float | None:
-    """How far neighbouring frames of a file are apart, by the distance of random ones.
+    """Return the difference of neighbouring frames of a file relative to that of random ones.
 
     Parameters
     ----------
@@ -22,13 +22,13 @@ def neighbor_difference(index: Integers, prints: Floats, kind: Integers) -> floa
     prints
         (F, D) fingerprints, Å.
     kind
-        (F,) which of them can be compared.
+        (F,) number of the kind of each frame; only frames of one kind are compared.
 
     Returns
     -------
     float or None
         The median distance of neighbours divided by that of random pairs of the same kind: about 1 for frames in random
-        order. None where there are too few, or where all are the same.
+        order. None if there are too few frames, or if all are equal.
     """
     follows = np.flatnonzero((np.diff(index) == 1) & (np.diff(kind) == 0))
     if len(follows) < FEWEST:
@@ -41,7 +41,7 @@ def neighbor_difference(index: Integers, prints: Floats, kind: Integers) -> floa
 
 
 def _shuffled_within(kind: Integers) -> Integers:
-    """For each frame another one of its kind, drawn at random."""
+    """Draw for each frame another one of its kind at random."""
     rng = np.random.default_rng(0)
     by_kind = np.argsort(kind, kind="stable")
     shuffled = np.lexsort((rng.random(len(kind)), kind))

@@ -1,4 +1,4 @@
-"""A data set on a page: what is in it, and what to do before training."""
+"""A page of text about a data set: its contents, and what to do before training."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NAME = 15
 
 
 def page(summary: Summary) -> list[str]:
-    """The summary in lines of plain text; a line that begins with an exclamation mark says what is suspicious."""
+    """Return the summary as lines of plain text; a line that begins with an exclamation mark is suspicious."""
     dataset = summary.dataset
     n_atoms = len(summary.flat.numbers)
     lines = [
@@ -51,7 +51,7 @@ def _rows(rows: Iterator[tuple[str, str]]) -> list[str]:
 
 
 def _wrapped(name: str, text: str, mark: str) -> list[str]:
-    """A row, its text broken between words where it is long."""
+    """Return the lines of a row; long text is wrapped between words."""
     lines = textwrap.wrap(text, _WIDTH - len(mark) - _NAME, break_long_words=False, break_on_hyphens=False)
     return [f"{mark}{name:{_NAME}s}{lines[0]}", *(f"{'':{len(mark) + _NAME}s}{line}" for line in lines[1:])]
 

@@ -1,4 +1,4 @@
-"""A data set in four panels: energies, forces, distances, and the energies along the file."""
+"""A picture of a data set in four panels: energies, forces, distances, and the energies along the file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.output.figures import save_figure
 
 MOST_CURVES = 6
-"""Elements or pairs of them in a panel, the most frequent."""
+"""Largest number of elements, or of pairs of elements, in a panel; the most frequent ones are drawn."""
 _MARGIN = 0.05
 
 
 def draw(summary: Summary, path: str | os.PathLike[str]) -> None:
-    """Draw the summary as a PNG, atomically; axes hold what is usual, and outliers are marked at their edges."""
+    """Draw the summary as a PNG, atomically; axes show the usual range, and outliers are marked at their edges."""
     figure = Figure(figsize=(11, 7.4), layout="constrained")
     (energies, forces), (lengths, along) = figure.subplots(2, 2)
     figure.suptitle(f"{summary.dataset.source}: {words.count(len(summary.dataset.frames), 'frame')}")
@@ -78,12 +78,12 @@ def _lengths(axes: Axes, summary: Summary) -> None:
         return
     edges = np.linspace(0.0, REACH, BINS + 1)
     density = {pair: count / np.diff(edges**3) for pair, count in near.histogram.items()}
-    # The pairs that are densest somewhere are bonds rather than what lies behind them.
+    # The pairs with the highest density are bonds rather than atoms farther away.
     for n, pair in enumerate(sorted(density, key=lambda pair: -float(density[pair].max()))[:MOST_CURVES]):
         axes.stairs(density[pair] / density[pair].max(), edges, color=f"C{n}", label=words.pair(pair))
         axes.axvline(covalent_radii[list(pair)].sum(), color=f"C{n}", lw=0.8, ls=":")
     axes.plot([], [], color="0.5", lw=0.8, ls=":", label="covalent radii")
-    axes.legend(frameon=False, fontsize=8, loc="upper left", handlelength=1.2, borderaxespad=0.2)  # where no bond is
+    axes.legend(frameon=False, fontsize=8, loc="upper left", handlelength=1.2, borderaxespad=0.2)  # no bonds there
 
 
 def _along(axes: Axes, summary: Summary) -> None:
@@ -111,7 +111,7 @@ def _along(axes: Axes, summary: Summary) -> None:
 
 
 def _usual(values: Floats, known: np.ndarray, far: np.ndarray) -> tuple[float, float] | None:
-    """Where the values lie that are no outliers, or all where there are no others."""
+    """Return the range of the values that are no outliers, or of all values if all are outliers."""
     chosen = values[known & ~far] if (known & ~far).any() else values[known]
     if not len(chosen):
         return None

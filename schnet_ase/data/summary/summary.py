@@ -1,4 +1,4 @@
-"""What is in a data set before anything is trained on it."""
+"""Summarize a data set before training on it."""
 
 from __future__ import annotations
 
@@ -18,78 +18,78 @@ from schnet_ase.data.summary.order import neighbor_difference
 from schnet_ase.geometry.arrays import Floats, Integers
 
 PASSES = 2
-"""How often a report hears of every frame."""
+"""How often the callback reports every frame."""
 _FORCE_FLOOR = 0.05
-"""Relative spread of largest forces, below which frames are copies of one."""
+"""Relative spread of the largest forces below which frames count as copies of one frame."""
 _ENERGY_FLOOR = 1e-3
-"""eV, likewise of energies."""
+"""eV; spread of the energies below which frames count as copies of one frame."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The content of a data set; arrays are of the F frames that can be computed with, eV and Å.
+    """The contents of a data set; arrays are over the F usable frames, eV and Å.
 
-    `flat.index` holds the number that each of those has in its file.
+    `flat.index` holds the number of each of these frames in its file.
     """
 
     dataset: Dataset
     flattened: Flattened
     compositions: Compositions
     residual: Floats
-    """(F,) eV per atom: energy less what the composition explains; NaN where there is no energy."""
+    """(F,) eV per atom: energy less the part that the composition explains; NaN without an energy."""
     energy_deviation: Floats
-    """(F,) of the energy from the median, in robust standard deviations; zero where there are too few to say."""
+    """(F,) deviation of the energy from the median, in robust standard deviations; zero if there are too few frames."""
     largest_force: Floats
-    """(F,) eV/Å; NaN where there are no forces."""
+    """(F,) eV/Å; NaN without forces."""
     force_deviation: Floats
-    """(F,) of the logarithm of the largest force, as `energy_deviation`."""
+    """(F,) the same for the logarithm of the largest force."""
     distances: Distances
     balance: Balance
     duplicates: Duplicates
     neighbor_difference: float | None
-    """Median distance of neighbouring frames by that of random ones; None where there are too few."""
+    """Median distance of neighbouring frames relative to that of random ones; None if there are too few."""
     config_types: tuple[tuple[str, int], ...]
-    """Each kind of configuration that the file names, and how many frames are of it; the most frequent first."""
+    """Each kind of configuration that the file names, and its number of frames; the most frequent first."""
     weights: tuple[tuple[float, int], ...]
-    """Each weight, and how many frames have it; the most frequent first."""
+    """Each weight, and its number of frames; the most frequent first."""
 
     @property
     def flat(self) -> Flat:
-        """The frames that can be computed with."""
+        """The usable frames."""
         return self.flattened.flat
 
     @property
     def energy_outliers(self) -> Integers:
-        """Of the F frames those whose energy is beyond `LIMIT` robust deviations, the farthest first."""
+        """Indices of the frames whose energy is beyond `LIMIT` robust deviations, the farthest first."""
         return _beyond(np.abs(self.energy_deviation))
 
     @property
     def force_outliers(self) -> Integers:
-        """Of the F frames those whose largest force is too large by the same limit, the farthest first."""
+        """Indices of the frames whose largest force is too large by the same limit, the farthest first."""
         return _beyond(self.force_deviation)
 
 
 def summarize(dataset: Dataset, report: Report = lambda n: None) -> Summary:
-    """Say what is in a data set: systems, labels, ranges, duplicates, outliers.
+    """Summarize a data set: systems, labels, ranges, duplicates, outliers.
 
     Parameters
     ----------
     dataset
-        As read, unchecked: labels may be missing or NaN.
+        Data set as read, unchecked: labels may be missing or NaN.
     report
-        Called with how many frames have been done since the last call; hears of every frame up to `PASSES` times.
+        Callback for progress, which reports every frame up to `PASSES` times.
 
     Returns
     -------
     Summary
-        `schnet_ase.data.summary.page` has it in words, `schnet_ase.data.summary.picture` as a picture.
+        `schnet_ase.data.summary.page` puts it into words, and `schnet_ase.data.summary.picture` draws it.
 
     Raises
     ------
     DataError
         No frame has atoms of known elements at finite positions.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # labels may be beyond all bounds
+    with np.errstate(over="ignore", invalid="ignore"):  # labels may be arbitrarily large
         return _summarize(dataset, report)
 
 
@@ -107,7 +107,7 @@ def _summarize(dataset: Dataset, report: Report) -> Summary:
         flattened,
         made_of,
         residual,
-        # Energies of N atoms that are independent scatter as √N.
+        # The energy of N independent atoms scatters as √N.
         robust_deviation(residual * np.sqrt(flat.n_atoms), made_of, _ENERGY_FLOOR),
         largest,
         robust_deviation(np.log(pulled), made_of, _FORCE_FLOOR),

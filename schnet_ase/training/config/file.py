@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import ConfigError
 from schnet_ase.networks import SchNetConfig
+from schnet_ase.priors import fixed_terms
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.training.config.mistakes import first_mistake
 from schnet_ase.training.config.tables import PRESETS, RunConfig
@@ -112,7 +113,9 @@ def _model(table: Any) -> SchNetConfig:
     if given.get("gamma") == "spacing":
         given["gamma"] = None
     try:
-        return SchNetConfig(**{**PRESETS[preset]().to_dict(), **given})
+        config = SchNetConfig(**{**PRESETS[preset]().to_dict(), **given})
+        fixed_terms(config)  # a missing package is an error now, not after the data were read
+        return config
     except ValidationError as error:
         raise ValueError(first_mistake(error, SchNetConfig, prefix="model.")) from error
 

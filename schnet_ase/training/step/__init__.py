@@ -1,1 +1,1 @@
-"""One step of a training: batches in order, loss, gradient, optimizer."""
+"""One step of a training: order of batches, loss, gradient, optimizer."""

@@ -1,4 +1,4 @@
-"""A training step compiled as one function, and when there is another one to compile."""
+"""Compile a training step as one function, and compile it again when needed."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ from schnet_ase.training.step.loss import GradientStep, LossTerms, Trainable, ba
 
 LOGGER = logging.getLogger("schnet_ase")
 SUMMED_AT_ONCE = 4096
-"""Longer sums of float32 on a CPU are made of parts, in code of their own (``need_use_acc_helper`` in torch's
+"""On a CPU, separate code sums longer float32 arrays in parts (``need_use_acc_helper`` in torch's
 ``_inductor/codegen/cpp.py``, version 2.13). A step compiled for few pairs is compiled again for more."""
 SUMMED_TERM_BY_TERM = 32
-"""Atoms and features of the readout up to which their product, on a CPU, is code of its own (``mm`` in torch's
-``_inductor/decomposition.py``); the presets have more features."""
+"""Numbers of atoms and of features of the readout up to which separate code computes their product on a CPU (``mm`` in
+torch's ``_inductor/decomposition.py``); the presets have more features."""
 
 
 def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) -> GradientStep:
-    """One step traced through both derivatives and compiled as a whole, three to five times as fast on a CPU.
+    """Make a step that is traced through both derivatives and compiled as a whole, three to five times as fast on a
+    CPU.
 
-    `torch.compile` does not differentiate twice, so the step is traced first, gradient included, into a graph without
-    autograd.
+    `torch.compile` does not differentiate twice. Therefore the step, including the gradient, is first traced into a
+    graph without autograd.
 
     Parameters
     ----------
     model
-        Whose parameters get the gradient.
+        Model whose parameters get the gradient.
     terms
-        As of `frame_losses`.
+        As in `frame_losses`.
     one_shape
-        Whether every batch has the shape of the first. Otherwise sizes stay variables: that takes three times as long
+        Whether every batch has the shape of the first. Otherwise sizes stay variable, which takes three times as long
         to compile, and a tenth longer to run.
     """
 
@@ -61,8 +62,8 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
 
     def compile_for(form: _Form, weights: dict[str, Tensor], batch: Batch) -> None:
         LOGGER.info("compiling the training step%s: no step is made for up to a few minutes", form.describe(model))
-        # Two sizes that happen to be equal in the first batch are not one, when it is traced and when it is compiled,
-        # which the first call does: taken for one, the step would be compiled again for the next batch.
+        # Two sizes that happen to be equal in the first batch must not become one variable, neither in tracing nor when
+        # the first call compiles it; otherwise the step would be compiled again for the next batch.
         with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
             trace = make_fx(
                 partial(loss_and_gradient, complete=form.complete),
@@ -77,7 +78,7 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
         weights = {name: p.detach() for name, p in zip(names, parameters, strict=True)}
         form = _form(batch, model.n_networks, readout_features, is_complete(batch, terms))
         if (lacking := form._replace(complete=False)) in compiled:
-            form = lacking  # which serves frames that have all labels too
+            form = lacking  # it also serves frames that have all labels
         if form not in compiled:
             compile_for(form, weights, batch)
         with torch.no_grad():
@@ -90,21 +91,21 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
 
 
 class _Form(NamedTuple):
-    """What a compiled step takes for granted of its batches even where sizes are variables."""
+    """What a compiled step assumes about its batches, even if sizes are variable."""
 
     complete: bool
     """Whether every frame has every label that counts."""
 
     periodic: bool
     sizes: tuple[int, int, int]
-    """Of systems, atoms and pairs: whether there is none, one, or two or more."""
+    """Whether there are zero, one, or more systems, atoms and pairs."""
     large: tuple[bool, ...]
-    """Whether there are more atoms, and more pairs, of all networks and of each, than torch sums in one go."""
+    """Whether there are more atoms, and more pairs, of all networks and of each, than torch sums at once."""
     few: bool
-    """Whether there are few atoms for the last product; see `SUMMED_TERM_BY_TERM`."""
+    """Whether the last product has few atoms; see `SUMMED_TERM_BY_TERM`."""
 
     def describe(self, model: Trainable) -> str:
-        """For a line that says why there is another step to compile."""
+        """Return the reason for another compilation, for the log."""
         filters = "interpolated filters" if isinstance(model, InterpolatedSchNet) else "filters pair by pair"
         most = " and ".join(what for what, large in zip(("atoms", "pairs"), self.large, strict=False) if large)
         large_batches = f", batches of more than {SUMMED_AT_ONCE:,} {most}" if most else ""
@@ -128,10 +129,10 @@ def _form(batch: Batch, n_networks: int, readout_features: int, complete: bool) 
 
 
 def without_small_batches(compiled: GradientStep, eager: GradientStep) -> GradientStep:
-    """A step for batches of many sizes that leaves those of one atom, or of one pair or none, to an eager one.
+    """Make a step for batches of many sizes that leaves those of one atom, or of at most one pair, to an eager step.
 
-    A compiled function serves all sizes from two on. The others would each need one of their own, which takes minutes;
-    without it they take milliseconds.
+    A compiled function serves all sizes from two on. The others would each need a function of their own, whose
+    compilation takes minutes, while an eager step takes milliseconds.
     """
 
     def step(batch: Batch) -> Tensor:
@@ -142,14 +143,14 @@ def without_small_batches(compiled: GradientStep, eager: GradientStep) -> Gradie
 
 
 def with_fallback(compiled: GradientStep, fallback: Callable[[str], GradientStep]) -> GradientStep:
-    """A step; where its first call fails, since this machine cannot compile it after all, `fallback` of the reason."""
+    """Make a step that is replaced by `fallback(reason)` if its first call fails because compilation is impossible."""
     current, first = compiled, True
 
     def step(batch: Batch) -> Tensor:
         nonlocal current, first
         try:
             return current(batch)
-        except Exception as error:  # compilers fail in ways of their own
+        except Exception as error:  # compilers raise errors of every kind
             if not first:
                 raise
             current = fallback((str(error).strip() or type(error).__name__).splitlines()[0])
@@ -161,7 +162,7 @@ def with_fallback(compiled: GradientStep, fallback: Callable[[str], GradientStep
 
 
 class _WithParameters:
-    """A module with its parameters given from outside."""
+    """A module that takes its parameters as arguments."""
 
     member_shape: tuple[int, ...] = ()
 
@@ -175,5 +176,5 @@ class _WithParameters:
 
 
 def can_compile() -> bool:
-    """Whether a C++ compiler is there for `torch.compile` on the CPU."""
+    """Return whether a C++ compiler is available for `torch.compile` on the CPU."""
     return any(shutil.which(name) for name in ("c++", "g++", "clang++"))

@@ -1,13 +1,14 @@
-r"""Filters for training as sums of Chebyshev polynomials: a network for some sixty distances instead of every pair.
+r"""Interpolate filters in training with Chebyshev polynomials: evaluate a network at some sixty distances, not at every
+pair.
 
 A filter is a smooth function of one number, the distance r, however many pairs a batch has. In the coordinate x(r) in
-which the radial functions are Gaussians of one width, its Chebyshev series of K terms,
+which the radial functions are Gaussians of equal width, its Chebyshev series of K terms,
 
 .. math:: W(r) = \sum_{k<K} C_k \cos(k \theta), \qquad \theta = \arccos \frac{x(r) - x_m}{h},
 
-ends in rounding error after some K that follows from that width, and the coefficients C follow from the filters at K
-nodes (Trefethen, Approximation Theory and Approximation Practice (2013), chapters 3 and 8). What is trained are the
-filter networks, through C: loss and gradient are theirs.
+reaches rounding error after a number of terms K that follows from that width, and the coefficients C follow from the
+filters at K nodes (Trefethen, Approximation Theory and Approximation Practice (2013), chapters 3 and 8). The filter
+networks are trained through C: loss and gradient are theirs.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ from schnet_ase.geometry.graph import Pairs
 from schnet_ase.networks import SchNet
 
 TOLERANCE = 1e-6
-"""Of `interpolation_error`; float32 leaves no more of a filter's slopes."""
-_ENDS = 1e-10  # of the cutoff, from either end: there an arccos has no slope, and no pair counts
-_CHECKED = 400  # distances
+"""Bound on `interpolation_error`; the slopes of a filter are not more accurate in float32."""
+_ENDS = 1e-10  # relative to the cutoff, at both ends: there an arccos has no slope, and no pair counts
+_CHECKED = 400  # number of distances
 
 
 class InterpolatedSchNet(nn.Module):
-    """A `SchNet` in training: its parameters, and its energies to rounding error, from filters by interpolation.
+    """A `SchNet` in training with interpolated filters: it has the same parameters, and the same energies up to
+    rounding.
 
     Parameters
     ----------
     model
-        Has an envelope.
+        Model with an envelope.
     terms
-        K; see `terms_for`.
+        Number of terms K; see `terms_for`.
     """
 
     member_shape: tuple[int, ...] = ()
@@ -61,14 +63,14 @@ class InterpolatedSchNet(nn.Module):
         self.register_buffer("orders", torch.arange(terms, device=weight.device), persistent=False)
 
     def forward(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
-        """Per-atom energies; see `SchNet.forward`."""
+        """Compute per-atom energies; see `SchNet.forward`."""
         return self.model.atom_energies(numbers, self.filters(torch.linalg.vector_norm(vectors, dim=-1)), pairs)
 
     def filters(self, distances: Tensor) -> list[Tensor]:
-        """See `SchNet.filters`."""
+        """Return the filters of each interaction; see `SchNet.filters`."""
         model, cutoff = self.model, self.model.config.cutoff
         assert model.envelope is not None
-        # What is beyond the cutoff, the envelope takes. In float64, but for the cosine: high polynomials change fast.
+        # The envelope is zero beyond the cutoff. All but the cosine is in float64: high polynomials change fast.
         coordinate = model.basis.coordinate(distances.double().clamp(_ENDS * cutoff, (1.0 - _ENDS) * cutoff))
         angles = torch.arccos((coordinate - self.middle) / self.half_range)
         phases = angles[:, None] * self.orders
@@ -81,21 +83,21 @@ class InterpolatedSchNet(nn.Module):
 
 
 def terms_for(model: SchNet) -> int | None:
-    """Terms that a model's filters need, K; None where that would save nothing, or where pairs may be at any distance.
+    """Return the number of terms K for a model's filters; None if it saves nothing, or if pairs may be at any distance.
 
-    A Gaussian of width w, in half ranges, has coefficients that fall as exp(-(k w)² / 2); what the activation and the
-    last layer make of Gaussians needs some more. See `interpolation_error` for what comes of it.
+    The coefficients of a Gaussian of width w, in half ranges, fall as exp(-(k w)² / 2); after the activation and the
+    last layer some more terms are needed. `interpolation_error` measures the result.
     """
     if model.envelope is None:
         return None
     low, high = _range(model)
     terms = 24 + math.ceil(6.0 * 0.5 * (high - low) / model.basis.width)
-    # A pair costs K times F products in place of (n_rbf + F) times F, and a function of an arccos K times.
+    # A pair costs K times F products instead of (n_rbf + F) times F, and K evaluations of a function of an arccos.
     return terms if 4 * terms <= 3 * (model.config.n_rbf + model.config.n_features) else None
 
 
 def interpolation_error(model: SchNet, terms: int) -> float:
-    """Largest difference between interpolated filters and the model's own, or of slopes, relative to the largest."""
+    """Return the largest error of interpolated filters or of their slopes, relative to the largest of each."""
     exact = copy.deepcopy(model).cpu().double().requires_grad_(False)
     r = torch.linspace(0.0, model.config.cutoff, _CHECKED, dtype=torch.float64)
     values = [torch.cat(filters(r), dim=1) for filters in (InterpolatedSchNet(exact, terms).filters, exact.filters)]
@@ -104,6 +106,6 @@ def interpolation_error(model: SchNet, terms: int) -> float:
 
 
 def _range(model: SchNet) -> tuple[float, float]:
-    """Smallest and largest coordinate of distances up to the cutoff."""
+    """Return the smallest and the largest coordinate of distances up to the cutoff."""
     low, high = sorted(model.basis.coordinate(torch.tensor([0.0, model.config.cutoff], dtype=torch.float64)).tolist())
     return low, high

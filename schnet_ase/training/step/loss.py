@@ -20,13 +20,14 @@ from schnet_ase.training.step.side_by_side import SideBySide
 
 Trainable = SchNet | InterpolatedSchNet | SideBySide
 GradientStep = Callable[[Batch], Tensor]
-"""A batch to the loss of each network on its share of it, (K,); the gradient is left in the parameters' ``.grad``."""
+"""Function from a batch to the loss of each network on its share, (K,); it leaves the gradient in the parameters'
+``.grad``."""
 ROUNDED = 1e-4
-"""eV or eV/Å below which an absolute error is rounded off to a parabola, whose slope has no jump at zero."""
+"""eV or eV/Å below which a parabola replaces an absolute error, so that its slope does not jump at zero."""
 
 
 class LossTerms(NamedTuple):
-    """What the loss is made of; see `frame_losses`."""
+    """Terms of the loss; see `frame_losses`."""
 
     energy: float
     force: float
@@ -35,36 +36,36 @@ class LossTerms(NamedTuple):
 
     @property
     def derivatives(self) -> bool:
-        """Whether it needs forces or stress, and so a derivative of the energy."""
+        """Whether the loss needs forces or stress, and thus a derivative of the energy."""
         return self.force > 0 or self.stress > 0
 
 
 def loss_terms(training: TrainingConfig) -> LossTerms:
-    """Those of a training."""
+    """Return the loss terms of a training."""
     return LossTerms(training.energy_weight, training.force_weight, training.loss, training.stress_weight)
 
 
 def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms, *, complete: bool = False) -> Tensor:
-    r"""Losses of the B systems of a batch, whose mean is the batch's: each one's weight times
+    r"""Compute the losses of the B systems of a batch, whose mean is the loss of the batch: each one's weight times
 
     .. math::
 
         \rho |E - \hat E|^p + \frac{w}{n} \sum_i |F_i + \partial \hat E / \partial r_i|^p
         + s \left| \frac{V}{\sqrt n} (\sigma - \hat \sigma) \right|^p
 
-    for n atoms in a cell of volume V. A term whose label a frame lacks is zero.
+    for n atoms in a cell of volume V. The term of a missing label is zero.
 
     Parameters
     ----------
     prediction, batch
-        What the network says and the labels; energies in eV, forces in eV/Å, virials :math:`V \sigma` in eV.
+        Predictions and labels; energies in eV, forces in eV/Å, virials :math:`V \sigma` in eV.
     terms
-        ``energy``: :math:`\rho` in Å⁻ᵖ. All terms scale alike with the unit of energy, so the seed report's 0.01 for
-        kcal/mol is 0.01 here. ``force``: w. ``stress``: s in Å⁻ᵖ; the norm is Frobenius', over nine components, which
-        no rotation changes. ``kind``: ``"squared"``, p = 2, the paper's, or ``"absolute"``, p = 1, where what is hard
-        to learn counts for less.
+        ``energy``: :math:`\rho` in Å⁻ᵖ. All terms scale alike with the unit of energy, so that the seed report's 0.01
+        for kcal/mol is 0.01 here. ``force``: w. ``stress``: s in Å⁻ᵖ, with the Frobenius norm over nine components,
+        which no rotation changes. ``kind``: ``"squared"``, p = 2, as in the paper, or ``"absolute"``, p = 1, which
+        gives less weight to what is hard to learn.
     complete
-        That every frame has every label that counts, which saves looking for those that are missing.
+        Whether every frame is known to have every label that counts, which saves the search for missing ones.
 
     Returns
     -------
@@ -91,7 +92,7 @@ def frame_losses(prediction: Prediction, batch: Batch, terms: LossTerms, *, comp
 
 
 def evaluation_loss(evaluation: Evaluation, terms: LossTerms) -> float:
-    """The mean of `frame_losses` over many frames."""
+    """Return the mean of `frame_losses` over many frames."""
     e = evaluation
     energies = forces = virials = None
     if terms.energy and e.reference_energy is not None:
@@ -106,25 +107,25 @@ def evaluation_loss(evaluation: Evaluation, terms: LossTerms) -> float:
 
 
 def is_complete(batch: Batch, terms: LossTerms) -> bool:
-    """Whether every frame has every label that the loss counts."""
+    """Return whether every frame has every label that the loss counts."""
     labels = (terms.energy, batch.energy), (terms.force, batch.forces), (terms.stress, batch.virial)
     return not any(bool(label.isnan().any()) for weight, label in labels if weight)
 
 
 def _errors(predicted: Tensor, labels: Tensor, complete: bool = False) -> Tensor:
-    """Zero where there is no label; a prediction that is NaN stays so."""
+    """Return the errors, zero without a label; a NaN prediction stays NaN."""
     if complete:
         return predicted - labels
     return torch.where(labels.isnan(), 0.0, predicted - labels)
 
 
 def check_labels(training: Sequence[Batch], validation: Sequence[Batch], terms: LossTerms, source: str) -> None:
-    """Refuse frames without any label that the loss is made of, before hours are spent on them.
+    """Refuse frames without any label that the loss counts, before hours are spent on them.
 
     Raises
     ------
     TrainingError
-        No frame to train on, or none to validate on, has such a label and a weight that is not zero.
+        No training frame, or no validation frame, has such a label and a nonzero weight.
     """
 
     def counts(example: Batch) -> bool:
@@ -149,7 +150,7 @@ class _Frames(NamedTuple):
 def _losses(
     energies: Tensor | None, forces: Tensor | None, virials: Tensor | None, frames: _Frames, terms: LossTerms
 ) -> Tensor:
-    """Of the errors of energies, forces and virials; None: they do not count."""
+    """Compute losses from the errors of energies, forces and virials; None: these do not count."""
     loss = torch.zeros_like(frames.n_atoms)
     if energies is not None:
         loss = loss + terms.energy * _size(energies**2, terms.kind)
@@ -164,12 +165,12 @@ def _losses(
 
 
 def _size(squared: Tensor, kind: LossKind) -> Tensor:
-    """Of an error, from its square."""
+    """Return the size of an error from its square."""
     return squared if kind == "squared" else torch.sqrt(squared + ROUNDED**2) - ROUNDED
 
 
 def eager_step(model: Trainable, terms: LossTerms) -> GradientStep:
-    """One step as PyTorch runs it."""
+    """Make a step that PyTorch runs without compilation."""
 
     parameters = list(model.parameters())
 
@@ -184,7 +185,7 @@ def eager_step(model: Trainable, terms: LossTerms) -> GradientStep:
 
 
 def backward(losses: Tensor, n_networks: int) -> Tensor:
-    """The loss of each network, whose gradients, none of which depends on another's, are those of the sum."""
+    """Return the loss of each network and backpropagate their sum, because the losses are independent."""
     loss = losses.view(n_networks, -1).mean(dim=1)
     loss.sum().backward()
     return loss.detach()

@@ -1,4 +1,4 @@
-"""Which frames make up the batch of a step: every molecule in its share, and nothing to remember between steps."""
+"""Choose the frames of each batch, with every molecule in its share and no state between steps."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from schnet_ase.geometry.arrays import Integers
 
 
 class BatchOrder:
-    """Every epoch all examples in a new order, those of each molecule at random but spread evenly.
+    """Each epoch, a new order of all examples; those of each molecule are random, but spread evenly.
 
-    This is stratified sampling: molecules differ in their gradients, so a batch with more of one by chance says less
-    about all. Of one molecule, and where no two examples are of one, the order is a random permutation.
+    This is stratified sampling: molecules differ in their gradients, so that a batch with more of one by chance says
+    less about all. For one molecule, and if all molecules differ, the order is a random permutation.
 
     Parameters
     ----------
     molecules
-        (n,) the molecule of each example, counted from 0; all 0 where they are one set.
+        (n,) the molecule of each example, counted from 0; all 0 for a single set.
     batch_size
-        Examples of a step; n, if there are fewer.
+        Number of examples per step; n, if there are fewer.
     seed
-        Of the orders.
+        Seed of the orders.
 
     References
     ----------
@@ -37,9 +37,10 @@ class BatchOrder:
         self._order = molecules
 
     def batch(self, step: int) -> Integers:
-        """Indices of a step's examples, the same whenever asked for; an epoch's last, too few for a batch, are left."""
+        """Return the reproducible indices of a step's examples; an epoch leaves out its last ones if too few for a
+        batch."""
         epoch, position = divmod(step, len(self._molecules) // self.batch_size)
-        if epoch != self._epoch:  # of many examples it takes longer than a step
+        if epoch != self._epoch:  # for many examples this takes longer than a step
             self._epoch, self._order = epoch, self._shuffled(epoch)
         return self._order[position * self.batch_size : (position + 1) * self.batch_size].copy()
 
@@ -47,7 +48,7 @@ class BatchOrder:
         rng = np.random.default_rng([self._seed, epoch])
         order = rng.permutation(len(self._molecules))
         molecules = self._molecules[order]
-        # The k-th of a molecule's n, shuffled, goes to (k + u) / n of the epoch, u the molecule's own.
+        # The k-th of a molecule's n shuffled examples goes to (k + u) / n of the epoch, with one random u per molecule.
         k = np.empty(len(order))
         k[np.argsort(molecules, kind="stable")] = np.concatenate([np.arange(size) for size in self._sizes])
         place = (k + rng.random(len(self._sizes))[molecules]) / self._sizes[molecules]

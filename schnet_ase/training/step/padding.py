@@ -1,4 +1,4 @@
-"""Batches of several networks as one, with an equal share for each."""
+"""Join batches of several networks into one, with an equal share for each."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from schnet_ase.data.batches import Batch, collate
 from schnet_ase.geometry.graph import Graph, Pairs
 
 PAIRS_PER_ATOM = 8
-"""Of what is filled up with: about as many as atoms of a molecule have, that its numbers be about as large."""
+"""Pairs per atom of the padding, about as many as in a molecule, so that its numbers have about the same size."""
 SPACING = 1.5  # Å
 
 
 def side_by_side(batches: Sequence[Batch]) -> Batch:
-    """Batches one after the other, all filled up to as many atoms, pairs and systems where they have not as many.
+    """Concatenate batches, all padded to equal numbers of atoms, pairs and systems if they differ.
 
-    What is filled up with has no pair with what was there, and no weight; the other weights are such that the mean over
-    a share is the mean over its batch.
+    The padding has no pair with real atoms, and no weight. The other weights are scaled so that the mean over a share
+    is the mean over its batch.
     """
     if len({_sizes(batch) for batch in batches}) == 1:
         return collate(batches)
@@ -33,7 +33,7 @@ def _sizes(batch: Batch) -> tuple[int, int, int]:
 
 
 def _filled(batch: Batch, n_atoms: int, n_pairs: int, n_systems: int) -> Batch:
-    """`batch` with a chain of atoms of number zero as one more system, and further ones without atoms."""
+    """Pad `batch` with a chain of atoms of number zero as one more system, and with further systems without atoms."""
     graph, like = batch.graph, batch.n_atoms
     atoms = n_atoms - len(graph.numbers)
     first = torch.arange(n_pairs - len(graph.pairs.first)) % atoms
@@ -49,7 +49,7 @@ def _filled(batch: Batch, n_atoms: int, n_pairs: int, n_systems: int) -> Batch:
             shifts=None,
             system=graph.system.new_zeros(atoms),
         ),
-        n_atoms=like.new_ones(systems),  # divided by
+        n_atoms=like.new_ones(systems),  # a divisor, so not zero
         energy=like.new_zeros(systems),
         forces=like.new_zeros(atoms, 3),
         virial=like.new_zeros(systems, 3, 3),

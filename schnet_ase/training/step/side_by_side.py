@@ -1,4 +1,4 @@
-"""Networks in training side by side, each with weights and a batch of its own, as one: enough work for a GPU."""
+"""Train several networks side by side as one, each with its own weights and batch, to give a GPU enough work."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from schnet_ase.networks import SchNet
 class SideBySide(nn.Module):
     """K `SchNet` models on a graph of K shares, the k-th for the k-th model.
 
-    Everything that a `SchNet` does to an atom or a pair by itself is a matrix product with the model's weights, so K of
-    them are batched products. What sums over pairs needs no change: there are none between shares.
+    Everything that a `SchNet` does to a single atom or pair is a matrix product with the model's weights, so that K
+    models are batched products. Sums over pairs need no change, because there are no pairs between shares.
 
     Parameters
     ----------
     models
-        Of one config, without dropout. Their parameters become parts of this module's, so that a change of one is a
-        change of the other.
+        Models of one config, without dropout. Their parameters become parts of this module's parameters, so that a
+        change of one is a change of the other.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class SideBySide(nn.Module):
         self.n_networks = len(models)
         self.models_parameters = [dict(model.named_parameters()) for model in models]
         self.network = copy.deepcopy(models[0])
-        # Those of the models are taken from here; one and zero change nothing.
+        # Scale and reference are those of the models; one and zero change nothing here.
         self.network.scale.fill_(1.0)
         self.network.reference.zero_()
         self.register_buffer("scale", torch.stack([model.scale for model in models]))
@@ -54,7 +54,7 @@ class SideBySide(nn.Module):
                 own[name].data = parameter.detach()[k]
 
     def forward(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
-        """Per-atom energies (N,), eV; see `SchNet.forward`. Every share has N / K atoms and P / K pairs."""
+        """Compute per-atom energies (N,), eV; see `SchNet.forward`. Every share has N / K atoms and P / K pairs."""
         energies: Tensor = self.network(numbers, vectors, pairs)
         reference = self.reference.gather(1, numbers.view(self.n_networks, -1))
         return (energies.view_as(reference) * self.scale[:, None] + reference).flatten()
@@ -67,7 +67,7 @@ class SideBySide(nn.Module):
 
 
 class _Linear(nn.Module):
-    """(K n, features) to (K n, out)."""
+    """K linear layers: (K n, features) to (K n, out)."""
 
     def __init__(self, modules: Sequence[nn.Linear]) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class _Linear(nn.Module):
 
 
 class _Embedding(nn.Module):
-    """(K n,) to (K n, features)."""
+    """K embeddings: (K n,) to (K n, features)."""
 
     def __init__(self, modules: Sequence[nn.Embedding]) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _Embedding(nn.Module):
 
 
 class _Norm(nn.Module):
-    """(K n, features) to as many."""
+    """K norms: (K n, features) to the same shape."""
 
     def __init__(self, modules: Sequence[nn.LayerNorm | nn.RMSNorm]) -> None:
         super().__init__()

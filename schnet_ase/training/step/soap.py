@@ -1,4 +1,5 @@
-"""The optimizer SOAP: Adam in the eigenbasis of the gradients' second moments, where its scaling by element fits."""
+"""The optimizer SOAP: Adam in the eigenbasis of the gradients' second moments, in which scaling by element is
+justified."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 DECAY = 0.95
-"""Of all moving averages, the paper's."""
+"""Decay of all moving averages, as in the paper."""
 TINY = 1e-8
-"""Added to the root mean square that an update is divided by."""
+"""Added to the root mean square in the denominator of an update."""
 REFRESH = 10
 """Steps between two updates of the eigenbases."""
 
@@ -19,23 +20,23 @@ REFRESH = 10
 class SOAP(Optimizer):
     r"""Adam for vectors; for matrices, Adam in the eigenbases of the means of :math:`GG^T` and :math:`G^TG`.
 
-    Where features are nearly collinear, as those of the equivalent atoms of benzene are, the gradient's elements say
-    little of how far to go along each; its components in this basis do. Rotating the features rotates the path of the
-    weights and changes nothing else.
+    If features are nearly collinear, as those of the equivalent atoms of benzene, the elements of the gradient say
+    little about the best step along each; its components in this basis do. Rotating the features rotates the path of
+    the weights and changes nothing else.
 
     Parameters
     ----------
     parameters
-        Trained in place.
+        Parameters, which are updated in place.
     lr
         Learning rate.
     weight_decay
-        Decoupled, as AdamW's.
+        Decoupled weight decay, as in AdamW.
 
     References
     ----------
     Vyas, Morwani, Zhao, Shapira, Brandfonbrener, Janson, Kakade, *SOAP: Improving and stabilizing Shampoo using Adam*,
-    arXiv:2409.11321 (2024), algorithm 3. Here the first moment is kept in the eigenbasis and turned with it.
+    arXiv:2409.11321 (2024), algorithm 3. Here the first moment is kept in the eigenbasis and rotated with it.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
@@ -43,7 +44,7 @@ class SOAP(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update the parameters from their gradients, those of one shape together: the products are small."""
+        """Update the parameters from their gradients, those of one shape together, because the products are small."""
         for group in self.param_groups:
             alike: dict[torch.Size, list[Tensor]] = {}
             for parameter in group["params"]:
@@ -57,11 +58,11 @@ class SOAP(Optimizer):
 
 
 def _update(state: dict[str, Tensor], gradients: Tensor) -> Tensor:
-    """What to subtract, in units of the learning rate, from K parameters of one shape: (K, *shape)."""
+    """Return the update of K parameters of one shape to subtract, in units of the learning rate: (K, *shape)."""
     if not state:
         state |= _start(gradients)
         if "left" in state:
-            # In its own eigenbasis a gradient is diagonal: the rest of an update were of rounding errors.
+            # In its own eigenbasis a gradient is diagonal: the rest of an update would consist of rounding errors.
             return torch.zeros_like(gradients)
     rotated = "left" in state
     state["step"] += 1
@@ -75,7 +76,7 @@ def _update(state: dict[str, Tensor], gradients: Tensor) -> Tensor:
     state["mean"].lerp_(gradients, 1.0 - DECAY)
     state["square"].mul_(DECAY).addcmul_(gradients, gradients, value=1.0 - DECAY)
     # Both moments decay alike, so that in one basis no ratio exceeds 1 (Cauchy-Schwarz). Just after a refresh one can,
-    # by orders of magnitude: the second moment is still the old basis'. Such a step ruined trainings.
+    # by orders of magnitude, because the second moment belongs to the old basis. Such a step ruined trainings.
     update = (state["mean"] / state["square"].sqrt().add_(TINY)).mul_((1.0 - DECAY**step) ** -0.5).clamp_(-1.0, 1.0)
     return state["left_basis"] @ update @ state["right_basis"].mT if rotated else update
 
@@ -89,15 +90,15 @@ def _start(gradients: Tensor) -> dict[str, Tensor]:
     if gradients.ndim == 3 and min(gradients.shape[1:]) > 1:
         for side, moment in (("left", gradients @ gradients.mT), ("right", gradients.mT @ gradients)):
             state[side] = moment
-            # In float64: the moments of features that all but vanish are subnormal in float32, where eigh can fail.
-            # Largest first, the order in which power iterations keep them.
+            # In float64, because moments of nearly vanishing features are subnormal in float32, where eigh can fail.
+            # Largest first, the order that power iterations preserve.
             vectors = torch.linalg.eigh(moment.double()).eigenvectors
             state[f"{side}_basis"] = vectors.flip(-1).to(moment.dtype).contiguous()
     return state
 
 
 def _refresh(state: dict[str, Tensor]) -> None:
-    """One power iteration of both bases, and the first moment in the new ones."""
+    """Do one power iteration of both bases, and rotate the first moment into the new ones."""
     turned = state["mean"]
     for side in ("left", "right"):
         old = state[f"{side}_basis"]

@@ -1,4 +1,4 @@
-"""Which way a training computes loss and gradient: compiled or eager, with filters interpolated or one a pair."""
+"""Choose how a training computes loss and gradient: compiled or eager, with interpolated or exact filters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from schnet_ase.training.step.compiled import can_compile, compiled_step, with_f
 from schnet_ase.training.step.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, terms_for
 from schnet_ase.training.step.loss import GradientStep, Trainable, eager_step, loss_terms
 
-STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two, a step saves about twenty milliseconds
+STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two minutes, a step saves about twenty milliseconds
 
 
 class Steps:
@@ -21,22 +21,22 @@ class Steps:
     Parameters
     ----------
     model
-        Trained in place.
+        Model, which is trained in place.
     training
-        Loss weights, and what it says of compiling.
+        Loss weights, and the setting `compile`.
     same_shape
-        Whether all batches have one shape, which a compiled step is quicker for.
+        Whether all batches have one shape, which makes a compiled step faster.
 
     Raises
     ------
     TrainingError
-        ``training.compile = true`` for what cannot be compiled.
+        ``training.compile`` is true, but the step cannot be compiled.
     """
 
     def __init__(self, model: SchNet, training: TrainingConfig, same_shape: bool) -> None:
         make = step_maker(training, model.config.dropout, same_shape)
         self.exact = False
-        """Whether the last choice was the step whose filters are computed pair by pair."""
+        """Whether the last choice was the step that computes filters pair by pair."""
         self._model = model
         self._terms = terms_for(model)
         self._exact: GradientStep = make(model)
@@ -45,9 +45,9 @@ class Steps:
             self._interpolated = make(InterpolatedSchNet(model, self._terms))
 
     def current(self, exact: bool | None = None) -> GradientStep:
-        """The fastest that is exact to rounding for the weights as they are now; training may sharpen filters.
+        """Return the fastest step that is exact to rounding for the current weights; training may sharpen filters.
 
-        `exact` is what `Steps.exact` was for an interrupted training, which goes on with the same kind of step.
+        `exact` is the value of `Steps.exact` of an interrupted training, which resumes with the same kind of step.
         """
         if exact is None:
             exact = self._terms is not None and interpolation_error(self._model, self._terms) > TOLERANCE
@@ -56,7 +56,7 @@ class Steps:
 
 
 def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Callable[[Trainable], GradientStep]:
-    """What makes the step of a network, compiled or eager; see `Steps`."""
+    """Return the function that makes the step of a network, compiled or eager; see `Steps`."""
     terms = loss_terms(training)
     if training.compile and dropout:
         raise TrainingError("training.compile = true needs dropout = 0; leave one of them out")

@@ -1,4 +1,4 @@
-"""How much each frame counts in the loss: by its file, by its chemical formula and by its kind of configuration."""
+"""The weight of each frame in the loss: from its file, its chemical formula and its kind of configuration."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from schnet_ase.errors import DataError
 from schnet_ase.training.config import TrainingConfig
 
 DEFAULT = "Default"
-"""Names the frames without a ``config_type``, as in MACE's ``config_type_weights``."""
+"""Key for frames without a ``config_type``, as in MACE's ``config_type_weights``."""
 
 
 def frame_weight(frame: Frame, training: TrainingConfig) -> float:
-    """The product of the weight in the frame's file, that of its ``config_type`` and that of its formula."""
+    """Return the product of the weights from the frame's file, its ``config_type`` and its formula."""
     weight = frame.weight * training.config_type_weights.get(frame.config_type or DEFAULT, 1.0)
     if training.frame_weights:
         weight *= training.frame_weights.get(formula(frame.geometry.numbers), 1.0)
@@ -22,12 +22,12 @@ def frame_weight(frame: Frame, training: TrainingConfig) -> float:
 
 
 def check_weights(frames: Sequence[Frame], source: str, training: TrainingConfig) -> None:
-    """Refuse a configuration that gives weights to frames that are not there.
+    """Refuse a configuration that gives weights to frames that do not exist.
 
     Raises
     ------
     DataError
-        A formula or a ``config_type`` of which there is no frame; the message lists those that there are.
+        There is no frame of a formula or a ``config_type``; the message lists the existing ones.
     """
     if training.frame_weights:
         there = {formula(frame.geometry.numbers) for frame in frames}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
 
+from schnet_ase.errors import RunawayError, StructureError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.motion import Thermometer
+from schnet_ase.monitor.ensemble import largest_known_force
 
 HOTTER = 10.0
 """Times the temperature asked for: far beyond what a thermostat lets even three degrees of freedom reach."""
@@ -20,8 +24,10 @@ LOWER = 5.0
 DEVIATION = 50.0
 """Times the threshold that 1 in 1,000 frames like those of the calibration exceeds. Optimizations of rattled molecules
 came back from half of it; where it was exceeded, atoms fell into each other some steps later."""
+STRONGER = 10.0
+"""Times the largest force on one atom in the frames that a model learned from."""
 FORCE = 100.0
-"""eV/Å, on one atom: where two nuclei nearly meet."""
+"""eV/Å, on one atom, where no card says what that is: where two nuclei nearly meet."""
 RISE = 2.0
 """Times what the start had of deviation and force, where that is more: a bad start may become better."""
 LONE_EVERY = 10
@@ -38,12 +44,13 @@ class GoodFrame(NamedTuple):
 
 
 class Guard:
-    """Looks at every step of a run and says when it has to end.
+    """Looks at the steps of a run and says when it has to end.
 
     A run has to end where a number is not finite, the temperature is more than ten times the one asked for, the energy
-    per atom is 5 eV below the start's, an atom has left the reach of all others, a force is above 100 eV/Å, or the
-    members of a calibrated ensemble differ by more than 50 times its threshold. Where force or deviation are large at
-    the start, twice the start's is the limit. These are far outside of what a monitor flags: the run is of no use.
+    per atom is 5 eV below the start's, an atom has left the reach of all others, a force is ten times the largest that
+    the card knows (100 eV/Å where it does not say), or the members of a calibrated ensemble differ by more than 50
+    times its threshold. Where force or deviation are large at the start, twice the start's is the limit. These are far
+    outside of what a monitor flags: the run is of no use.
 
     Parameters
     ----------
@@ -72,11 +79,10 @@ class Guard:
         self._hottest = HOTTER * max(hottest, COLDEST) if hottest else math.inf
         self._degrees = max(1, self.thermometer.degrees(atoms))
         self._lowest = atoms.get_potential_energy() - LOWER * len(atoms)
-        self._force = max(FORCE, RISE * _largest_force(atoms))
-        calibration = getattr(atoms.calc, "calibration", None)
-        self._deviation = math.inf
-        if calibration is not None:
-            self._deviation = max(DEVIATION * calibration.threshold(), RISE * _largest_deviation(atoms))
+        known = largest_known_force(atoms.calc)
+        self._force = max(FORCE if known is None else STRONGER * known, RISE * _largest_force(atoms))
+        self._first_deviation: float | None = None
+        self._spread_of(atoms.calc)
         self._lone = self._out_of_reach()
         self.good = self._frame(0)
 
@@ -97,6 +103,53 @@ class Guard:
         if reason is None:
             self.good = self._frame(step)
         return reason
+
+    def check(self, step: int) -> None:
+        """Look at the step just made.
+
+        Raises
+        ------
+        RunawayError
+            The run has to end; its message is the reason alone, for whoever knows which frame was kept.
+        """
+        if reason := self(step):
+            raise RunawayError(reason, step)
+
+    def spread(self, deviation: float, calibration: Any) -> str | None:
+        """Look at the spread of an ensemble, which may be beside the calculator that moves the atoms.
+
+        Parameters
+        ----------
+        deviation
+            eV/Å, the largest ``forces_deviation``. Twice that of the first call is a limit too.
+        calibration
+            The `schnet_ase.uncertainty.calibration.Calibration` of the ensemble; without one there is no limit.
+
+        Returns
+        -------
+        str or None
+            As of a call.
+        """
+        if self._first_deviation is None:
+            self._first_deviation = deviation
+        if calibration is None:
+            return None
+        threshold = calibration.threshold()
+        if deviation <= max(DEVIATION * threshold, RISE * self._first_deviation):
+            return None
+        return (
+            f"the members of the ensemble differ by {deviation:.3g} eV/Å, {deviation / threshold:.0f} times what 1 in "
+            "1,000 frames like those of the calibration exceeds"
+        )
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Around a step: atoms that it led to where nothing can be computed have left the world too."""
+        try:
+            with np.errstate(over="ignore", invalid="ignore"):
+                yield
+        except StructureError as error:
+            raise RunawayError(str(error), self.good.step + 1) from error
 
     def restore(self) -> None:
         """Put the atoms back to the last frame that passed."""
@@ -123,7 +176,7 @@ class Guard:
         kelvin = self.thermometer.kelvin(atoms)  # without the motion of all atoms as one
         if kelvin <= self._hottest:
             return None
-        return f"the temperature is {kelvin:,.0f} K, and {self._asked:g} K was asked for"
+        return f"the temperature is {kelvin:,.0f} K, and {self._asked:.4g} K was asked for"
 
     def _forces(self) -> str | None:
         force = _largest_force(self._atoms)
@@ -131,14 +184,12 @@ class Guard:
             return "a force is no finite number"
         if force > self._force:
             return f"a force is {force:.3g} eV/Å"
-        deviation = _largest_deviation(self._atoms)
-        if not deviation <= self._deviation:
-            times = deviation / self._atoms.calc.calibration.threshold()
-            return (
-                f"the members of the ensemble differ by {deviation:.3g} eV/Å, {times:.0f} times what 1 in 1,000 frames "
-                "like those of the calibration exceeds"
-            )
-        return None
+        return self._spread_of(self._atoms.calc)
+
+    def _spread_of(self, calculator: Any) -> str | None:
+        """Look at the spread where the calculator is an ensemble."""
+        deviation = calculator.results.get("forces_deviation")
+        return None if deviation is None else self.spread(float(deviation.max()), calculator.calibration)
 
     def _left(self) -> str | None:
         lone = np.setdiff1d(self._out_of_reach(), self._lone)
@@ -158,8 +209,3 @@ class Guard:
 def _largest_force(atoms: Atoms) -> float:
     forces = atoms.get_forces(apply_constraint=False)
     return math.sqrt(float(np.einsum("ik,ik->i", forces, forces).max()))
-
-
-def _largest_deviation(atoms: Atoms) -> float:
-    deviation = atoms.calc.results.get("forces_deviation")
-    return 0.0 if deviation is None else float(deviation.max())
