@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
+from matplotlib.figure import Figure
 
 from schnet_ase.errors import SchNetError
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.machine import processor
 
@@ -47,6 +49,27 @@ def write_results(folder: Path, name: str, page: str, header: Sequence[str], row
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / f"{name}.md", page)
     atomic_write(folder / f"{name}.csv", comma_separated(header, rows))
+
+
+def publish(
+    name: str,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    figure: Figure | None,
+    output: Path | None,
+    note: str = "",
+    after: Sequence[str] = (),
+) -> None:
+    """Print a page: a note, the table, what comes `after`, the figure; write it, the table as CSV and the figure."""
+    picture = "" if figure is None else f"![{title}]({name}.png)"
+    parts = (f"# {title}", note, table(header, rows), *after, picture, conditions())
+    page = "\n\n".join(part for part in parts if part) + "\n"
+    if output is not None:
+        write_results(output, name, page, header, rows)
+        if figure is not None:
+            save_figure(figure, output / f"{name}.png")
+    print(page)
 
 
 def conditions(schnetpack_python: str | None = None) -> str:

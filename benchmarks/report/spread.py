@@ -19,10 +19,10 @@ from typing import NamedTuple
 import click
 import numpy as np
 from _entries import calibrated
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from report._fit import cell, names, publish
+from report._fit import cell, names
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import DataError
