@@ -120,7 +120,7 @@ def main() -> None:
         max_labels=arguments.labels,
     )
     result = learn(config, FOLDER / "flagged", report=lambda event: print(describe(event)))
-    print(f"over after {result.end.reason}")
+    print(f"finished after {result.end.reason}")
 
     # Train the other ensemble on as many labels drawn at random.
     generations = [event for event in read_audit(result.audit) if isinstance(event, Generation)]

@@ -157,7 +157,7 @@ def _fetch(remote: Remote, folder: Path) -> None:
             )
         except RequestException as error:
             raise DownloadError(
-                f"{remote.url} cannot be fetched ({type(error).__name__}); look to the network, or put the file into "
+                f"{remote.url} cannot be fetched ({type(error).__name__}); check the network, or put the file into "
                 f"{folder} as {remote.name} by other means and give the command again"
             ) from error
 

@@ -79,7 +79,7 @@ def fetch(source: str, expected: str, target: Path, description: str) -> None:
     if found != expected:
         part.unlink()
         raise RegistryError(
-            f"{source}: its SHA-256 is {found}, expected {expected}; it was not taken, try another place"
+            f"{source}: its SHA-256 is {found}, expected {expected}; it was discarded, try another address"
         )
     part.replace(target)
 

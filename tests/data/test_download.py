@@ -211,7 +211,7 @@ def test_no_network(offer, tmp_path):
         port = free.getsockname()[1]
     offer(Remote(f"http://127.0.0.1:{port}/a.npz", "a.npz"))
     message = refused("made-up", tmp_path, DownloadError)
-    assert "cannot be fetched (ConnectionError); look to the network, or put the file" in message
+    assert "cannot be fetched (ConnectionError); check the network, or put the file" in message
     assert str(tmp_path) in message
 
 
