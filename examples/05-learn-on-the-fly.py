@@ -12,7 +12,7 @@ another ensemble trains on as many labels drawn at random from xTB dynamics at 5
 .. image:: /learning.png
    :alt: Force error at 500 K against the number of labels, flagged and random
 
-The output below comes from a much shorter run with 55 labels, which only shows that the script works.
+The second picture and the output below come from a much shorter run, which only shows that the script works.
 """
 
 import argparse
