@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
-from _md_time import milliseconds_per_step
 from _report import conditions, exit_on_error, table
 
 from schnet_ase import SchNet
@@ -25,6 +24,7 @@ from schnet_ase.cli.common import mev
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.progress import Stages
 from schnet_ase.registry.loading import locate, locate_members
+from schnet_ase.stability.times import milliseconds_per_step
 from schnet_ase.training.distill import Distillation, Sampling, distill, load_student_config
 from schnet_ase.uncertainty.metrics import Errors
 

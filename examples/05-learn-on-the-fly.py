@@ -12,7 +12,7 @@ another ensemble trains on as many labels drawn at random from xTB dynamics at 5
 .. image:: /learning.png
    :alt: Force error at 500 K against the number of labels, flagged and random
 
-The output below comes from a much shorter run with 55 labels, which only shows that the script works.
+The second picture and the output below come from a much shorter run, which only shows that the script works.
 """
 
 import argparse
@@ -120,7 +120,7 @@ def main() -> None:
         max_labels=arguments.labels,
     )
     result = learn(config, FOLDER / "flagged", report=lambda event: print(describe(event)))
-    print(f"over after {result.end.reason}")
+    print(f"finished after {result.end.reason}")
 
     # Train the other ensemble on as many labels drawn at random.
     generations = [event for event in read_audit(result.audit) if isinstance(event, Generation)]

@@ -48,7 +48,7 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt) as error:
         interrupt = error.__cause__ or error  # click's own exception hides it
         said = str(interrupt) if isinstance(interrupt, KeyboardInterrupt) else ""
-        print(f"schnet-ase: {said or 'interrupted; what was written stays'}", file=sys.stderr)
+        print(f"schnet-ase: {said or 'interrupted; files written so far are kept'}", file=sys.stderr)
         sys.exit(130)
     except RunawayError as error:
         _fail(str(error), 3)

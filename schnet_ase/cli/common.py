@@ -30,7 +30,7 @@ class FiniteRange(click.FloatRange):
 
 def calculator_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--device", help="cpu or cuda; default: cuda where it is there."),
+        click.option("--device", help="cpu or cuda; default: cuda if available."),
         click.option("--dtype", type=click.Choice(["float32", "float64"]), help="Of the network."),
     ):
         command = option(command)

@@ -68,7 +68,7 @@ def data_check(
 @click.argument("data", type=click.Path(path_type=Path))
 @label_options
 @click.option("--output", help="Picture (.png, .pdf, .svg), or a folder for it.  [default: MODEL-DATA.png]")
-@click.option("--overwrite", is_flag=True, help="Replace a picture that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing picture.")
 @click.option("--device", default="cpu", show_default=True)
 def evaluate(
     model: str,
@@ -128,7 +128,7 @@ def evaluate(
 @click.command()
 @click.argument("entry")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--coverage", default=0.9, show_default=True, type=float, help="Of the half-widths given by default.")
+@click.option("--coverage", default=0.9, show_default=True, type=float, help="Default coverage of the half-widths.")
 @label_options
 @click.option("--device", default="cpu", show_default=True)
 def calibrate(

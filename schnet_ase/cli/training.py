@@ -72,15 +72,19 @@ def train(
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/NAME]")
-@click.option("--models", "models_folder", type=click.Path(path_type=Path), help="Where the entry goes.")
+@click.option("--models", "models_folder", type=click.Path(path_type=Path), help="Folder in which to write the entry.")
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--initial", help="Run (a folder) or entry whose folds' weights to start from.")
 @click.option(
-    "--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one a core; on a GPU all, as one]"
+    "--workers", type=click.IntRange(1), help="Folds trained at once.  [default: one per core; on a GPU all, as one]"
 )
 @click.option(
-    "--executor", default="processes", show_default=True, type=click.Choice(["processes", "ray"]), help="Of the folds."
+    "--executor",
+    default="processes",
+    show_default=True,
+    type=click.Choice(["processes", "ray"]),
+    help="Where the folds train.",
 )
 @click.option("--ray-address", help="Ray cluster to train on.  [default: one on this machine]")
 def crossval(
@@ -139,9 +143,13 @@ def crossval(
 @click.option("--data-root", type=click.Path(path_type=Path), help="Where relative data paths start.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option(
-    "--executor", default="sequential", show_default=True, type=click.Choice(["sequential", "ray"]), help="Of trials."
+    "--executor",
+    default="sequential",
+    show_default=True,
+    type=click.Choice(["sequential", "ray"]),
+    help="Where the trials train.",
 )
-@click.option("--workers", type=click.IntRange(1), help="With Ray, trials trained at once.  [default: one a core]")
+@click.option("--workers", type=click.IntRange(1), help="With Ray, trials trained at once.  [default: one per core]")
 @click.option("--ray-address", help="Ray cluster to train on.  [default: one on this machine]")
 def tune(
     config: Path,
@@ -196,7 +204,7 @@ def tune(
 @click.option(
     "--data-root", type=click.Path(path_type=Path), help="Where the relative path of the first frames starts."
 )
-@click.option("--workers", type=click.IntRange(1), help="Members trained at once.  [default: one a core]")
+@click.option("--workers", type=click.IntRange(1), help="Members trained at once.  [default: one per core]")
 def learn(config: Path, output: Path | None, data_root: Path | None, workers: int | None) -> None:
     """Learn on the fly from CONFIG: dynamics, flags, labels, retraining; the same command resumes."""
     from schnet_ase.learn import learn as run_learn
@@ -215,7 +223,7 @@ def learn(config: Path, output: Path | None, data_root: Path | None, workers: in
 
         result = run_learn(run, folder, workers=workers, report=report, progress=stages.update)
     end, many = result.end, "" if result.end.generations == 1 else "s"
-    print(f"over after {end.reason}: {end.labels} labels, {end.generations} generation{many}")
+    print(f"finished after {end.reason}: {end.labels} labels, {end.generations} generation{many}")
     written = [result.labels, result.audit, result.audit.with_name("learning.png")]
     print(f"wrote {', '.join(str(path) for path in written if path.exists())}")
     use = "the ensemble so far, not yet fit for dynamics, is" if result.doubts else "use it as"

@@ -146,7 +146,7 @@ class Evaluator:
             energies, forces, virial, closest, _ = self._backend(system, pairs)
         if closest.distance < MIN_DISTANCE:
             raise StructureError(
-                f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, on one spot; "
+                f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, at one position; "
                 "move or remove one"
             )
         if self._terms:

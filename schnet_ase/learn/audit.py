@@ -123,7 +123,7 @@ class Audit:
         try:
             self._events = [_parse(json.loads(line)) for line in whole.splitlines()]
         except (ValueError, KeyError, TypeError) as error:
-            raise LearnError(f"{path} is there and no audit log ({error}); choose another folder") from error
+            raise LearnError(f"{path} exists and is no audit log ({error}); choose another folder") from error
         self._position = 0
 
     @property

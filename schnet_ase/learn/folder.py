@@ -41,7 +41,7 @@ def claim(config: LearnConfig, folder: Path) -> None:
     other = file.exists() and {**digest, **json.loads(file.read_text())} != json.loads(identity)
     if not file.exists():
         if any(not p.name.startswith(".") for p in folder.iterdir()):  # hidden: the lock, and files being written
-            raise LearnError(f"{folder} is there and holds no learning; choose another folder")
+            raise LearnError(f"{folder} exists and holds no run of learning; choose another folder")
         atomic_write(file, identity)
     elif other and not (folder / "labels.extxyz").exists():
         for name in ("audit.jsonl", ATTEMPT):  # there are only failures: the reference was set up wrongly

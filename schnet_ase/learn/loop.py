@@ -96,12 +96,12 @@ def learn(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LearnError(f"{folder} cannot be made a folder ({error.strerror}); choose another") from error
+        raise LearnError(f"{folder} cannot be created as a folder ({error.strerror}); choose another") from error
     try:
         with FileLock(folder / ".lock").acquire(timeout=0):
             return _Run(config, folder, workers, report, progress).run()
     except Timeout as error:
-        raise LearnError(f"{folder}: another process learns here; wait for it or choose another folder") from error
+        raise LearnError(f"{folder}: another process learns in it; wait for it or choose another folder") from error
 
 
 class _Run:
@@ -173,7 +173,7 @@ class _Run:
         if unfit:
             log.warning(
                 "the ensemble is not yet fit for dynamics: %s; %s, in a new run; it can start with the labels of this "
-                "one, %s, but look at them before: what an unfit ensemble flags may be wild",
+                "one, %s, but look at them before: those that an unfit ensemble flags may be distorted",
                 "; ".join(unfit),
                 advice(self.config),
                 self.labeller.store.path,

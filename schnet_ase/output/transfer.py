@@ -95,7 +95,7 @@ def fetch(source: str, expected: str | None, target: Path, description: str) -> 
     if not found.startswith(expected):
         part.unlink()
         raise RegistryError(
-            f"{source}: its SHA-256 is {found}, expected {expected}; it was not taken, try another place"
+            f"{source}: its SHA-256 is {found}, expected {expected}; it was discarded, try another address"
         )
     part.replace(target)
 

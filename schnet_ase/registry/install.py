@@ -73,7 +73,7 @@ def install_entry(name: str, source: str | os.PathLike[str] | None = None, *, sh
         with FileLock(place / f"{name}.lock").acquire(timeout=0):
             return _install(name, source, sha256.lower())
     except Timeout as error:
-        raise RegistryError(f"{name}: another process is getting it; wait for it") from error
+        raise RegistryError(f"{name}: another process is installing it; wait for it") from error
 
 
 def _install(name: str, source: str, expected: str) -> Card:
@@ -82,7 +82,7 @@ def _install(name: str, source: str, expected: str) -> Card:
         return read_card(found)
     target = user_models() / name
     if target.exists():
-        raise RegistryError(f"{target} is there with other files than those asked for; move it away and try again")
+        raise RegistryError(f"{target} exists with other files than those requested; move it away and try again")
     # One folder per version of the entry, so that parts of two versions are never mixed.
     parts = user_models() / PARTIAL / name / expected
     parts.mkdir(parents=True, exist_ok=True)

@@ -145,7 +145,7 @@ def test_learn(here, run):
         "generation 0: 45 labels",
         "flag 0 at ",
         "generation 1: 47 labels",
-        "over after 47 labels: 47 labels, 2 generations",
+        "finished after 47 labels: 47 labels, 2 generations",
         f"SchNetEnsembleCalculator('{here}/runs/ethanol-learned/generation-001/ethanol-learned')",
     ):
         assert text in out
@@ -164,7 +164,7 @@ def test_a_reference_beside_the_file_is_found(here, run):
 def test_learn_into_a_file(here, mistake):
     write_ethanol(here / "start.extxyz", 45)
     (here / "learn.toml").write_text(LEARN)
-    assert "start.extxyz cannot be made a folder" in mistake("learn", "learn.toml", "--output", "start.extxyz")
+    assert "start.extxyz cannot be created as a folder" in mistake("learn", "learn.toml", "--output", "start.extxyz")
 
 
 def test_learn_without_its_reference(here, mistake):

@@ -168,14 +168,14 @@ def test_flags_without_a_label_end_it_until_the_reference_works(finished, tmp_pa
 
 def test_a_file_where_the_folder_should_be(tmp_path):
     (tmp_path / "run").write_text("x")
-    with pytest.raises(LearnError, match="run cannot be made a folder"):
+    with pytest.raises(LearnError, match="run cannot be created as a folder"):
         learn(tiny(tmp_path), tmp_path / "run", workers=1)
 
 
 def test_a_folder_of_something_else(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("x")
-    with pytest.raises(LearnError, match="holds no learning"):
+    with pytest.raises(LearnError, match="holds no run of learning"):
         learn(tiny(tmp_path), tmp_path / "run", workers=1)
 
 

@@ -226,7 +226,7 @@ class Chooser:
             "energies are free_energy, whose derivative the forces are; it differs from energy in "
             f"{self.n_smeared} frame{'' if self.n_smeared == 1 else 's'}, by up to {self.smeared:.4g} eV"
         )
-        uneven = f"{', '.join(self.uneven)} counts as one where it is not zero; weight and config_weight are taken"
+        uneven = f"{', '.join(self.uneven)} counts as one where it is not zero, unlike weight and config_weight"
         said = (free if self.n_smeared else "", self.undecided, uneven if self.uneven else "")
         return tuple(note for note in said if note)
 

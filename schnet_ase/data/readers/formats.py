@@ -112,7 +112,7 @@ def _of_atomrefs(metadata: Mapping[str, Any]) -> tuple[str, ...]:
         return ()
     return (
         f"the metadata have atomrefs of {', '.join(names)}, which SchNetPack subtracts when it trains (RemoveOffsets) "
-        "and which are left where they are: the references of the elements are fitted",
+        "but which are not subtracted here, because training fits the references of the elements",
     )
 
 

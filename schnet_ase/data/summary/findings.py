@@ -132,7 +132,7 @@ def _units(summary: Summary) -> Iterator[Finding]:
     for text in found:
         yield Finding("units", text, "correct the units")
     if not found:
-        yield Finding("units", "nothing looks as if it were in other ones")
+        yield Finding("units", "no unit looks wrong")
 
 
 def _distances(summary: Summary) -> Iterator[Finding]:
@@ -143,7 +143,7 @@ def _distances(summary: Summary) -> Iterator[Finding]:
     where = f"{words.pair(near.elements[f])} in frame {summary.flat.index[f]}"
     text = f"tightest {near.shortest[f]:.2f} Å, {where}: {near.relative[f]:.2f} of the sum of the covalent radii"
     if len(near.looked_at) < len(summary.flat.index):
-        text = f"{text} ({len(near.looked_at):,} frames looked at)"
+        text = f"{text} ({len(near.looked_at):,} frames examined)"
     overlap = np.flatnonzero(near.relative < OVERLAP)
     if not len(overlap):
         yield Finding("distances", text)
@@ -254,6 +254,7 @@ def _order(summary: Summary) -> Iterator[Finding]:
         return
     text = f"neighbouring frames differ {ratio:.2f} times as much as random ones"
     if ratio < order.ALIKE:
-        yield Finding("order", f"{text}, as in dynamics or a sorted list: a random split flatters, test on others")
+        note = "a random split gives errors that are too good, test on other frames"
+        yield Finding("order", f"{text}, as in dynamics or a sorted list: {note}")
     else:
         yield Finding("order", text)
