@@ -42,6 +42,7 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.neighbors import half_neighbor_list
 from schnet_ase.geometry.system import Geometry, geometry
 from schnet_ase.inference.device import resolve_device
+from schnet_ase.registry.lookup import get_card
 from schnet_ase.training import TrainingConfig
 from schnet_ase.training.step.compiled import compiled_step
 from schnet_ase.training.step.filters import InterpolatedSchNet, terms_for
@@ -296,6 +297,28 @@ def observed(dynamics: VelocityVerlet, observers: list[Any], steps: int) -> None
     dynamics.run(steps)
 
 
+def watch(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
+    """Dynamics of ARGUMENTS by the best member, by the student while all look every ten steps, and by all at every one.
+
+    An entry without a student is driven by its best member.
+    """
+    for entry in entries:
+        card = get_card(entry)
+        calculators = (
+            SchNetCalculator(card.path / card.best.file, threads=1),
+            SchNetCalculator(card.path, threads=1),
+            SchNetEnsembleCalculator(card.path, threads=1),
+        )
+        runs = [moving(card.structure.atoms(), calculator) for calculator in calculators]
+        looks = SchNetEnsembleCalculator(card.path, threads=1)
+        with tempfile.TemporaryDirectory() as name:
+            for dynamics, ensemble, interval in ((runs[1], looks, 10), (runs[2], None, 1)):
+                files = {"file": Path(name) / f"{interval}.extxyz", "log": Path(name) / f"{interval}.csv"}
+                dynamics.attach(UncertaintyMonitor(dynamics.atoms, ensemble=ensemble, interval=interval, **files))
+                dynamics.run(turns.steps)
+            yield Measured((card.name,), turns.take([partial(dynamics.run, turns.steps) for dynamics in runs]))
+
+
 def filters(_: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
     """Compiled training steps with a filter network for every pair and with filters interpolated."""
     for name in MOLECULES:
@@ -380,6 +403,7 @@ SUBJECTS = {
     ),
     "neighbors": Subject(neighbors, ("system", "atoms", "pairs"), ("compiled", "matscipy", "vesin"), Turns(15, 1)),
     "monitor": Subject(monitor, ("entry",), ("alone", "with a monitor"), Turns(101, 100), ENTRIES),
+    "watch": Subject(watch, ("entry",), ("member", "watched", "ensemble, every step"), Turns(41, 100), ENTRIES),
     "filters": Subject(
         filters, ("molecule", "pairs", "terms", "ΔG rel."), ("a network a pair", "interpolated"), Turns(9, 20)
     ),
