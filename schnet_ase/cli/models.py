@@ -204,6 +204,8 @@ def info(model: str | None) -> None:
     import torch
 
     from schnet_ase.calculators.single import SchNetCalculator
+    from schnet_ase.priors import describe_terms
+    from schnet_ase.registry.loading import load_model
     from schnet_ase.registry.lookup import search_path
 
     calculator = None if model is None else SchNetCalculator(model)  # first: it may not be there
@@ -213,4 +215,6 @@ def info(model: str | None) -> None:
     print(f"{'device':12s} {device}")
     if calculator is not None:
         print(f"{'engine':12s} {calculator.engine.name}: {calculator.engine.reason}")
+        if terms := describe_terms(load_model(str(model)).config):
+            print(f"{'priors':12s} {terms}")
     print(f"{'models in':12s} " + f"\n{'':12s} ".join(str(p) for p in search_path() if p.is_dir()))

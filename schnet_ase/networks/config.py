@@ -126,11 +126,6 @@ class SchNetConfig:
         )
 
     @property
-    def has_terms(self) -> bool:
-        """Whether the energy has terms beside the network."""
-        return any(getattr(self, name) is not None for name in TERMS)
-
-    @property
     def pair_cutoff(self) -> float | None:
         """The distance beyond which no pair interacts, Å; None if every pair does."""
         return None if self.envelope == "none" else self.cutoff

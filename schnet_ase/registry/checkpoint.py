@@ -16,6 +16,7 @@ from torch import Tensor
 
 from schnet_ase.errors import CheckpointError
 from schnet_ase.networks import SchNet, SchNetConfig
+from schnet_ase.networks.config import TERMS
 from schnet_ase.output.files import atomic_write
 
 FORMAT_VERSION = "1"
@@ -35,7 +36,6 @@ def write_tensors(
     tensors: dict[str, Tensor],
     kind: str,
     header: dict[str, Any],
-    version: str = FORMAT_VERSION,
 ) -> None:
     """Write tensors and a JSON header to a safetensors file, atomically and with a digest of both.
 
@@ -49,8 +49,6 @@ def write_tensors(
         What the file holds, ``"model"`` or ``"training state"``; checked on reading.
     header
         JSON-able.
-    version
-        Of the format.
 
     Raises
     ------
@@ -61,7 +59,7 @@ def write_tensors(
     text = json.dumps(header, sort_keys=True)
     metadata = {
         "schnet_ase": kind,
-        "version": version,
+        "version": _version(header),
         "header": text,
         "sha256": _digest(tensors, kind, text),
     }
@@ -90,12 +88,9 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> Tensors:
         ) from error
     if "schnet_ase" not in metadata:
         raise CheckpointError(f"{file}: a safetensors file of another program; expected one written by schnet_ase")
-    if metadata.get("version") not in (FORMAT_VERSION, WITH_TERMS):
-        raise CheckpointError(
-            f"{file}: format version {metadata.get('version')!r:.20}, this schnet_ase reads {FORMAT_VERSION!r} and "
-            f"{WITH_TERMS!r}; "
-            "upgrade schnet_ase if it is newer"
-        )
+    version = metadata.get("version")
+    if version not in (FORMAT_VERSION, WITH_TERMS):
+        raise _unknown_version(file, version)
     if metadata["schnet_ase"] != kind:
         raise CheckpointError(f"{file}: holds a {metadata['schnet_ase']}; expected a {kind}")
     text = metadata.get("header", "")
@@ -104,9 +99,26 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> Tensors:
             f"{file}: the content is not what was written (SHA-256 differs): changed or damaged; get it again"
         )
     try:
-        return Tensors(tensors, json.loads(text))
+        header = json.loads(text)
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{file}: header is not JSON ({error})") from error
+    if version != _version(header):
+        raise _unknown_version(file, version)
+    return Tensors(tensors, header)
+
+
+def _version(header: Any) -> str:
+    """The format of a file with this header, which may be anything in a file of another hand."""
+    config = header.get("config") if isinstance(header, dict) else None
+    named = isinstance(config, dict) and any(config.get(name) is not None for name in TERMS)
+    return WITH_TERMS if named else FORMAT_VERSION
+
+
+def _unknown_version(file: Path, version: str | None) -> CheckpointError:
+    return CheckpointError(
+        f"{file}: format version {version!r:.20}, this schnet_ase reads {FORMAT_VERSION!r}, and of models with a prior "
+        f"{WITH_TERMS!r}; upgrade schnet_ase if it is newer"
+    )
 
 
 def save_model(model: SchNet, path: str | os.PathLike[str], /, **metadata: Any) -> None:
@@ -132,8 +144,7 @@ def save_model(model: SchNet, path: str | os.PathLike[str], /, **metadata: Any) 
         "units": {"energy": "eV", "length": "Å", "forces": "eV/Å"},
         "provenance": metadata,
     }
-    version = WITH_TERMS if model.config.has_terms else FORMAT_VERSION
-    write_tensors(path, model.state_dict(), "model", header, version)
+    write_tensors(path, model.state_dict(), "model", header)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:

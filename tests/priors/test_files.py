@@ -35,6 +35,7 @@ def test_header_names_the_terms_and_a_package_that_knows_none_refuses_the_file(m
     assert config["prior"] == "zbl"
     assert "dispersion" not in config
     assert known["version"] == "2"
+    monkeypatch.setattr(checkpoint, "TERMS", ())
     monkeypatch.setattr(checkpoint, "WITH_TERMS", "1")  # as in a package that reads format 1 alone
     with pytest.raises(CheckpointError, match="format version '2'") as caught:
         load_model(file)
@@ -59,3 +60,11 @@ def test_configurations_are_json(make_model):
 def test_members_have_the_same_terms(make_model):
     with pytest.raises(StructureError, match="member 1 has another config"):
         SchNetEnsembleCalculator([make_model(0, **SMALL), make_model(1, **SMALL, prior="zbl")])
+
+
+def test_info_names_them(make_model, tmp_path, run):
+    for name, terms in (("bare", {}), ("both", {"prior": "zbl", "dispersion": "pbe"})):
+        save_model(make_model(0, **SMALL, **terms), tmp_path / f"{name}.safetensors")
+    said = [run("info", tmp_path / f"{name}.safetensors")[1] for name in ("bare", "both")]
+    assert "priors" not in said[0]
+    assert "priors       ZBL repulsion and D3(BJ) dispersion of pbe" in said[1]
