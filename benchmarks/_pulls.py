@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from _molecule import Bonds, pulled
 from ase import Atoms
 
 from schnet_ase import SchNet
@@ -17,6 +16,7 @@ from schnet_ase.evaluation.evaluate import evaluate
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.system import geometry
 from schnet_ase.networks import StackedSchNet
+from schnet_ase.stability.bonds import Bonds
 
 STEP = 0.01  # Å
 FARTHEST = 0.5  # Å beyond the longest length in training
@@ -41,20 +41,45 @@ class Pull(NamedTuple):
 
 
 def pull_bonds(
-    models: Sequence[SchNet], starts: Sequence[Atoms], training: Bonds, report: Callable[[], None] = lambda: None
+    models: Sequence[SchNet],
+    starts: Sequence[Atoms],
+    bonds: Bonds,
+    longest: Floats,
+    report: Callable[[], None] = lambda: None,
 ) -> list[Pull]:
-    """Pull every bond but those of rings, from every start; `training` has the longest lengths."""
+    """Pull every bond but those of rings, from every start; `longest` are the bonds' longest lengths in training, Å."""
     ensemble = StackedSchNet(models)
     pulls = []
-    for bond, kind in enumerate(training.names(starts[0].numbers)):
+    for bond, kind in enumerate(bonds.names()):
         for number, start in enumerate(starts):
             report()
-            first = float(training.lengths(start.positions)[bond] - training.longest[bond])
+            first = float(bonds.lengths(start.positions)[bond] - longest[bond])
             by = np.arange(0.0, max(0.0, FARTHEST - first) + STEP / 2, STEP)
             try:
-                frames = [Frame(geometry(pulled(start, training, bond, float(b))), None, None) for b in by]
+                frames = [Frame(geometry(pulled(start, bonds, bond, float(b))), None, None) for b in by]
             except ValueError:  # a ring does not part at one bond
                 continue
             evaluation = evaluate(ensemble, [make_example(frame, ensemble.config.pair_cutoff) for frame in frames])
             pulls.append(Pull(kind, number, first + by, evaluation.ensemble_errors().largest_deviation))
     return pulls
+
+
+def pulled(atoms: Atoms, bonds: Bonds, bond: int, by: float) -> Atoms:
+    """`atoms` with one bond longer by `by` Å: the smaller part of the molecule is moved along it."""
+    i, j = int(bonds.first[bond]), int(bonds.second[bond])
+    others = [(a, b) for k, (a, b) in enumerate(zip(bonds.first, bonds.second, strict=True)) if k != bond]
+    sides = []
+    for start in (i, j):
+        reached, edge = {start}, {start}
+        while edge:
+            edge = {b for pair in others for a, b in (pair, pair[::-1]) if a in edge} - reached
+            reached |= edge
+        sides.append(sorted(reached))
+    if set(sides[0]) & set(sides[1]):
+        raise ValueError(f"the bond between atoms {i} and {j} is part of a ring")
+    direction = atoms.positions[j] - atoms.positions[i]
+    direction /= np.linalg.norm(direction)
+    moving, sign = (sides[0], -1.0) if len(sides[0]) < len(sides[1]) else (sides[1], 1.0)
+    longer = atoms.copy()
+    longer.positions[moving] += sign * by * direction
+    return longer

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import click
+from matplotlib.figure import Figure
 
 from schnet_ase.errors import SchNetError
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.files import atomic_write
+from schnet_ase.output.machine import processor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,6 +51,27 @@ def write_results(folder: Path, name: str, page: str, header: Sequence[str], row
     atomic_write(folder / f"{name}.csv", comma_separated(header, rows))
 
 
+def publish(
+    name: str,
+    title: str,
+    header: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    figure: Figure | None,
+    output: Path | None,
+    note: str = "",
+    after: Sequence[str] = (),
+) -> None:
+    """Print a page: a note, the table, what comes `after`, the figure; write it, the table as CSV and the figure."""
+    picture = "" if figure is None else f"![{title}]({name}.png)"
+    parts = (f"# {title}", note, table(header, rows), *after, picture, conditions())
+    page = "\n\n".join(part for part in parts if part) + "\n"
+    if output is not None:
+        write_results(output, name, page, header, rows)
+        if figure is not None:
+            save_figure(figure, output / f"{name}.png")
+    print(page)
+
+
 def conditions(schnetpack_python: str | None = None) -> str:
     """Command, machine and versions, as a line of Markdown."""
     theirs = ""
@@ -62,13 +86,6 @@ def conditions(schnetpack_python: str | None = None) -> str:
         f"`{command}`: {processor()}, {os.cpu_count()} cores; schnet_ase {version('schnet_ase')} with PyTorch "
         f"{version('torch')}, {theirs}ASE {version('ase')}, Python {platform.python_version()}."
     )
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 class _Mistake(click.ClickException):

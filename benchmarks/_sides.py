@@ -10,25 +10,29 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
-from _worker import Job, start_command
+from _worker import Job
+from ase import Atoms
+from ase.io import write
 from filelock import FileLock
 from platformdirs import user_cache_path
 
 from schnet_ase.errors import SchNetError
 
-HERE = Path(__file__).parent
+WORKER = Path(__file__).with_name("_worker.py")
 # Its requirement sympy <= 1.12 fits torch 2.4.1 and none later; pip finds that out only after downloading all of them.
 REQUIREMENTS = ("schnetpack==2.1.1", "torch==2.4.1", f"ase=={version('ase')}", f"matscipy=={version('matscipy')}")
 MARK = "complete"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 MAX_SECONDS = 120.0
+T = TypeVar("T")
 
 
 def schnetpack_python(environment: Path | None) -> str:
@@ -95,10 +99,10 @@ class Side:
 
     def __init__(self, name: str, job: Job, *, python: str | None = None, least: int = 1) -> None:
         self.name, self.least = name, least
-        script = "_schnet_ase_worker.py" if python is None else "_schnetpack_worker.py"
+        job = job._replace(side="ours" if python is None else "theirs")
         self._log = open(Path(job.weights) / f"{name}.log", "w+")  # noqa: SIM115 - closed in close()
         self._process = subprocess.Popen(
-            start_command(python or sys.executable, str(HERE / script), job),
+            [python or sys.executable, str(WORKER), json.dumps(job._asdict())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -151,8 +155,8 @@ class Timing(NamedTuple):
     """Half the distance between the quartiles of the blocks, relative to the median."""
     steps: int
     """In all."""
-    lists: int | None
-    """Neighbour lists made in these steps; None where a side does not say."""
+    lists: int
+    """Neighbour lists made in these steps; 0 where a side does not say."""
 
 
 def alternate(sides: Sequence[Side], blocks: int, seconds: float) -> list[Timing]:
@@ -184,12 +188,58 @@ def alternate(sides: Sequence[Side], blocks: int, seconds: float) -> list[Timing
 def _timing(answers: Sequence[dict[str, Any]], steps: int) -> Timing:
     times = [answer["seconds"] / steps for answer in answers]
     low, middle, high = statistics.quantiles(times, n=4, method="inclusive")
-    lists = sum(answer["lists"] for answer in answers) if "lists" in answers[0] else None
+    lists = sum(answer.get("lists", 0) for answer in answers)
     return Timing(middle, 0.5 * (high - low) / middle, steps * len(answers), lists)
 
 
 @contextlib.contextmanager
-def together(sides: Iterator[Side]) -> Iterator[list[Side]]:
+def together(sides: Iterable[Side]) -> Iterator[list[Side]]:
     """Start sides one after the other; end all of them, whatever happens."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(side) for side in sides]
+
+
+class Program(NamedTuple):
+    """What is compared."""
+
+    name: str
+    way: str
+    """See `Job.way`."""
+    python: str | None = None
+    """Of SchNetPack's environment; None for ours."""
+    members: int = 1
+    least: int = 1
+    """The fewest steps that make a fair block."""
+
+
+def compare(
+    job: Job,
+    frames: Sequence[Atoms],
+    programs: Sequence[Program],
+    agree: Callable[[Sequence[Side], Path], list[T]],
+    blocks: int,
+    seconds: float,
+) -> list[tuple[Side, Timing, T]]:
+    """Time all programs on the same frames and weights, in turns, once `agree` has looked at them.
+
+    Raises
+    ------
+    SchNetError
+        A side failed, or they do not agree.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        job = job._replace(frames=str(Path(folder) / "frames.traj"), weights=folder)
+        write(job.frames, frames)
+        # SchNetPack's side writes the weights for ours.
+        members = max(program.members for program in programs)
+        with together(
+            Side(
+                f"{p.name} x {p.members}",
+                job._replace(way=p.way, members=p.members if p.python is None else members),
+                python=p.python,
+                least=p.least,
+            )
+            for p in programs
+        ) as sides:
+            agreed = agree(sides, Path(folder))
+            return list(zip(sides, alternate(sides, blocks, seconds), agreed, strict=True))

@@ -8,18 +8,47 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from _molecule import BINS, FARTHEST, distribution, distribution_error
 from _pulls import Pull
 from _report import table
-from _runs import BLOCK, BROKEN, TIMESTEP_FS, Job, Run
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.output.figures import save_figure
+from schnet_ase.stability.bonds import BROKEN
+from schnet_ase.stability.runs import BLOCK, Run
+from schnet_ase.stability.thermostats import TIMESTEP_FS
 
+BINS, FARTHEST = 500, 10.0  # of h(r), Å
+TAIL = 4000  # steps before the end of a run that are drawn
 WARNING_FS = 50.0  # before a collapse, and
 REACH = 0.3  # Å beyond the longest length in training: by then the monitor shall have flagged
+
+
+class Watched(NamedTuple):
+    """A run and what a monitor makes of it."""
+
+    seed: int
+    run: Run
+    flags: list[int]
+    """Steps."""
+    above: np.ndarray
+    """(steps,) whether the largest forces_deviation is above the threshold."""
+    counts: Integers
+    """See `distance_counts`; a frame every 50 fs."""
+
+    @classmethod
+    def by(cls, seed: int, run: Run, threshold: float) -> Watched:
+        return cls(seed, run, run.flags(threshold), ~(run.deviation[1:] <= threshold), distance_counts(run.frames))
+
+    def before_end(self, step: int | None) -> str:
+        """fs, for a table."""
+        return "none" if step is None else f"{(self.run.steps - step) * TIMESTEP_FS:.1f}"
+
+    def warning(self) -> tuple[str, str]:
+        """fs from the first flag, and from the onset, to the end."""
+        first = self.flags[0] if self.flags else None
+        return self.before_end(first), self.before_end(onset(self.above, BLOCK))
 
 
 class Results(NamedTuple):
@@ -28,8 +57,12 @@ class Results(NamedTuple):
     entry: str
     thresholds: Sequence[tuple[float, float]]
     """False-flag rate and eV/Å; the first is the monitor's."""
-    calm: Sequence[tuple[Job, Run]]
-    heated: Sequence[tuple[Job, Run]]
+    temperature: float
+    """K, of the calm runs."""
+    hot: float
+    """K, of the heated ones."""
+    calm: Sequence[Watched]
+    heated: Sequence[Watched]
     pulls: Sequence[Pull]
     reference: Integers
     """Counts of distances in the reference frames."""
@@ -48,9 +81,9 @@ def markdown(results: Results, note: str, picture: str) -> str:
     rate, threshold = results.thresholds[0]
     parts.append(f"Threshold {threshold:.4f} eV/Å, from the card: false flags in {rate:.1%} of frames.")
     if results.calm:
-        parts += [f"## Dynamics at {results.calm[0][0].temperature:g} K", *_calm(results)]
+        parts += [f"## Dynamics at {results.temperature:g} K", *_calm(results)]
     if results.heated:
-        parts += [f"## Heated to {results.heated[0][0].heated_to:g} K until a bond breaks", *_heated(results)]
+        parts += [f"## Heated to {results.hot:g} K until a bond breaks", *_heated(results)]
     parts += ["## Bonds pulled apart", *_pulled(results), f"![The runs, the distances and the pulls]({picture})"]
     return "\n\n".join(parts) + "\n"
 
@@ -71,26 +104,28 @@ def _calm(results: Results) -> list[str]:
     )
     rows = [
         (
-            job.seed,
+            watched.seed,
             f"{run.picoseconds:.1f}",
-            *(("yes", *_warning(run)) if run.collapsed else ("no", "", "")),
+            *(("yes", *watched.warning()) if run.collapsed else ("no", "", "")),
             f"{run.temperature:.0f}",
-            f"{max(run.bond_deviation):.2f}",
-            f"{run.above / run.steps:.2%}",
-            f"{len(run.flag_steps) / run.picoseconds:.2f}",
-            _h_error(run.counts, results.reference),
-            f"{run.milliseconds:.2f}",
+            f"{run.off.max():.2f}",
+            f"{watched.above.mean():.2%}",
+            f"{len(watched.flags) / run.picoseconds:.2f}",
+            _h_error(watched.counts, results.reference),
+            f"{1000.0 * run.seconds / run.steps:.2f}",
         )
-        for job, run in results.calm
+        for watched in results.calm
+        for run in (watched.run,)
     ]
-    runs = [run for _, run in results.calm]
+    runs = [watched.run for watched in results.calm]
     stable = np.array([run.picoseconds for run in runs])
     sd = f" (sd {stable.std(ddof=1):.1f})" if len(stable) > 1 else ""
-    share = sum(run.above for run in runs) / sum(run.steps for run in runs)
+    together = np.sum([watched.counts for watched in results.calm], axis=0)
+    share = np.concatenate([watched.above for watched in results.calm]).mean()
     summary = (
         f"Stable for {stable.mean():.1f} ps{sd}; {sum(not run.collapsed for run in runs)} of {len(runs)} did not "
         f"collapse. {share:.2%} of the steps were above the threshold. h(r) error of all runs together "
-        f"{_h_error(np.sum([run.counts for run in runs], axis=0), results.reference)}; by chance, of as many "
+        f"{_h_error(together, results.reference)}; by chance, of as many "
         f"independent frames as the reference has, {results.noise:.3f}."
     )
     return [table(header, rows), summary]
@@ -99,10 +134,11 @@ def _calm(results: Results) -> list[str]:
 def _heated(results: Results) -> list[str]:
     header = ("seed", "collapsed after (fs)", "first flag before (fs)", "onset before (fs)")
     rows = []
-    for job, run in results.heated:
-        end = f"{run.before_end(0):.1f}" if run.collapsed else f"not in {run.picoseconds:g} ps"
-        rows.append((job.seed, end, *_warning(run)))
-    collapsed = [run for _, run in results.heated if run.collapsed]
+    for watched in results.heated:
+        run = watched.run
+        end = watched.before_end(0) if run.collapsed else f"not in {run.picoseconds:g} ps"
+        rows.append((watched.seed, end, *watched.warning()))
+    collapsed = [watched.run for watched in results.heated if watched.run.collapsed]
     if not collapsed:
         return [table(header, rows)]
     early = f"{WARNING_FS:g} fs before or earlier"
@@ -120,9 +156,18 @@ def _heated(results: Results) -> list[str]:
 
 
 def warning(run: Run, threshold: float) -> float:
-    """fs between the first of the kept last steps that is above a threshold and the end; 0 where there is none."""
-    above = ~(np.array(run.last_deviation) <= threshold)
+    """fs between the first of the last steps that is above a threshold and the end; 0 where there is none."""
+    above = ~(run.deviation[1:][-TAIL:] <= threshold)
     return TIMESTEP_FS * (len(above) - 1 - int(np.argmax(above))) if above.any() else 0.0
+
+
+def onset(above: np.ndarray, gap: int) -> int | None:
+    """The step, from 1, since when `above` was true until the end, interruptions shorter than `gap` aside."""
+    steps = 1 + np.flatnonzero(above)
+    if not len(steps) or len(above) - steps[-1] >= gap:
+        return None
+    interruptions = np.flatnonzero(np.diff(steps) > gap)
+    return int(steps[interruptions[-1] + 1 if len(interruptions) else 0])
 
 
 def _pulled(results: Results) -> list[str]:
@@ -145,38 +190,41 @@ def _pulled(results: Results) -> list[str]:
     return [table(header, rows), "Å beyond that bond's longest length in the training frames, at the first flag."]
 
 
-def _h_error(counts: Sequence[int], reference: Integers) -> str:
+def _h_error(counts: Integers, reference: Integers) -> str:
     """Of frames every 50 fs, of which a run that collapses at once has none."""
-    return f"{distribution_error(np.array(counts), reference):.3f}" if np.any(counts) else "–"
+    return f"{distribution_error(counts, reference):.3f}" if counts.any() else "–"
 
 
-def _warning(run: Run) -> tuple[str, str]:
-    """fs from the first flag, and from the onset, to the end."""
-    first = f"{run.before_end(run.flag_steps[0]):.1f}" if run.flag_steps else "none"
-    return first, "none" if run.onset is None else f"{run.before_end(run.onset):.1f}"
+def _of_blocks(values: Floats) -> Floats:
+    """The largest of each block."""
+    return np.maximum.reduceat(values, np.arange(0, len(values), BLOCK))
 
 
 def draw(results: Results, path: Path) -> None:
     """Bonds and deviations against time, at 500 K and when heated, and h(r) and the pulls."""
     figure = Figure(figsize=(13.5, 6.4), layout="constrained")
     (calm, heated, distances), (calm_flags, heated_flags, pulls) = figure.subplots(2, 3)
-    for job, run in results.calm:
-        ends = np.minimum(BLOCK * np.arange(1, len(run.deviation) + 1), run.steps) * TIMESTEP_FS / 1000.0
-        calm.plot(ends, run.bond_deviation, lw=0.5, color=f"C{job.seed}", label=f"seed {job.seed}")
-        calm_flags.semilogy(ends, run.deviation, lw=0.3, alpha=0.6, color=f"C{job.seed}")
-        flags = np.array(run.flag_steps) * TIMESTEP_FS / 1000.0
-        calm_flags.plot(flags, run.flag_deviations, "v", ms=2.5, color="tab:red", mew=0)
+    for seed, run, flags, _, _ in results.calm:
+        off, deviation, color = _of_blocks(run.off), _of_blocks(run.deviation[1:]), f"C{seed}"
+        ends = np.minimum(BLOCK * np.arange(1, len(deviation) + 1), run.steps) * TIMESTEP_FS / 1000.0
+        calm.plot(ends, off, lw=0.5, color=color, label=f"seed {seed}")
+        calm_flags.semilogy(ends, deviation, lw=0.3, alpha=0.6, color=color)
+        at = TIMESTEP_FS / 1000.0 * np.array(flags)
+        calm_flags.plot(at, run.deviation[flags], "v", ms=2.5, color="tab:red", mew=0)
         if run.collapsed:
-            calm.plot(run.picoseconds, run.bond_deviation[-1], "X", color=f"C{job.seed}", mec="black")
-    for job, run in results.heated:
-        before = -TIMESTEP_FS * np.arange(len(run.last_deviation))[::-1]
-        heated.plot(before, run.last_bond_deviation, lw=0.5, color=f"C{job.seed}")
-        heated_flags.semilogy(before, run.last_deviation, lw=0.5, color=f"C{job.seed}")
-        for step, deviation in zip(run.flag_steps[:1], run.flag_deviations, strict=False):
-            heated_flags.plot(-run.before_end(step), deviation, "v", ms=5, color=f"C{job.seed}", mec="black", zorder=3)
-    for axes, title in ((calm, "kept at {0.temperature:g} K"), (heated, "heated to {0.heated_to:g} K")):
-        some = results.calm if axes is calm else results.heated
-        axes.set_title(title.format(some[0][0]) if some else "not run yet", fontsize=10)
+            calm.plot(run.picoseconds, off[-1], "X", color=color, mec="black")
+    for seed, run, flags, _, _ in results.heated:
+        before = TIMESTEP_FS * np.arange(1 - min(run.steps, TAIL), 1)
+        heated.plot(before, run.off[-TAIL:], lw=0.5, color=f"C{seed}")
+        heated_flags.semilogy(before, run.deviation[1:][-TAIL:], lw=0.5, color=f"C{seed}")
+        for step in flags[:1]:
+            at = (step - run.steps) * TIMESTEP_FS
+            heated_flags.plot(at, run.deviation[step], "v", ms=5, color=f"C{seed}", mec="black", zorder=3)
+    for axes, title, some in (
+        (calm, f"kept at {results.temperature:g} K", results.calm),
+        (heated, f"heated to {results.hot:g} K", results.heated),
+    ):
+        axes.set_title(title if some else "not run yet", fontsize=10)
         _line(axes, BROKEN, "collapse")
         axes.set(ylabel="bond off its mean, largest (Å)", ylim=(0.0, 1.5 * BROKEN))
         axes.legend(frameon=False, fontsize=7, ncols=3, loc="upper left")
@@ -195,7 +243,7 @@ def draw(results: Results, path: Path) -> None:
 def _draw_distances(axes: Axes, results: Results) -> None:
     r: Floats = FARTHEST / BINS * (np.arange(BINS) + 0.5)
     axes.plot(r, distribution(results.reference), color="0.7", lw=3.0, label="reference frames")
-    counts = np.sum([run.counts for _, run in results.calm], axis=0)
+    counts = np.sum([watched.counts for watched in results.calm], axis=0)
     if np.any(counts):
         axes.plot(r, distribution(counts), color="tab:blue", lw=0.8, label="dynamics")
     some = np.flatnonzero(results.reference)
@@ -224,3 +272,20 @@ def _draw_pulls(axes: Axes, results: Results) -> None:
 
 def _line(axes: Axes, value: float, label: str) -> None:
     axes.axhline(value, color="black", lw=0.9, ls="--", label=label, zorder=3)
+
+
+def distance_counts(positions: Floats) -> Integers:
+    """(BINS,) how many of the interatomic distances of (..., N, 3) frames fall into each bin."""
+    first, second = np.triu_indices(positions.shape[-2], k=1)
+    distances = np.linalg.norm(positions[..., first, :] - positions[..., second, :], axis=-1)
+    return np.histogram(distances, BINS, (0.0, FARTHEST))[0]
+
+
+def distribution(counts: Integers) -> Floats:
+    """h(r) in 1/Å."""
+    return counts / (counts.sum() * FARTHEST / BINS)
+
+
+def distribution_error(counts: Integers, reference: Integers) -> float:
+    """The mean over bins of |h - h_ref|, times 10 Å: the integral of Fu et al., TMLR 2023."""
+    return float(np.abs(distribution(counts) - distribution(reference)).mean() * FARTHEST)

@@ -13,7 +13,8 @@ import numpy as np
 from schnet_ase.data import read_dataset
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.registry.loading import locate_members
-from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate
+from schnet_ase.uncertainty.errors import EnsembleErrors
+from schnet_ase.uncertainty.fit import calibrate
 
 COVERAGE = 0.9
 RATES = (0.02, 0.005)

@@ -1,22 +1,25 @@
 """How good an ensemble must be before its dynamics holds together: force errors, relative to the forces, against runs.
 
 Acetamide, labelled by GFN2-xTB at 400 K. Ensembles are trained on the same frames for more and more steps; each then
-runs Langevin dynamics from six seeds, without a monitor. A run has broken where an atom's nearest other is farther than
-1.8 Å away or the temperature is above 1,500 K. Needs `pip install schnet_ase[learn]`; ten minutes on one core.
+runs Langevin dynamics from several seeds, without a monitor. A run has broken where an atom's nearest other is farther
+than 1.8 Å away or the temperature is above 1,500 K. Needs `pip install schnet_ase[learn]`; ten minutes on one core.
+
+    python benchmarks/learn_fitness.py --steps 200 --steps 600 --steps 1800
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import click
 import numpy as np
+from _report import conditions, exit_on_error, table
 from ase import Atoms, units
 from ase.build import molecule
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io import read, write
+from ase.io import read
 from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
+from new_molecule import label
 
 from schnet_ase import SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.errors import StructureError
@@ -25,44 +28,23 @@ from schnet_ase.learn.generation import train_generation
 from schnet_ase.learn.labels import split_labels
 from schnet_ase.training import TrainingConfig
 
-TEMPERATURE = 400.0
-"""K."""
+KELVIN = 400.0
+FRAMES = 200
+PICOSECONDS = 5.0
 BROKEN_DISTANCE = 1.8
 """Å."""
 BROKEN_TEMPERATURE = 1500.0
 """K."""
+HEADER = ("steps", "force MAE, meV/Å", "of the mean component", "threshold, eV/Å", "runs that held", "median time, ps")
 
 
-def dynamics(atoms: Atoms, seed: int, timestep: float, friction: float) -> Langevin:
-    """Langevin dynamics from Maxwell-Boltzmann velocities; the time step in fs, the friction in 1/ps."""
+def time_held(ensemble: Path, start: Atoms, seed: int) -> float:
+    """How long a run holds together, ps; at most `PICOSECONDS`."""
     rng = np.random.default_rng(seed)
-    thermalize_momenta(atoms, temperature_K=TEMPERATURE, rng=rng)
-    friction = friction / (1000.0 * units.fs)
-    return Langevin(atoms, timestep * units.fs, temperature_K=TEMPERATURE, friction=friction, fixcm=False, rng=rng)
-
-
-def label_frames(path: Path, n: int) -> None:
-    """Frames of xTB dynamics, 20 fs apart, after 300 fs."""
-    from tblite.ase import TBLite
-
-    atoms = molecule("CH3CONH2")
-    atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
-    run = dynamics(atoms, 0, 1.0, 20.0)
-    run.run(300)
-    frames = []
-    for _ in range(n):
-        run.run(20)
-        frame = atoms.copy()
-        frame.calc = SinglePointCalculator(frame, energy=atoms.get_potential_energy(), forces=atoms.get_forces())
-        frames.append(frame)
-    write(path, frames)
-
-
-def time_held(ensemble: Path, start: Atoms, seed: int, picoseconds: float) -> float:
-    """How long a run holds together, ps."""
     atoms = Atoms(start.numbers, start.positions, calculator=SchNetEnsembleCalculator(ensemble))
-    run = dynamics(atoms, seed, 0.5, 10.0)
-    while run.get_time() < 1000.0 * picoseconds * units.fs:
+    thermalize_momenta(atoms, temperature_K=KELVIN, rng=rng)
+    run = Langevin(atoms, 0.5 * units.fs, temperature_K=KELVIN, friction=0.01 / units.fs, fixcm=False, rng=rng)
+    while run.get_time() < 1000.0 * PICOSECONDS * units.fs:
         try:
             run.run(20)
         except StructureError:
@@ -74,44 +56,35 @@ def time_held(ensemble: Path, start: Atoms, seed: int, picoseconds: float) -> fl
     return float(run.get_time() / (1000.0 * units.fs))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, nargs="+", default=[200, 600, 1800])
-    parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--picoseconds", type=float, default=5.0)
-    parser.add_argument("--seeds", type=int, default=6)
-    parser.add_argument("--output", type=Path, default=Path("learn-fitness"))
-    arguments = parser.parse_args()
-
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    labels = arguments.output / "labels.extxyz"
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--steps", default=(200, 600, 1800), show_default=True, multiple=True, type=click.IntRange(1))
+@click.option("--seeds", default=6, show_default=True, type=click.IntRange(1))
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/learn-fitness"), show_default=True)
+@exit_on_error
+def main(steps: tuple[int, ...], seeds: int, runs: Path) -> None:
+    runs.mkdir(parents=True, exist_ok=True)
+    labels = runs / "labels.extxyz"
     if not labels.exists():
-        label_frames(labels, arguments.frames)
+        label(molecule("CH3CONH2"), FRAMES, 0, labels, KELVIN)
     frames = read(labels, ":")
-    forces = np.concatenate([frame.get_forces() for frame in frames])
-    size = float(np.abs(forces).mean())
-    atom = float(np.linalg.norm(forces, axis=1).mean())
-    print(f"mean force: component {1000 * size:.0f} meV/Å, on an atom {atom:.2f} eV/Å")
-    print("steps | force MAE, meV/Å | of the mean component | threshold, eV/Å | runs that held | median time, ps")
-    for steps in arguments.steps:
+    usual = float(np.abs([frame.get_forces() for frame in frames]).mean())
+    rows = []
+    for n in steps:
         config = LearnConfig(
             name="acetamide",
             start=str(labels),
             reference=ReferenceConfig("tblite.ase.TBLite"),
             model=SchNetConfig(n_features=32, n_interactions=2, n_rbf=16, cutoff=5.0, gamma=None, envelope="cosine"),
-            training=TrainingConfig(steps=steps, validate_every=max(1, steps // 4), ema=0.99),
+            training=TrainingConfig(steps=n, validate_every=max(1, n // 4), ema=0.99),
         )
         split = split_labels(len(frames), config.folds, config.seed)
-        folder = arguments.output / f"{steps}-steps"
-        trained = train_generation(config, 0, split, labels, folder, 1, lambda what, done, total: None)
+        trained = train_generation(config, 0, split, labels, runs / f"{n}-steps", 1, lambda what, done, total: None)
         mae = trained.validation()[1]
-        held = [time_held(trained.card.path, frames[k], k, arguments.picoseconds) for k in range(arguments.seeds)]
-        whole = sum(time >= arguments.picoseconds for time in held)
-        print(
-            f"{steps} | {1000 * mae:.0f} | {100 * mae / size:.0f} % | {trained.thresholds[0]:.2f} | "
-            f"{whole} of {len(held)} | {np.median(held):.2f}",
-            flush=True,
-        )
+        held = [time_held(trained.card.path, frames[k], k) for k in range(seeds)]
+        whole = f"{sum(time >= PICOSECONDS for time in held)} of {seeds}"
+        errors = f"{1000 * mae:.0f}", f"{100 * mae / usual:.0f} %", f"{trained.thresholds[0]:.2f}"
+        rows.append((f"{n:,}", *errors, whole, f"{np.median(held):.2f}"))
+    print(f"a mean force component is {1000 * usual:.0f} meV/Å\n\n{table(HEADER, rows)}\n\n{conditions()}")
 
 
 if __name__ == "__main__":

@@ -12,22 +12,20 @@ into an environment of its own.
 from __future__ import annotations
 
 import itertools
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import numpy as np
-from _md_results import HEADER, Row, cells, comma_separated, draw, markdown
-from _report import conditions, exit_on_error, line, table
-from _sides import Side, alternate, schnetpack_python, together
+from _report import conditions, exit_on_error, line, table, write_results
+from _sides import Program, Side, compare, schnetpack_python
 from _systems import WATER, make_system
 from _worker import TIMESTEP_FS, Job
-from ase.io import write
+from matplotlib.figure import Figure
 
 from schnet_ase.errors import SchNetError
-from schnet_ase.output.files import atomic_write
+from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 
 SYSTEMS = ("ethanol", *WATER)
@@ -37,15 +35,97 @@ LIST_STEPS = 50
 """Steps of ours in a block of a liquid at least, so that it contains its share of neighbour lists."""
 
 
-class Program(NamedTuple):
-    """What is compared."""
+class Row(NamedTuple):
+    """One program on one system."""
 
-    name: str
+    system: str
+    atoms: int
+    n_features: int
+    threads: int
+    program: str
     members: int
-    way: str
-    """See `Job.way`."""
-    python: str | None
-    """Of SchNetPack's environment; None for ours."""
+    engine: str
+    ms_per_step: float
+    spread: float
+    """Of `ms_per_step` over the blocks, relative: half the distance between quartiles."""
+    ns_per_day: float
+    times_faster: float
+    """Than SchNetPack with one network in the same run."""
+    peak_mb: float
+    start_mb: float
+    """Before the first evaluation."""
+    steps_per_list: float | None
+    """Of ours; None where it made none."""
+    energy_difference: float
+    force_difference: float
+    """From SchNetPack, relative; of the forces the largest of a component, relative to the largest."""
+
+
+HEADER = ("system", "F", "threads", "program", "ms/step", "ns/day", "times faster", "peak MB", "steps/list", "ΔF rel.")
+
+
+def cells(row: Row) -> tuple[object, ...]:
+    """A row as printed."""
+    program = f"{row.program} ({row.engine})"
+    if row.members > 1:
+        program += f", {row.members} members with spread"
+    return (
+        row.system,
+        row.n_features,
+        row.threads,
+        program,
+        f"{row.ms_per_step:.3g} ± {row.spread:.0%}",
+        f"{row.ns_per_day:.3g}",
+        f"{row.times_faster:.1f}",
+        f"{row.peak_mb:.0f}",
+        "" if row.steps_per_list is None else f"{row.steps_per_list:.0f}",
+        f"{row.force_difference:.0e}",
+    )
+
+
+def exponents(rows: Sequence[Row]) -> list[tuple[object, ...]]:
+    """How time and memory grow with the atoms of the liquid: least-squares slopes of their logarithms."""
+    found = []
+    for key in dict.fromkeys((r.program, r.members, r.n_features, r.threads) for r in rows):
+        same = [r for r in rows if (r.program, r.members, r.n_features, r.threads) == key and r.system in WATER]
+        grown = [(r.atoms, r.peak_mb - r.start_mb) for r in same if r.peak_mb - r.start_mb > 10.0]
+        found.append((*key, _slope([(r.atoms, r.ms_per_step) for r in same]), _slope(grown)))
+    return [row for row in found if row[-2] != "–"]
+
+
+def _slope(points: Sequence[tuple[int, float]]) -> str:
+    if len(points) < 2:
+        return "–"
+    x, y = np.log(np.array(points)).T
+    return f"{np.polyfit(x, y, 1)[0]:.2f}"
+
+
+def markdown(rows: Sequence[Row], note: str) -> str:
+    """The results as a page."""
+    parts = ["# Speed of molecular dynamics, measured", note, table(HEADER, map(cells, rows))]
+    slopes = exponents(rows)
+    if slopes:
+        header = ("program", "members", "F", "threads", "time ∝ atoms^", "memory above start ∝ atoms^")
+        parts.append(table(header, slopes))
+    return "\n\n".join(parts) + "\n"
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Time per step and peak memory against the number of atoms, of one thread."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    programs = dict.fromkeys((r.program, r.members) for r in rows)
+    for color, (program, members) in zip(("0.4", "tab:blue", "tab:orange", "tab:green"), programs, strict=False):
+        for style, n_features in zip(("o-", "s--"), dict.fromkeys(r.n_features for r in rows), strict=False):
+            key = (program, members, n_features, min(r.threads for r in rows))
+            same = [r for r in rows if (r.program, r.members, r.n_features, r.threads) == key]
+            label = f"{program}{f', {members} members' if members > 1 else ''}, F = {n_features}"
+            left.loglog([r.atoms for r in same], [r.ms_per_step for r in same], style, color=color, label=label, ms=4)
+            right.loglog([r.atoms for r in same], [r.peak_mb for r in same], style, color=color, ms=4)
+    left.set(xlabel="atoms", ylabel="time per MD step (ms)")
+    right.set(xlabel="atoms", ylabel="peak memory of the process (MB)")
+    left.legend(frameon=False, fontsize=8)
+    save_figure(figure, path)
 
 
 def measure(
@@ -59,22 +139,11 @@ def measure(
         A side failed, or they do not agree on energy and forces.
     """
     atoms = make_system(system)
-    with tempfile.TemporaryDirectory() as folder:
-        frames = str(Path(folder) / "atoms.traj")
-        write(frames, atoms)
-
-        def start() -> Iterator[Side]:
-            for program in programs:
-                ours = program.python is None
-                # SchNetPack's side writes the weights for ours.
-                members = program.members if ours else max(p.members for p in programs)
-                job = Job("md", frames, folder, n_features, threads, members, program.way)
-                least = LIST_STEPS if ours and atoms.pbc.any() else 1
-                yield Side(f"{program.name} x {program.members}", job, python=program.python, least=least)
-
-        with together(start()) as sides:
-            agreements = check_agreement(sides, Path(folder))
-            timings = alternate(sides, blocks, seconds)
+    if atoms.pbc.any():
+        programs = [p._replace(least=LIST_STEPS) if p.python is None else p for p in programs]
+    job = Job("md", "", "", n_features, threads, 1, "")
+    found = compare(job, [atoms], programs, check_agreement, blocks, seconds)
+    slowest = found[0][1].seconds
     return [
         Row(
             system,
@@ -87,14 +156,14 @@ def measure(
             1000.0 * timing.seconds,
             timing.spread,
             86400.0 / timing.seconds * TIMESTEP_FS * 1e-6,
-            timings[0].seconds / timing.seconds,
+            slowest / timing.seconds,
             side.peak_mb,
             side.start_mb,
             timing.steps / timing.lists if timing.lists else None,
             agreement.of_energy,
             agreement.of_forces,
         )
-        for program, timing, side, agreement in zip(programs, timings, sides, agreements, strict=True)
+        for program, (side, timing, agreement) in zip(programs, found, strict=True)
     ]
 
 
@@ -165,10 +234,10 @@ def main(
         )
     )
     python = schnetpack_python(schnetpack_venv)
-    programs = [Program("SchNetPack", 1, "", python)]
+    programs = [Program("SchNetPack", "", python)]
     if keep_list:
-        programs.append(Program("SchNetPack, list kept", 1, "skin", python))
-    programs += [Program("schnet_ase", m, engine, None) for m in members or (1, 5)]
+        programs.append(Program("SchNetPack, list kept", "skin", python))
+    programs += [Program("schnet_ase", engine, members=m) for m in members or (1, 5)]
     blocks, seconds = (3, 0.5) if quick else (7, 2.0)
     note = conditions(python)
     rows: list[Row] = []
@@ -180,8 +249,8 @@ def main(
             progress.print("\n".join(line(cells(row)) for row in new))
             progress.update()
             if output is not None:  # each time: an interrupted run leaves what it has
-                atomic_write(output / "performance-md.csv", comma_separated(rows))
-                atomic_write(output / "performance-md.md", markdown(rows, note))
+                exact = [["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in r] for r in rows]
+                write_results(output, "performance-md", markdown(rows, note), Row._fields, exact)
                 draw(rows, output / "performance.png")
     print("\n" + note)
 

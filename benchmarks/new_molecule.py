@@ -19,7 +19,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from _report import conditions, exit_on_error, table, write_results
+from _report import exit_on_error, publish
 from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
@@ -33,14 +33,8 @@ from schnet_ase.training import DataConfig, RunConfig, TrainingConfig, train_fro
 TEMPERATURE = 500.0  # K
 MEV = 1000.0
 HEADER = (
-    "start",
-    "frames",
-    "steps",
-    "learning rate",
-    "CPU minutes",
-    "energy MAE (meV)",
-    "force MAE (meV/Å)",
-    "of usual",
+    *("start", "frames", "steps", "learning rate"),
+    *("CPU minutes", "energy MAE (meV)", "force MAE (meV/Å)", "of usual"),
 )
 
 
@@ -67,16 +61,16 @@ def cases(start: str, frames: tuple[int, ...], steps: int) -> Iterator[Case]:
     yield Case(frames[-1], steps, 1e-3, start)
 
 
-def label(structure: Atoms, n: int, seed: int, file: Path) -> None:
+def label(structure: Atoms, n: int, seed: int, file: Path, kelvin: float = TEMPERATURE) -> None:
     """Write `n` frames of xTB dynamics."""
     from tblite.ase import TBLite
 
     rng = np.random.default_rng(seed)
     atoms = structure.copy()
     atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
-    thermalize_momenta(atoms, temperature_K=TEMPERATURE, rng=rng)
+    thermalize_momenta(atoms, temperature_K=kelvin, rng=rng)
     friction = 0.02 / units.fs
-    dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=TEMPERATURE, friction=friction, fixcm=False, rng=rng)
+    dynamics = Langevin(atoms, 1.0 * units.fs, temperature_K=kelvin, friction=friction, fixcm=False, rng=rng)
     dynamics.run(1000)
     frames = []
     with Progress(n, file.stem, "frame") as progress:
@@ -145,14 +139,11 @@ def main(structure: Path, start: str, frames: tuple[int, ...], steps: int, n_tes
         for number, case in enumerate(cases(start, frames, steps)):
             rows.append(measure(case, folder, number, usual))
             print(" ".join(rows[-1]), flush=True)
-    page = (
-        f"# {structure.stem}: frames, steps and starts\n\n"
+    note = (
         f"{atoms.get_chemical_formula()}, GFN2-xTB at {TEMPERATURE:g} K, {n_test} test frames of another run; a usual "
-        f"force component is {MEV * usual:.0f} meV/Å.\n\n{table(HEADER, rows)}\n\n{conditions()}\n"
+        f"force component is {MEV * usual:.0f} meV/Å."
     )
-    if output is not None:
-        write_results(output, "new-molecule", page, HEADER, rows)
-    print(page)
+    publish("new-molecule", f"{structure.stem}: frames, steps and starts", HEADER, rows, None, output, note)
 
 
 if __name__ == "__main__":

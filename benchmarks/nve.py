@@ -6,11 +6,12 @@ Prints the slope of the total energy, its scatter, and in the first and the last
 step and the memory.
 """
 
-import argparse
 import resource
 import time
 
+import click
 import numpy as np
+from _report import exit_on_error
 from ase import units
 from ase.md.velocitydistribution import Stationary, ZeroRotation, thermalize_momenta
 from ase.md.verlet import VelocityVerlet
@@ -23,24 +24,23 @@ TENTHS = 10
 SAMPLES = 200  # of the energy, in each tenth
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("entry")
-    parser.add_argument("--picoseconds", type=float, default=1000.0)
-    parser.add_argument("--timestep", type=float, default=0.5, help="fs")
-    parser.add_argument("--temperature", type=float, default=300.0, help="K, of the run")
-    parser.add_argument("--dtype", default="float32")
-    arguments = parser.parse_args()
-
-    atoms = get_card(arguments.entry).structure.atoms()
-    atoms.calc = SchNetCalculator(arguments.entry, dtype=arguments.dtype)
+@click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("entry")
+@click.option("--picoseconds", default=1000.0, show_default=True)
+@click.option("--timestep", default=0.5, show_default=True, help="fs.")
+@click.option("--temperature", default=300.0, show_default=True, help="K, of the run.")
+@click.option("--dtype", default="float32", show_default=True)
+@exit_on_error
+def main(entry: str, picoseconds: float, timestep: float, temperature: float, dtype: str) -> None:
+    atoms = get_card(entry).structure.atoms()
+    atoms.calc = SchNetCalculator(entry, dtype=dtype)
     # From the relaxed structure half of the kinetic energy goes into the bonds.
-    thermalize_momenta(atoms, temperature_K=2.0 * arguments.temperature, rng=np.random.default_rng(0))
+    thermalize_momenta(atoms, temperature_K=2.0 * temperature, rng=np.random.default_rng(0))
     Stationary(atoms)
     ZeroRotation(atoms)
-    dynamics = VelocityVerlet(atoms, arguments.timestep * units.fs)
+    dynamics = VelocityVerlet(atoms, timestep * units.fs)
     dynamics.run(2000)
-    steps = round(1000.0 * arguments.picoseconds / arguments.timestep / TENTHS / SAMPLES)
+    steps = round(1000.0 * picoseconds / timestep / TENTHS / SAMPLES)
     times, energies, temperatures, seconds, memory = [], [], [], [], []
     with Progress(TENTHS * SAMPLES * steps, "nve") as progress:
         for _ in range(TENTHS):
@@ -54,7 +54,7 @@ def main() -> None:
             seconds.append(time.process_time() - started)
             memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3)
     slope = np.polyfit(times, energies, 1)[0]
-    print(f"{arguments.entry}, {arguments.dtype}, {arguments.timestep:g} fs, {np.mean(temperatures):.0f} K on average")
+    print(f"{entry}, {dtype}, {timestep:g} fs, {np.mean(temperatures):.0f} K on average")
     print(f"{times[-1] - times[0]:.0f} ps, {TENTHS * SAMPLES * steps} steps")
     print(f"slope {slope:+.6f} meV/atom/ps, scatter {np.std(energies):.4f} meV/atom")
     for name, tenth in (("first", 0), ("last", -1)):

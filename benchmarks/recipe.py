@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from _md_time import milliseconds_per_step
-from _report import conditions, exit_on_error, table, write_results
+from _report import exit_on_error, publish
 from _start import NETWORK, TRAINING
 from ase import Atoms
 from matplotlib.figure import Figure
@@ -32,8 +31,8 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 from schnet_ase.data import read_dataset, split_folds
 from schnet_ase.errors import SchNetError
 from schnet_ase.networks import SchNetConfig
-from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
+from schnet_ase.stability.times import milliseconds_per_step
 from schnet_ase.training.config import PRESETS, DataConfig, RunConfig
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
@@ -42,8 +41,6 @@ from schnet_ase.uncertainty.metrics import MEV
 FOLDS, CALIBRATION, SEED = 5, 50, 0
 """As `crossval` splits for the shipped ensembles."""
 STEPS = 2000
-NAME_WIDTH = 0.9
-"""Of a name in the picture, in ln of the time."""
 
 
 class Variation(NamedTuple):
@@ -108,18 +105,7 @@ VARIATIONS = (
     Variation("weight decay 0.01", training={"weight_decay": 0.01}),
     Variation("weight decay 0.1", training={"weight_decay": 0.1}),
 )
-
-
-HEADER = (
-    "variation",
-    "parameters",
-    "force MAE (meV/Å)",
-    "energy MAE (meV)",
-    "mean",
-    "ms/MD step",
-    "minutes",
-    "front",
-)
+HEADER = ("variation", "parameters", "force MAE (meV/Å)", "energy MAE (meV)", "mean", "ms/MD step", "minutes", "front")
 
 
 class Outcome(NamedTuple):
@@ -167,12 +153,16 @@ def main(
             errors = ", ".join(f"{MEV * r.best.errors.force_mae:.2f}" for r in results[-1])
             progress.print(f"{variation.name}: force MAE {errors} meV/Å")
     outcomes = measured(chosen, results, [molecule_of(file) for file in data])
-    rows = cells(outcomes)
-    page = markdown(rows, preset, data, steps)
-    if output is not None:
-        write_results(output, page_name(preset, steps), page, HEADER, rows)
-        draw(outcomes, output / f"{page_name(preset, steps)}.png")
-    print(page)
+    base = "the recipe that the search started from"
+    if preset:
+        base = f"the preset `{preset}`, trained by {base}"
+    files = " / ".join(file.stem for file in data)
+    note = (
+        f"Changes to {base}, {steps:,} steps each; validation frames of one\n"
+        f"fold of {files}. The mean of the errors is geometric; on the front is what nothing\n"
+        "is better than and no slower. Differences smaller than those between seeds mean nothing."
+    )
+    publish(page_name(preset, steps), "Which recipe", HEADER, cells(outcomes), draw(outcomes), output, note)
 
 
 def page_name(preset: str | None, steps: int) -> str:
@@ -260,36 +250,17 @@ def cells(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
     ]
 
 
-def markdown(rows: Sequence[tuple[str, ...]], preset: str | None, data: Sequence[Path], steps: int) -> str:
-    """The page."""
-    base = "the recipe that the search started from"
-    if preset:
-        base = f"the preset `{preset}`, trained by {base}"
-    molecules = " / ".join(file.stem for file in data)
-    note = (
-        f"Changes to {base}, {steps:,} steps each; validation frames of one\n"
-        f"fold of {molecules}. The mean of the errors is geometric; on the front is what nothing\n"
-        "is better than and no slower. Differences smaller than those between seeds mean nothing."
-    )
-    picture = f"![Error against time per step of dynamics]({page_name(preset, steps)}.png)"
-    return "\n\n".join(("# Which recipe", note, table(HEADER, rows), picture, conditions())) + "\n"
-
-
-def draw(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Error against time per step of dynamics; where names would lie on one another, that of the front or the first."""
+def draw(outcomes: Sequence[Outcome]) -> Figure:
+    """Error against time per step of dynamics, the front with names."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
-    heights = np.log([o.error for o in outcomes])
-    line = 0.03 * np.ptp(heights)  # of text
-    named: list[Outcome] = []
-    for o in sorted(outcomes, key=lambda o: not on_front(o, outcomes)):
-        front = on_front(o, outcomes)
-        axes.plot(o.time, o.error, "o", color="tab:blue" if front else "0.6", ms=6 if front else 4)
-        if all(abs(np.log(o.error / n.error)) > line or abs(np.log(o.time / n.time)) > NAME_WIDTH for n in named):
-            named.append(o)
-            axes.annotate(o.name, (o.time, o.error), fontsize=7, xytext=(4, 2), textcoords="offset points")
-    front = sorted((o.time, o.error) for o in outcomes if on_front(o, outcomes))
-    axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
+    axes.plot([o.time for o in outcomes], [o.error for o in outcomes], "o", color="0.6", ms=4)
+    front = sorted((o.time, o.error, o.name) for o in outcomes if on_front(o, outcomes))
+    axes.step(
+        [time for time, *_ in front], [error for _, error, _ in front], "o-", where="post", color="tab:blue", lw=1
+    )
+    for time, error, name in front:
+        axes.annotate(name, (time, error), fontsize=7, xytext=(4, 2), textcoords="offset points")
     axes.set(xlabel="time per MD step (ms)", ylabel="validation force MAE (meV/Å)", xscale="log", yscale="log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -297,7 +268,7 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     axes.yaxis.set_major_formatter(ScalarFormatter())  # whose range is too small for powers of ten
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.margins(x=0.2)
-    save_figure(figure, path)
+    return figure
 
 
 if __name__ == "__main__":

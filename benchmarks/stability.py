@@ -17,11 +17,9 @@ from pathlib import Path
 import click
 import numpy as np
 from _entries import calibrated
-from _molecule import distance_counts, distribution_error, find_bonds, with_shared_protons
 from _pulls import pull_bonds
 from _report import conditions, exit_on_error
-from _runs import Job, read_run, run_jobs
-from _stability_results import Results, draw, markdown
+from _stability_results import Results, Watched, distance_counts, distribution_error, draw, markdown
 from ase import Atoms
 
 from schnet_ase.data import read_dataset
@@ -30,6 +28,9 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.loading import locate_members
+from schnet_ase.stability.bonds import find_bonds
+from schnet_ase.stability.pool import run_jobs
+from schnet_ase.stability.runs import make_job, read_run
 from schnet_ase.uncertainty.calibration import FALSE_FLAG_RATE
 
 RATES = (FALSE_FLAG_RATE, 0.01, 0.05)
@@ -71,33 +72,35 @@ def main(
     card, calibration = calibrated(entry)
     relaxed = card.structure.atoms()
     frames, trained = (_positions(file, relaxed) for file in (data, training))
-    bonds = with_shared_protons(find_bonds(relaxed.numbers, frames), relaxed)
+    bonds = find_bonds(relaxed, frames)
     threshold = calibration.threshold(RATES[0])
-
-    def make(start: float, heated_to: float | None, at_most: float, seed: int) -> Job:
-        parts = (tuple(values.tolist()) for values in (bonds.first, bonds.second, bonds.mean))
-        members = tuple(member.sha256 for member in card.members)
-        entry = str(card.path.resolve())
-        return Job(entry, entry, members, threshold, *parts, start, heated_to, at_most, seed)
-
-    calm = [make(temperature, None, picoseconds, seed) for seed in range(seeds)]
-    heated = [make(temperature, hot, hot_picoseconds, seed) for seed in range(hot_seeds)]
+    calm = [make_job(card, card, temperature, picoseconds, seed, bonds=bonds) for seed in range(seeds)]
+    heated = [
+        make_job(card, card, temperature, hot_picoseconds, seed, bonds=bonds, heated_to=hot)
+        for seed in range(hot_seeds)
+    ]
     folder = runs or Path("runs") / f"stability-{card.name}"
-    done = {job: run for job in (*heated, *calm) if (run := read_run(job, folder)) is not None}
-    missing = [job for job in (*heated, *calm) if job not in done]
+    done = {job.file: run for job in (*heated, *calm) if (run := read_run(job, folder)) is not None}
+    missing = [job for job in (*heated, *calm) if job.file not in done]
 
     some = frames[np.linspace(0, len(frames) - 1, min(starts, len(frames)), dtype=int)]
     structures = [relaxed, *(Atoms(relaxed.numbers, positions) for positions in some)]
-    with Progress(len(structures) * len(bonds.mean), "pulls", "pull") as progress:
+    in_training = find_bonds(relaxed, trained, shared_protons=False)
+    with Progress(len(structures) * len(in_training.mean), "pulls", "pull") as progress:
         models = [loaded.model for loaded in locate_members(entry)]
-        pulls = pull_bonds(models, structures, find_bonds(relaxed.numbers, trained), progress.update)
+        longest = in_training.lengths(trained).max(axis=0)
+        pulls = pull_bonds(models, structures, in_training, longest, progress.update)
 
     def page() -> str:
         results = Results(
             card.name,
             [(rate, calibration.threshold(rate)) for rate in RATES],
-            [(job, done[job]) for job in calm if job in done],
-            [(job, done[job]) for job in heated if job in done],
+            temperature,
+            hot,
+            *(
+                [Watched.by(job.seed, done[job.file], threshold) for job in jobs if job.file in done]
+                for jobs in (calm, heated)
+            ),
             pulls,
             distance_counts(frames),
             # Half of what two halves differ by: each has half the frames, and both are off.
@@ -110,9 +113,9 @@ def main(
         return text
 
     page()
-    with Progress(round(sum(job.picoseconds for job in missing)), "stability", "picosecond") as progress:
+    with Progress(sum(job.steps for job in missing), "stability") as progress:
         for job, run in run_jobs(missing, folder, workers, progress):
-            done[job] = run
+            done[job.file] = run
             kind = f"{job.temperature:g} K" if job.heated_to is None else f"heated to {job.heated_to:g} K"
             end = "collapsed after" if run.collapsed else "whole after"
             progress.print(f"{kind}, seed {job.seed}: {end} {run.picoseconds:.3f} ps")

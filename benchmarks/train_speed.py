@@ -11,18 +11,16 @@ and `compiled` compiles that, loss and gradient together. Every loss and gradien
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import numpy as np
 from _report import conditions, exit_on_error, line, table
-from _sides import Side, alternate, schnetpack_python, together
+from _sides import Program, Side, compare, schnetpack_python
 from _systems import MOLECULES, labelled_frames
 from _worker import Job
-from ase.io import write
 
 from schnet_ase.errors import SchNetError
 from schnet_ase.export.schnetpack import from_schnetpack
@@ -87,31 +85,23 @@ def measure(case: Case, python: str, threads: int, blocks: int, seconds: float) 
         A side failed, or they do not agree on loss and gradient.
     """
     ways = ("full", "half", *(("compiled",) if can_compile() else ()))
-    with tempfile.TemporaryDirectory() as folder:
-        frames = str(Path(folder) / "frames.traj")
-        write(frames, labelled_frames(case.system, case.batch))
-        job = Job("train", frames, folder, case.n_features, threads, 1, "")
-
-        def start() -> Iterator[Side]:
-            yield Side("SchNetPack", job, python=python, least=3)
-            for way in ways:
-                yield Side(f"schnet_ase {way}", job._replace(way=way), least=3)
-
-        with together(start()) as sides:
-            gradients = check_agreement(sides, Path(folder))
-            timings = alternate(sides, blocks, seconds)
+    programs = [Program("SchNetPack", "", python, least=3), *(Program(f"schnet_ase {w}", w, least=3) for w in ways)]
+    job = Job("train", "", "", case.n_features, threads, 1, "")
+    frames = labelled_frames(case.system, case.batch)
+    found = compare(job, frames, programs, check_agreement, blocks, seconds)
+    gradients = [gradient for *_, gradient in found]
     return [
         Row(
             case,
-            side.name,
+            program.name,
             1000.0 * timing.seconds,
             timing.spread,
-            timings[0].seconds / timing.seconds,
+            found[0][1].seconds / timing.seconds,
             side.peak_mb,
             _difference(gradient, gradients[0]),
             _difference(gradient, gradients[1]),
         )
-        for side, timing, gradient in zip(sides, timings, gradients, strict=True)
+        for program, (side, timing, gradient) in zip(programs, found, strict=True)
     ]
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-from _report import conditions, exit_on_error, table, write_results
+from _report import exit_on_error, publish
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import SchNetError
-from schnet_ase.evaluation.calibrate import unseen_frames
 from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.evaluation.leakage import unseen_frames
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.lookup import list_models
@@ -29,14 +29,8 @@ from schnet_ase.uncertainty.metrics import MEV, Errors
 MOST = 1.5
 """Times the error of a molecule's own ensemble: what is aimed at."""
 HEADER = (
-    "frames",
-    "own ensemble",
-    "energy MAE (meV)",
-    "own (meV)",
-    "ratio",
-    "force MAE (meV/Å)",
-    "own (meV/Å)",
-    "ratio",
+    *("frames", "own ensemble", "energy MAE (meV)", "own (meV)", "ratio"),
+    *("force MAE (meV/Å)", "own (meV/Å)", "ratio"),
 )
 
 
@@ -102,14 +96,6 @@ def compare(entry: str, files: Sequence[Path]) -> list[Compared]:
 @exit_on_error
 def main(entry: str, data: tuple[Path, ...], output: Path | None) -> None:
     compared = compare(entry, data)
-    page = markdown(entry, compared)
-    if output is not None:
-        write_results(output, "transferable", page, HEADER, [c.row() for c in compared])
-    print(page)
-
-
-def markdown(entry: str, compared: Sequence[Compared]) -> str:
-    """The page."""
     ratios = {c.file: ratio for c in compared if (ratio := c.force_ratio) is not None}
     if not ratios:
         raise SchNetError("no installed entry was tested on one of these files; see schnet-ase models")
@@ -117,17 +103,9 @@ def markdown(entry: str, compared: Sequence[Compared]) -> str:
     verdict = f"Force errors are more than {MOST:g} times those of the molecule's own ensemble for: {', '.join(above)}."
     if not above:
         verdict = f"No force error is more than {MOST:g} times that of the molecule's own ensemble."
-    return (
-        "\n\n".join(
-            (
-                "# One ensemble for several molecules",
-                f"`{entry}`, the mean over its members, beside an ensemble for each molecule. {verdict}",
-                table(HEADER, [c.row() for c in compared]),
-                conditions(),
-            )
-        )
-        + "\n"
-    )
+    note = f"`{entry}`, the mean over its members, beside an ensemble for each molecule. {verdict}"
+    title = "One ensemble for several molecules"
+    publish("transferable", title, HEADER, [c.row() for c in compared], None, output, note)
 
 
 if __name__ == "__main__":

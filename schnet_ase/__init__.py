@@ -1,6 +1,6 @@
 """SchNet as an ASE calculator: energies and conservative forces, ensembles, and training."""
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ _MODULES = {
 def __getattr__(name: str) -> Any:
     # Imported on first use, so that `schnet-ase --help` does not wait seconds for torch.
     if name == "__version__":
-        return metadata.version(__name__)
+        from importlib.metadata import version  # half of the time that this package takes to import
+
+        return version(__name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

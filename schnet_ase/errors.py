@@ -41,6 +41,10 @@ class CalibrationError(SchNetError):
     """An ensemble cannot be calibrated: too few members or frames, or frames that its members have seen."""
 
 
+class ExportError(SchNetError):
+    """A model that another program cannot run, or a program that cannot be made to run it."""
+
+
 class MonitorError(SchNetError):
     """A run cannot be watched as requested."""
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,15 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
+from filelock import FileLock
 
 from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, SchNetEnsembleCalculator
 from schnet_ase.cli import main
 from schnet_ase.registry import lookup as registry
+from schnet_ase.training import trainer
+from schnet_ase.training.history import draw_history
+from tests.support.factories import CalculatorFactory, ModelFactory
 
-ModelFactory = Callable[..., SchNet]
-CalculatorFactory = Callable[..., Calculator]
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
@@ -39,6 +41,33 @@ def one_thread() -> Iterator[None]:
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_learning_curves() -> Iterator[None]:
+    """Trainings of a few steps take half of their time for the picture; `learning_curves` has it drawn."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "draw_history", lambda rows, folder: None)
+        yield
+
+
+@pytest.fixture
+def learning_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings draw their picture, as they do for a user."""
+    monkeypatch.setattr(trainer, "draw_history", draw_history)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def compiled_engine(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of processes that test side by side, each compiles the engine for another precision, and none what one has."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker:
+        return
+    dtypes = ("float32", "float64")
+    first = int(worker.removeprefix("gw")) % 2
+    for dtype in (dtypes[first], dtypes[1 - first]):
+        with FileLock(tmp_path_factory.getbasetemp().parent / f"{dtype}.lock"):
+            SchNetCalculator("rmd17-ethanol", engine="compiled", dtype=dtype).get_forces(molecule("CH3CH2OH"))
 
 
 @pytest.fixture(scope="session")
@@ -138,9 +167,3 @@ def crystal() -> Atoms:
     fractional = [[0.0, 0.1, 0.0], [0.55, 0.5, 0.1], [0.1, 0.5, 0.6], [0.6, 0.0, 0.5]]
     cell = np.array([[3.0, 0.0, 0.0], [0.7, 3.2, 0.0], [0.4, -0.5, 3.6]])
     return Atoms("OCHN", scaled_positions=fractional, cell=cell, pbc=True)
-
-
-@pytest.fixture
-def no_learning_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings of a few steps take most of their time for the picture."""
-    monkeypatch.setattr("schnet_ase.training.trainer.draw_history", lambda rows, folder: None)

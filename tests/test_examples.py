@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHORT = {
     "01-molecular-dynamics": ["--steps", "40"],
-    "02-optimization": ["--fmax", "0.05"],
+    "02-optimization": [],
     "03-flag-during-md": ["--steps", "200"],
     "04-train-your-own": ["--steps", "20"],
     "05-learn-on-the-fly": ["--labels", "52", "--steps", "20", "--test", "5"],
@@ -22,14 +22,15 @@ SHORT = {
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda p: p.stem)
 def test_example(example, tmp_path):
-    subprocess.run([sys.executable, example, *SHORT[example.stem]], cwd=tmp_path, check=True)
+    command = [sys.executable, example, *SHORT[example.stem]]
+    out = subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert (tmp_path / f"{example.stem}.png").read_bytes().startswith(b"\x89PNG")
+    if example.stem == "02-optimization":
+        check_vibrations(out)
 
 
-def test_the_relaxed_molecule_vibrates_as_ethanol(tmp_path):
+def check_vibrations(out):
     """21 wavenumbers, the stretching of O-H the highest: at another minimum than ethanol's they are none of those."""
-    example = ROOT / "examples" / "02-optimization.py"
-    out = subprocess.run([sys.executable, example], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     wavenumbers = [float(value) for value in out.split("(1/cm):")[1].split()]
     assert len(wavenumbers) == 21
     assert wavenumbers[0] > 100.0

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 import click
 import numpy as np
-from _report import conditions, table, write_results
 from _start import TRAINING
 from ase.units import kcal, mol
-from matplotlib.figure import Figure
 
 from schnet_ase import SchNet, SchNetConfig
 from schnet_ase.data import Dataset, Frame, TrainingSplit, read_dataset, split_folds
@@ -20,11 +18,11 @@ from schnet_ase.data.batches import make_examples
 from schnet_ase.data.labels.checks import check_frames
 from schnet_ase.errors import DataError, SchNetError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate
-from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
 from schnet_ase.training.single import prepared
 from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.task import TrainingTask
 
 FOLDS, SEED = 5, 0
 """As `crossval` splits for the shipped ensembles; the first fold is trained."""
@@ -156,7 +154,7 @@ def train_schnet(
     def report(step: int, row: object) -> None:
         progress.update(before + step - progress.done)
 
-    with prepared(config, case.dataset, case.split, folder) as trainer:
+    with prepared(TrainingTask(config, case.dataset, case.split, folder, config.seed)) as trainer:
         if total_energies and not trainer.step:
             learn_total_energies(trainer.model)
             learn_total_energies(trainer.average)
@@ -177,20 +175,3 @@ def learn_total_energies(model: SchNet) -> None:
 def cell(value: float | None, unit: float, digits: int) -> str:
     """A number in a table, in a unit; of a label that is not in the data there is none."""
     return "–" if value is None else f"{unit * value:.{digits}f}"
-
-
-def publish(
-    name: str,
-    title: str,
-    header: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    figure: Figure,
-    output: Path | None,
-    note: str = "",
-) -> None:
-    """Print a page, and write it, its table as CSV and the figure into a folder."""
-    page = "\n\n".join(part for part in (f"# {title}", note, table(header, rows), conditions()) if part) + "\n"
-    if output is not None:
-        write_results(output, name, page, header, rows)
-        save_figure(figure, output / f"{name}.png")
-    print(page)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from _start import NETWORK
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
@@ -36,7 +36,6 @@ from report._fit import (
     cell,
     data_options,
     evaluate_schnet,
-    publish,
     read_cases,
     train_schnet,
     training_for,

@@ -18,8 +18,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from _molecule import STRETCH
-from _report import conditions, exit_on_error, table, write_results
+from _report import exit_on_error, publish
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.formula import Formula
@@ -33,9 +32,9 @@ from schnet_ase.data.batches import collate, make_example
 from schnet_ase.errors import SchNetError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.graph import pair_vectors
-from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.loading import locate_members
+from schnet_ase.stability.bonds import STRETCH
 
 BATCH = 32
 RARE = 0.01
@@ -144,15 +143,10 @@ def main(entry: str, data: Path, frames: int, output: Path | None) -> None:
         "energy out in its own way. The std between members says how differently; the correlation, the mean over\n"
         "pairs of members, whether they agree at least on which atoms of an environment lie higher."
     )
-    picture = f"![Features and per-atom energies by environment]({name}.png)"
-    page = "\n\n".join(("# Per-atom energies and embeddings", table(HEADER, rows), note, picture, conditions())) + "\n"
-    if output is not None:
-        write_results(output, name, page, HEADER, rows)
-        draw(seen, projection, output / f"{name}.png")
-    print(page)
+    publish(name, "Per-atom energies and embeddings", HEADER, rows, draw(seen, projection), output, note)
 
 
-def draw(seen: Seen, projection: Projection, file: Path) -> None:
+def draw(seen: Seen, projection: Projection) -> Figure:
     """The first two components, and histograms of the members' mean energies."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -170,7 +164,7 @@ def draw(seen: Seen, projection: Projection, file: Path) -> None:
         left.set(**{f"{axis}label": f"{label} principal component ({share:.0%} of the variance)"})
     right.set(xlabel="per-atom energy less the element's reference (eV)", ylabel="share of atoms (1/eV)")
     figure.legend(loc="outside right upper", markerscale=4)
-    save_figure(figure, file)
+    return figure
 
 
 if __name__ == "__main__":

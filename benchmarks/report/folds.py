@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import click
 import numpy as np
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
-from report._fit import FOLDS, SEED, Case, names, publish, read_case, train_schnet
+from report._fit import FOLDS, SEED, Case, names, read_case, train_schnet
 
 from schnet_ase import SchNetConfig
 from schnet_ase.data import split_folds

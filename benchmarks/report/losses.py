@@ -19,13 +19,12 @@ from typing import NamedTuple
 
 import click
 import numpy as np
-from _report import conditions, exit_on_error, table, write_results
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
 from scipy.stats import linregress
 
 from schnet_ase.errors import SchNetError
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.output.figures import save_figure
 
 FEWEST = 4
 """Points of a fit."""
@@ -152,15 +151,10 @@ def main(runs: tuple[Path, ...], output: Path | None) -> None:
         "last column: at least half. Standard errors of single fits take the points as independent, those of means\n"
         "the folds, whose training frames overlap."
     )
-    picture = "![Losses against steps](losses.png)"
-    page = "\n\n".join(("# Training losses against steps", table(HEADER, rows), note, picture, conditions())) + "\n"
-    if output is not None:
-        write_results(output, "losses", page, HEADER, rows)
-        draw(fitted, output / "losses.png")
-    print(page)
+    publish("losses", "Training losses against steps", HEADER, rows, draw(fitted), output, note)
 
 
-def draw(fitted: Sequence[Sequence[tuple[Losses, PowerLaw]]], file: Path) -> None:
+def draw(fitted: Sequence[Sequence[tuple[Losses, PowerLaw]]]) -> Figure:
     """A panel a run: training losses with their lines where they were fitted, and validation losses."""
     figure = Figure(figsize=(0.5 + 4.5 * len(fitted), 4), layout="constrained")
     for axes, trainings in zip(figure.subplots(1, len(fitted), squeeze=False)[0], fitted, strict=True):
@@ -173,7 +167,7 @@ def draw(fitted: Sequence[Sequence[tuple[Losses, PowerLaw]]], file: Path) -> Non
         axes.set(xscale="log", yscale="log", xlabel="step", title=trainings[0][0].run)
         axes.legend(title="dots: training, exponent; lines: validation", fontsize=8, title_fontsize=8)
     figure.axes[0].set_ylabel("loss ((eV/Å)²)")
-    save_figure(figure, file)
+    return figure
 
 
 if __name__ == "__main__":

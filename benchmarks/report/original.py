@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from report._fit import cell, evaluate_schnet, publish
+from report._fit import cell, evaluate_schnet
 from report.authors import MEV_PER_KCAL, MOLECULES, PUBLISHED, Ours, of, ours
 
 from schnet_ase.errors import SchNetError

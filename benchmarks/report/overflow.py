@@ -21,9 +21,9 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
-from report._fit import learn_total_energies, publish
+from report._fit import learn_total_energies
 from torch import Tensor
 
 from schnet_ase import SchNet, SchNetConfig

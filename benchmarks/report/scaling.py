@@ -23,7 +23,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 from _learners import METHODS
-from _report import conditions, exit_on_error, table, write_results
+from _report import exit_on_error, publish, table
 from _scaling import Job, Result, run, split
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
@@ -31,7 +31,6 @@ from scipy.stats import linregress
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import DataError, SchNetError
-from schnet_ase.output.figures import save_figure
 from schnet_ase.output.progress import Progress
 
 ENOUGH = 10.0
@@ -144,20 +143,11 @@ def main(train: Path, test: Path, sizes: tuple[int, ...], steps: int, runs: Path
         f"below {ENOUGH:.0f} MB. The kernel matrix is one copy of it. The ridge regression learns energies alone, and\n"
         "predicts no forces. SchNet predicts frame by frame through its calculator, the others are given all at once."
     )
-    picture = "![Error, time and memory against training frames](scaling.png)"
-    page = (
-        "\n\n".join(
-            ("# Number of frames, and kernels", table(HEADER, rows), note, exponents(results), picture, conditions())
-        )
-        + "\n"
-    )
-    if output is not None:
-        write_results(output, "scaling", page, HEADER, rows)
-        draw(results, output / "scaling.png")
-    print(page)
+    title = "Number of frames, and kernels"
+    publish("scaling", title, HEADER, rows, draw(results), output, note, [exponents(results)])
 
 
-def draw(results: Sequence[Result], file: Path) -> None:
+def draw(results: Sequence[Result]) -> Figure:
     """Four panels against the number of frames; forces are dashed beside energies."""
     figure = Figure(figsize=(9, 7), layout="constrained")
     energy, forces, *others = QUANTITIES
@@ -175,7 +165,7 @@ def draw(results: Sequence[Result], file: Path) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(METHODS))
-    save_figure(figure, file)
+    return figure
 
 
 def _columns(some: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:

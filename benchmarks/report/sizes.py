@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
-from report._fit import FOLDS, Case, cell, names, publish, read_case, train_schnet
+from report._fit import FOLDS, Case, cell, names, read_case, train_schnet
 
 from schnet_ase.output.progress import Progress
 from schnet_ase.training.config import PRESETS, TrainingConfig

@@ -19,15 +19,16 @@ from typing import NamedTuple
 import click
 import numpy as np
 from _entries import calibrated
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from report._fit import cell, names, publish
+from report._fit import cell, names
 
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import DataError
+from schnet_ase.evaluation.agreement import COVERAGES
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate_dataset
-from schnet_ase.evaluation.reliability import COVERAGES, Quantity, Range, Reliability, reliability
+from schnet_ase.evaluation.reliability import Quantity, Range, Reliability, reliability
 from schnet_ase.networks.schnet import SchNet
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.uncertainty.calibration import Calibration

@@ -16,9 +16,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from _report import exit_on_error
+from _report import exit_on_error, publish
 from matplotlib.figure import Figure
-from report._fit import publish
 from report.losses import Losses, find_losses
 
 from schnet_ase.geometry.arrays import Floats

@@ -63,7 +63,11 @@ class FixedCalculator(Calculator):
     @property
     def cutoff(self) -> float | None:
         """How far an atom sees, Å; None: every other one."""
-        return self._evaluator.neighbors.cutoff
+        return self._evaluator.cutoff
+
+    def share_neighbors(self, other: FixedCalculator) -> None:
+        """Take the neighbour lists of `other`, which computes the same atoms, where they hold every pair needed."""
+        self._evaluator.share_neighbors(other._evaluator)
 
     def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
         """Atoms with no other within the cutoff: the model says the same of them wherever they are, without spread."""
@@ -95,8 +99,9 @@ class SchNetCalculator(FixedCalculator):
     Parameters
     ----------
     model
-        Registry name (``"rmd17-ethanol"``: its best member; ``"rmd17-ethanol/fold-2"``: that one), folder of an entry,
-        path of a ``.safetensors`` file, or a `SchNet` module, which is copied.
+        Registry name (``"rmd17-ethanol"``: its student, or its best member where it has none;
+        ``"rmd17-ethanol/student"``, ``"rmd17-ethanol/fold-2"``: that one), folder of an entry, path of a
+        ``.safetensors`` file, or a `SchNet` module, which is copied.
     device
         ``"cpu"``, ``"cuda"``, ...; default: cuda where it is there, else cpu.
     dtype

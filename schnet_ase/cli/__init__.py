@@ -12,7 +12,9 @@ from typing import NoReturn
 import click
 
 from schnet_ase.cli.data import calibrate, data, evaluate
+from schnet_ase.cli.distill import distill
 from schnet_ase.cli.dynamics import md, relax
+from schnet_ase.cli.lammps import lammps
 from schnet_ase.cli.models import info, models
 from schnet_ase.cli.training import crossval, learn, train, tune
 from schnet_ase.errors import RunawayError, SchNetError
@@ -26,7 +28,7 @@ def cli() -> None:
     """SchNet potentials for ASE: molecular dynamics, optimization, training. Units: eV, Å, fs, K."""
 
 
-for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, tune, learn, data):
+for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, tune, learn, distill, data, lammps):
     cli.add_command(_command)
 
 

@@ -12,7 +12,7 @@ from schnet_ase.cli.common import label_options, picture, print_calibration, pri
 
 if TYPE_CHECKING:
     from schnet_ase.uncertainty.calibration import Calibration
-    from schnet_ase.uncertainty.fit import EnsembleErrors
+    from schnet_ase.uncertainty.errors import EnsembleErrors
 
 
 @click.group(invoke_without_command=True)
@@ -81,8 +81,8 @@ def evaluate(
     """Print and draw the errors of MODEL on the labelled frames of DATA, and for an ensemble its uncertainty."""
     from schnet_ase.data import read_dataset
     from schnet_ase.data.labels.report import log_for_evaluation
-    from schnet_ase.evaluation.calibrate import frames_seen
     from schnet_ase.evaluation.evaluate import evaluate_dataset
+    from schnet_ase.evaluation.leakage import frames_seen
     from schnet_ase.evaluation.parity import Comparison, parity, parity_and_uncertainty
     from schnet_ase.evaluation.reliability import reliability
     from schnet_ase.output.progress import Progress

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,15 @@ from schnet_ase.errors import RunawayError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.registry.applicability import Taught
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
-    """Warn about atoms that the model was not trained on, and about images; return what it was trained on."""
+    """Warn about atoms that the model was not trained on, about images, and about a run of an experimental entry.
+
+    Return what the model was trained on.
+    """
     from schnet_ase.registry.applicability import images, strange, taught
 
     logger, known = logging.getLogger("schnet_ase"), taught(model)
@@ -23,6 +28,8 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
         logger.warning(sentence)
     if sentence := images(known, atoms, atoms.calc.cutoff, moving=moving):
         logger.warning(sentence)
+    if moving and known.experimental:
+        logger.warning("%s is experimental: %s", known.name, known.experimental)
     return known
 
 
@@ -47,17 +54,17 @@ def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
         )
 
 
-def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitored: bool) -> Iterator[str]:
+def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitor: UncertaintyMonitor | None) -> Iterator[str]:
     """Yield doubts about a run; single frames above the threshold are left to a monitor."""
-    from schnet_ase.monitor.monitor import FAILED_ABOVE
+    from schnet_ase.monitor.arguments import FAILED_ABOVE
 
     lone = atoms.calc.out_of_reach(atoms)
     if len(lone):
         yield f"{len(lone)} of its atoms end with no other within the cutoff; take shorter steps, or a relaxed start"
-    calibration = getattr(atoms.calc, "calibration", None)
-    largest = max(deviations, default=0.0)
+    calibration = getattr(atoms.calc if monitor is None else monitor.ensemble, "calibration", None)
+    largest = max((value for value in deviations if not math.isnan(value)), default=0.0)
     if calibration is not None and largest > FAILED_ABOVE * calibration.threshold():
-        helps = "end it at the first such frame with --stop" if monitored else "see where with --monitor"
+        helps = "end it at the first such frame with --stop" if monitor is not None else "see where with --monitor"
         yield (
             f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times the "
             f"{calibration.threshold():.3f} that 1 in 1,000 frames like those of the calibration exceeds; {helps}"

@@ -16,6 +16,7 @@ from schnet_ase.errors import CheckpointError, RunawayError, StructureError
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from schnet_ase.geometry.motion import Thermometer
     from schnet_ase.monitor.monitor import UncertaintyMonitor
 
 GENTLER_MD = "take a lower temperature, shorter steps, or a start that schnet-ase relax has made"
@@ -32,7 +33,13 @@ GENTLER_RELAX = "start nearer to a minimum, such as that of another method"
 @click.option("--friction", type=FiniteRange(0), help="Of the thermostat, 1/ps.  [default: 10]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of velocities and thermostat.")
 @click.option("--interval", default=10, show_default=True, type=click.IntRange(1), help="Steps between rows.")
-@click.option("--monitor", is_flag=True, help="Flag uncertain frames, and keep them.")
+@click.option(
+    "--monitor",
+    is_flag=True,
+    help="Flag uncertain frames, and keep them. Where MODEL has a student, that moves the atoms, and the members look "
+    "every --interval steps and go back to the first uncertain one; else the mean of the members moves them, whose "
+    "spread is known at every step.",
+)
 @click.option(
     "--threshold",
     callback=lambda context, option, text: None if text is None else _levels(text),
@@ -67,12 +74,10 @@ def md(
     velocities where it has some: an earlier run goes on, its time counted from 0 again. With --thermostat give that
     another --seed. A run whose atoms fly apart is stopped, with exit status 3.
     """
-    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
     from schnet_ase.geometry.motion import Thermometer, equilibration_steps
-    from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.output.progress import Progress
-    from schnet_ase.simulation.drivers import MDRow, run_md
+    from schnet_ase.simulation.dynamics import MDRow, run_md
 
     if not monitor and (stop or threshold is not None):
         raise MonitorError("--threshold and --stop belong to a monitor; add --monitor")
@@ -82,22 +87,8 @@ def md(
     prefix = files_prefix(output, f"{stem(model)}-md", (".traj", ".csv", ".png", *watched), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float32")
     watch = None
-    if monitor and not isinstance(atoms.calc, SchNetEnsembleCalculator):
-        raise MonitorError(
-            f"{model} is a single network, whose uncertainty is not known; --monitor needs an ensemble, such as "
-            "schnet-ase crossval makes"
-        )
     if monitor:
-        watch = UncertaintyMonitor(
-            atoms,
-            threshold="auto" if threshold is None else threshold,
-            action="stop" if stop else "write",
-            file=f"{prefix}-flagged.extxyz",
-            log=f"{prefix}-uncertainty.csv",
-            append=not overwrite,
-        )
-        failed = f", and not kept above {watch.failed_above:.4f}" if math.isfinite(watch.failed_above) else ""
-        print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged{failed}")
+        watch = _watch(model, atoms, interval, threshold, stop, prefix, overwrite)
     fresh = not atoms.get_momenta().any()
     equilibration = equilibration_steps(timestep) if fresh and not thermostat and temperature else 0
     kind = f"Langevin at {temperature:g} K" if thermostat else "NVE"
@@ -105,9 +96,7 @@ def md(
     if equilibration:
         velocities = f"after {equilibration} with a thermostat, for a mean temperature near {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, {velocities}")
-    degrees = Thermometer(not thermostat).degrees(atoms)
-    if degrees < 3 * len(atoms):
-        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
+    _print_degrees_of_freedom(atoms, Thermometer(not thermostat))
     known = say_what_is_strange(model, atoms, moving=True)
     last = f"{'mean T (K)':>18s}" if thermostat else "  drift (meV/atom)"
     print(f"  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K) {last}   deviation (eV/Å)")
@@ -148,13 +137,11 @@ def md(
         except RunawayError as error:
             raise with_advice(error, known, atoms, GENTLER_MD) from error
     if rows:
-        # A thermostat that begins with a relaxed structure has to heat it first.
-        settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
-        print(f"mean temperature{of}: {sum(settled) / len(settled):.0f} K")
+        _print_mean_temperature(kelvin, thermostat)
     if watch is not None:
-        print(f"{_flagged(watch, prefix)}; every step's deviation is in {prefix}-uncertainty.csv")
+        print(f"{_flagged(watch, prefix)}; the deviations are in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
-    for doubt in doubts_of_run(atoms, [row.max_forces_deviation_eV_per_A for row in rows], monitor):
+    for doubt in doubts_of_run(atoms, [row.max_forces_deviation_eV_per_A for row in rows], watch):
         print(f"do not trust this run: {doubt}", file=sys.stderr)
 
 
@@ -179,7 +166,7 @@ def relax(
 
     An optimization whose atoms fly apart or fall into each other is stopped, with exit status 3.
     """
-    from schnet_ase.simulation.drivers import RelaxRow, run_relax
+    from schnet_ase.simulation.relaxation import RelaxRow, run_relax
 
     prefix = files_prefix(output, f"{stem(model)}-relax", (".xyz", ".traj", ".csv", ".png"), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float64")
@@ -198,6 +185,62 @@ def relax(
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
+
+
+def _print_degrees_of_freedom(atoms: Atoms, thermometer: Thermometer) -> None:
+    """Say that the temperature counts fewer degrees of freedom than the atoms have, where it does."""
+    degrees = thermometer.degrees(atoms)
+    if degrees < 3 * len(atoms):
+        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
+
+
+def _print_mean_temperature(kelvin: list[float], thermostat: bool) -> None:
+    # A thermostat that begins with a relaxed structure has to heat it first.
+    settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
+    print(f"mean temperature{of}: {sum(settled) / len(settled):.0f} K")
+
+
+def _watch(
+    model: str,
+    atoms: Atoms,
+    interval: int,
+    threshold: float | tuple[float, float] | None,
+    stop: bool,
+    prefix: Path,
+    overwrite: bool,
+) -> UncertaintyMonitor:
+    """The monitor of a run; where the entry has a student, `atoms` are moved by that from here on."""
+    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.calculators.single import SchNetCalculator
+    from schnet_ase.errors import MonitorError
+    from schnet_ase.monitor.monitor import UncertaintyMonitor
+    from schnet_ase.registry.loading import locate, locate_members
+
+    ensemble = atoms.calc
+    if not isinstance(ensemble, SchNetEnsembleCalculator):
+        raise MonitorError(
+            f"{model} is a single network, whose uncertainty is not known; --monitor needs an ensemble, such as "
+            "schnet-ase crossval makes"
+        )
+    members = [member.path for member in locate_members(model)]
+    student = locate(model).path not in members
+    if student:
+        device, dtype = (ensemble.parameters[name] for name in ("device", "dtype"))
+        atoms.calc = SchNetCalculator(model, device=device, dtype=dtype)
+        print(f"the student of {model} moves the atoms, and its {len(members)} members look every {interval} steps")
+    watch = UncertaintyMonitor(
+        atoms,
+        ensemble=ensemble if student else None,
+        interval=interval if student else 1,
+        threshold="auto" if threshold is None else threshold,
+        action="stop" if stop else "write",
+        file=f"{prefix}-flagged.extxyz",
+        log=f"{prefix}-uncertainty.csv",
+        append=not overwrite,
+    )
+    failed = f", and not kept above {watch.failed_above:.4f}" if math.isfinite(watch.failed_above) else ""
+    print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged{failed}")
+    return watch
 
 
 def _flagged(watch: UncertaintyMonitor, prefix: Path) -> str:
@@ -225,23 +268,15 @@ def _known(deviation: float) -> str:
     return "–" if math.isnan(deviation) else f"{deviation:.4f}"
 
 
-def _check_forces(model: str) -> None:
-    """Refuse an entry that learned from energies alone: its forces were never compared with anything."""
-    from schnet_ase.registry.lookup import owning_card
-
-    card = owning_card(model)
-    if card is not None and card.best.validation.force_mae is None:
-        raise StructureError(f"{card.name} was taught no forces, so that nothing can move by it; give another model")
-
-
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:
     """The structure, or the entry's own, with the calculator of the model: an ensemble where there are members."""
     import ase.io
 
     from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
     from schnet_ase.calculators.single import SchNetCalculator
+    from schnet_ase.registry.applicability import check_forces
     from schnet_ase.registry.loading import locate_members
-    from schnet_ase.registry.lookup import find_card, get_card
+    from schnet_ase.registry.lookup import find_card, get_card, owning_card
 
     try:
         members = locate_members(model)
@@ -249,7 +284,8 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
         if Path(model).suffix == ".safetensors":
             raise
         raise StructureError(f"{model} is no model; give MODEL, a name or a .safetensors file, before it") from error
-    _check_forces(model)
+    if card := owning_card(model):
+        check_forces(card)
     atoms: Atoms
     if structure is not None:
         try:

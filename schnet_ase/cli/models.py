@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from schnet_ase.cli.common import mev, print_calibration
+from schnet_ase.cli.common import FiniteRange, mev, print_calibration
 
 if TYPE_CHECKING:
     from schnet_ase.registry.loading import Loaded
@@ -26,7 +28,9 @@ def models(context: click.Context) -> None:
     for card in installed:
         test = card.metrics.test
         errors = "" if test is None else f"  test MAE {mev(test.energy_mae)} meV, {mev(test.force_mae)} meV/Å"
-        print(f"{card.name:24s} {len(card.members)} members  {' '.join(card.elements):12s}{errors}")
+        mark = "" if card.experimental is None else f"  experimental: {card.experimental}"
+        networks = f"{len(card.members)} members{'' if card.student is None else ', student'}"
+        print(f"{card.name:24s} {networks:18s}  {' '.join(card.elements):12s}{errors}{mark}")
     others = [x for _, x in sorted(listings().items()) if x.name not in {card.name for card in installed}]
     for x in others:
         command = f"schnet-ase models get {x.name}{'' if x.address else ' --from FOLDER'}"
@@ -50,6 +54,7 @@ def models_show(name: str) -> None:
     data = card.data
     print(f"{card.name}: {data.description}" if data.description else card.name)
     for label, text in (
+        *([] if card.experimental is None else [("experimental", card.experimental)]),
         ("folder", card.path),
         ("elements", " ".join(card.elements)),
         *([] if data.formulas is None else [("formulas", ", ".join(data.formulas))]),
@@ -69,6 +74,8 @@ def models_show(name: str) -> None:
         rows += [(f"{stem}, validation", member.validation), (f"{stem}, test", member.test)]
     if len(card.members) > 1:
         rows += [("ensemble, calibration", card.metrics.calibration), ("ensemble, test", card.metrics.test)]
+    if card.student is not None:
+        rows += [("student, against the mean", card.student.validation), ("student, test", card.student.test)]
     stresses = any(errors is not None and errors.stress_mae is not None for _, errors in rows)
     stress_title = "   stress (meV/Å³)" if stresses else ""
     print(f"  {'MAE':28s} energy (meV)   force (meV/Å)   force RMSE (meV/Å){stress_title}")
@@ -78,6 +85,8 @@ def models_show(name: str) -> None:
             stress = f"   {mev(errors.stress_mae):>15s}" if stresses else ""
             print(f"  {label:28s} {numbers}{stress}")
     print_calibration(card)
+    if card.student is not None:
+        print("\n".join(card.student.lines(card.metrics.test)))
     if card.dynamics is not None:
         print("\n".join(card.dynamics.lines()))
 
@@ -86,21 +95,20 @@ def _print_network(network: Loaded) -> None:
     """What a checkpoint that belongs to no entry says of itself."""
     from ase.data import chemical_symbols
 
-    from schnet_ase.registry.checkpoint import read_provenance
+    from schnet_ase.registry.provenance import Provenance
 
-    made = read_provenance(network.path)
-    row = made.get("validation", {})
-    validation = row.get("errors", {})
-    frames = [len(made.get(key, ())) for key in ("training_frames", "validation_frames")]
+    made = Provenance.read(network.path)
+    row, training = made.validation, made.identity.training or {}
+    frames = [len(indices or ()) for indices in (made.identity.training_frames, made.identity.validation_frames)]
     print(f"{network.path}: a network without a card")
     for label, text in (
         ("elements", " ".join(chemical_symbols[z] for z in network.model.elements or ())),
-        ("formulas", ", ".join(made.get("formulas") or ())),
-        ("training data", made.get("data_file")),
+        ("formulas", ", ".join(made.origin.formulas or ())),
+        ("training data", made.identity.data_file),
         ("frames", f"{frames[0]} to train, {frames[1]} to validate on" if any(frames) else None),
-        ("steps", row and f"{row['step']} of {made['training']['steps']}"),
-        ("validation", validation and f"MAE {mev(validation['energy_mae'])} meV, {mev(validation['force_mae'])} meV/Å"),
-        ("made with", ", ".join(f"{k} {v}" for k, v in made.get("versions", {}).items())),
+        ("steps", row and f"{row.step} of {training['steps']}"),
+        ("validation", row and f"MAE {mev(row.errors.energy_mae)} meV, {mev(row.errors.force_mae)} meV/Å"),
+        ("made with", ", ".join(f"{k} {v}" for k, v in (made.versions or {}).items())),
     ):
         if text:
             print(f"  {label:16s} {text}")
@@ -115,7 +123,65 @@ def models_get(name: str, source: str | None, sha256: str | None) -> None:
     from schnet_ase.registry.install import install_entry
 
     card = install_entry(name, source, sha256=sha256)
-    print(f"{card.name}: {len(card.members)} members in {card.path}")
+    print(f"{card.name}: {len(card.members)} members{'' if card.student is None else ' and a student'} in {card.path}")
+
+
+@models.command("check")
+@click.argument("name")
+@click.option("--temperature", default=500.0, show_default=True, type=FiniteRange(0, min_open=True), help="K.")
+@click.option("--picoseconds", default=100.0, show_default=True, type=FiniteRange(0.001), help="Of each run.")
+@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Runs, with seeds from 0 on.")
+@click.option(
+    "--molecule",
+    "molecules",
+    multiple=True,
+    metavar="ENTRY",
+    help="Start from the structure of another entry, too, whose molecule NAME knows; may be repeated.",
+)
+@click.option("--times", is_flag=True, help="Make no runs: measure the time of a step again.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder of the runs.  [default: runs/NAME-check]")
+def models_check(
+    name: str,
+    temperature: float,
+    picoseconds: float,
+    seeds: int,
+    molecules: tuple[str, ...],
+    times: bool,
+    workers: int,
+    output: Path | None,
+) -> None:
+    """Run dynamics of the entry NAME until a bond breaks, time its steps, and write that into its card.
+
+    An entry whose bonds break is marked as experimental. The same command resumes an interrupted check, and a longer
+    one goes on from a shorter.
+    """
+    from schnet_ase.registry.index import INDEX_FILE, read_index
+    from schnet_ase.stability.check import check_entry, time_entry
+
+    if times:
+        checked = time_entry(name, output)
+    else:
+        checked = check_entry(
+            name,
+            temperature=temperature,
+            picoseconds=picoseconds,
+            seeds=seeds,
+            molecules=molecules,
+            workers=workers,
+            folder=output,
+            command=shlex.join(["schnet-ase", *sys.argv[1:]]),
+        )
+    card = checked.card
+    assert card.dynamics is not None
+    print("\n".join((*checked.runs, *card.dynamics.lines())))
+    print(f"wrote {checked.file}")
+    if checked.obstacle is not None:
+        print(f"{card.path} cannot be written ({checked.obstacle.strerror}); copy that file there to keep the result")
+    elif card.name in {listing.name for listing in read_index(card.path.parent)}:
+        index = card.path.parent
+        print(f"{index / INDEX_FILE} has the hash of the former card; renew it with: schnet-ase models index {index}")
+    print(checked.verdict())
 
 
 @models.command("index")

@@ -35,8 +35,9 @@ def train(
     If torchrun starts several processes, they train the model together.
     """
     from schnet_ase.output.progress import Progress
+    from schnet_ase.registry.provenance import Row
     from schnet_ase.training import load_config, train_from_config
-    from schnet_ase.training.history import Row, describe
+    from schnet_ase.training.history import describe
     from schnet_ase.training.processes import torchrun_processes
 
     with torchrun_processes(device) as processes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -13,12 +13,13 @@ from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.errors import TrainingError
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.lookup import BEST
+from schnet_ase.registry.provenance import Row
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import fold_name, fold_seed
-from schnet_ase.training.history import Row
 from schnet_ase.training.run import load_extra, load_frames
 from schnet_ase.training.single import prepared
 from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.task import TrainingTask
 from schnet_ase.training.trainer import Report, Trainer
 
 SECONDS_BETWEEN_REPORTS = 0.5
@@ -60,6 +61,22 @@ class FoldTask(NamedTuple):
         """Folder of the fold."""
         return self.run / fold_name(self.k)
 
+    def with_data(self, dataset: Dataset, extra: Dataset | None) -> TrainingTask:
+        """The training, with the frames of its configuration's `file` and more that it trains on."""
+        seed = fold_seed(self.config, self.k)
+        return TrainingTask(self.config, dataset, self.split, self.folder, seed, extra, self.initial, self.device)
+
+
+def fold_tasks(
+    config: RunConfig, folds: Sequence[TrainingSplit], run: Path, initial: Sequence[Path] | None, device: str
+) -> list[FoldTask]:
+    """The folds of a run, each from its own initial weights where there are any."""
+    weights = [None] * len(folds) if initial is None else initial
+    return [
+        FoldTask(config, k, split, run, start, device)
+        for k, (split, start) in enumerate(zip(folds, weights, strict=True))
+    ]
+
 
 def checkpoints(start: str | Path, folds: int) -> list[Path]:
     """Return the checkpoints of a run's folds, or of the members of an entry (by name or folder), in order.
@@ -85,17 +102,8 @@ def train_fold(task: FoldTask, report: Report, stop: Callable[[], bool] = lambda
 
 
 def prepared_fold(task: FoldTask, dataset: Dataset) -> AbstractContextManager[Trainer]:
-    """Prepare the training of a fold on the frames of its configuration's `file`; see `prepared`."""
-    return prepared(
-        task.config,
-        dataset,
-        task.split,
-        task.folder,
-        extra=load_extra(task.config, task.k, dataset, quiet=True),
-        seed=fold_seed(task.config, task.k),
-        initial=task.initial,
-        device=task.device,
-    )
+    """The training of a fold on the frames of its configuration's `file`; see `prepared`."""
+    return prepared(task.with_data(dataset, load_extra(task.config, task.k, dataset, quiet=True)))
 
 
 def fold_report(task: FoldTask, send: Callable[[FoldProgress], None]) -> Report:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from functools import partial
 from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Empty, Queue
@@ -25,6 +26,7 @@ from schnet_ase.crossval.folds import (
     available_cores,
     checkpoints,
     fold_report,
+    fold_tasks,
     now_and_then,
     now_and_then_asked,
     train_fold,
@@ -34,12 +36,13 @@ from schnet_ase.crossval.ray_cluster import check_ray
 from schnet_ase.crossval.ray_folds import train_on_ray
 from schnet_ase.data import TrainingSplit
 from schnet_ase.errors import CalibrationError, TrainingError
+from schnet_ase.evaluation.leakage import check_extra, check_start
 from schnet_ase.registry.card import Card
+from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.entry import describe_data, earlier_entry, fold_seed, write_entry
-from schnet_ase.training.identity import identity
-from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, split_for_crossval
-from schnet_ase.training.start import check_start, formulas_to_keep
+from schnet_ase.training.entry import describe_data, earlier_entry, write_entry
+from schnet_ase.training.identity import formulas_to_keep, identity
+from schnet_ase.training.run import load_beside, load_extra, load_frames, load_test, split_for_crossval
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.stopping import Stopped, stop_on_signals
 from schnet_ase.uncertainty.fit import check_sizes
@@ -123,25 +126,17 @@ def crossval(
     dataset = load_frames(config.data.file, config)
     test = load_test(config, dataset)
     split = split_for_crossval(config, dataset)
-    check_extra(config, dataset, split, test)
-    weights = None if initial is None else checkpoints(initial, config.folds)
-    started_from = None if weights is None else check_start(weights, config, dataset, split, test)
     extra = [load_extra(config, k, dataset) for k in range(config.folds)]
-    data = describe_data(
-        config,
-        dataset,
-        test,
-        split,
-        initial=started_from,
-        formulas=formulas_to_keep(dataset, extra[0], None if weights is None else weights[0]),
-    )
-    members = [
-        {
-            **identity(config, dataset, fold, fold_seed(config, k), extra[k], None if weights is None else weights[k]),
-            "calibration_frames": split.calibration.tolist(),
-        }
-        for k, fold in enumerate(split.folds)
-    ]
+    check_extra(extra, dataset, split, test)
+    weights = None if initial is None else checkpoints(initial, config.folds)
+    started_from = None
+    if weights is not None:
+        started_from = check_start(weights, dataset, split, test, partial(load_beside, config))
+    folds = fold_tasks(config, split.folds, folder, weights, device)
+    tasks = [fold.with_data(dataset, more) for fold, more in zip(folds, extra, strict=True)]
+    data = describe_data(config, dataset, test, split, initial=started_from, formulas=formulas_to_keep(tasks[0]))
+    calibration_frames = tuple(split.calibration.tolist())
+    members = [Provenance(identity(task), calibration_frames=calibration_frames) for task in tasks]
     entry = models / config.name
     if (earlier := earlier_entry(entry, data, members)) is not None:
         return earlier
@@ -177,10 +172,7 @@ def train_folds(
 
     The caller must ensure that no fold starts from `initial` weights that have seen its validation frames.
     """
-    tasks = [
-        FoldTask(config, k, split, folder, None if initial is None else initial[k], device)
-        for k, split in enumerate(folds)
-    ]
+    tasks = fold_tasks(config, folds, folder, initial, device)
     on_cpu = device.partition(":")[0] == "cpu"
     if executor == "processes" and not on_cpu and workers is None and not config.model.dropout:
         return train_together(tasks, report)

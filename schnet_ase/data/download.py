@@ -21,9 +21,9 @@ from typing import NamedTuple
 from schnet_ase.data.readers.dataset import open_frames
 from schnet_ase.data.readers.qm9 import read_excluded
 from schnet_ase.data.rmd17 import write_split
-from schnet_ase.errors import DataError, DownloadError
+from schnet_ase.errors import DataError, DownloadError, RegistryError
 from schnet_ase.output.files import sha256
-from schnet_ase.output.progress import Progress
+from schnet_ase.output.transfer import fetch
 
 
 class Remote(NamedTuple):
@@ -106,7 +106,7 @@ def get(name: str, folder: Path, report: Callable[[str], None] = print) -> list[
     Raises
     ------
     DataError
-        The name is unknown, pooch is not installed, or a file has the wrong content.
+        There is no such data set, or a file is not what it should be.
     DownloadError
         A file cannot be downloaded.
     OSError
@@ -136,30 +136,12 @@ def get(name: str, folder: Path, report: Callable[[str], None] = print) -> list[
 
 
 def _fetch(remote: Remote, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        import pooch
-        from requests import RequestException
-    except ImportError as error:
-        raise DataError(
-            f"fetching needs the package {error.name}; pip install 'schnet_ase[data]', or put {remote.url} into "
-            f"{folder} as {remote.name} by other means"
-        ) from error
-    pooch.get_logger().setLevel("ERROR")
-    with _Bar(remote.name) as bar:
-        try:
-            # It writes to a temporary file and renames. The checksum is looked at in `get`, of older files too.
-            pooch.retrieve(
-                remote.url,
-                known_hash=None,
-                fname=remote.name,
-                path=folder,
-                downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16),
-            )
-        except RequestException as error:
-            raise DownloadError(
-                f"{remote.url} cannot be fetched ({type(error).__name__}); check the network, or put the file into "
-                f"{folder} as {remote.name} by other means and give the command again"
-            ) from error
+        fetch(remote.url, remote.sha256, folder / remote.name, remote.name)
+    except (DownloadError, RegistryError) as error:
+        kind = DownloadError if isinstance(error, DownloadError) else DataError
+        raise kind(f"{error}; or put the file into {folder} as {remote.name} by other means") from error
 
 
 def _read(file: Path) -> None:
@@ -198,29 +180,3 @@ def _unpack(archive: Path, patterns: tuple[str, ...]) -> list[Path]:
     if not files:
         raise DataError(f"{archive}: nothing in it is {patterns[0]}; remove it and {target}, and try again")
     return files
-
-
-class _Bar:
-    """Progress bar with the interface that pooch expects; pooch sets the total when the first bytes arrive."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.total = name, 0
-        self._progress: Progress | None = None
-
-    def update(self, n: int) -> None:
-        if self._progress is None:
-            self._progress = Progress(self.total, self.name, "byte")
-        self._progress.update(min(n, self.total - self._progress.done))  # pooch counts its last chunk as a whole one
-
-    def reset(self) -> None:
-        """Do nothing: pooch resets the bar at the end and counts `total` once more."""
-
-    def close(self) -> None:
-        if self._progress is not None:
-            self._progress.__exit__(None, None, None)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

@@ -12,6 +12,8 @@ from typing import Any
 
 import numba
 
+from schnet_ase.priors import zbl
+
 # No flag may let LLVM assume that there are no infinities, or reorder the sums in exp and log.
 _OPTIONS = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
 
@@ -70,8 +72,8 @@ def announced(seconds: float = 3.0) -> Iterator[None]:
 
 
 def sources_digest() -> str:
-    """Return a hash of all files of the engine, because Numba only checks the file of a function for changes."""
+    """Return a hash of all compiled files, because Numba only checks the file of a function for changes."""
     digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(zbl.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()

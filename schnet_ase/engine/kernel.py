@@ -30,6 +30,7 @@ from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
 from schnet_ase.engine.layout import TILE
 from schnet_ase.engine.pairs import convolve, convolve_back, find_pairs, pair_forces, slopes, units
+from schnet_ase.engine.repulsion import repel
 from schnet_ase.engine.simd import fma, lanes, load, splat, store
 
 DONE = -1
@@ -89,6 +90,8 @@ def run_item(number, item, shape, weights, system, work, output, positions, cell
             slopes(shape, weights, system, work, item)
     elif number == 4 * L:
         pair_forces(shape, weights, system, work, item)
+        if len(weights.reach) > 0:
+            repel(shape, weights, system, work, item)
     else:
         add_forces(shape, system, work, output, item)
 
@@ -215,8 +218,10 @@ def add_sums(shape, system, work, m, first, rows, tile):
 
 @compiled
 def add_forces(shape, system, work, output, tile):
-    """Add the forces of a tile's atoms from the sums of all ranges; the first tile also adds the virial and the closest
-    pair."""
+    """Add up a tile's forces, and its atoms' energies of repulsion, from the sums of all ranges.
+
+    The first tile also adds the virial and the closest pair.
+    """
     ranges = len(system.ranges) - 1
     for m in range(shape.members):
         for i in range(system.tiles[tile], system.tiles[tile + 1]):
@@ -225,6 +230,8 @@ def add_forces(shape, system, work, output, tile):
                 for r in range(1, ranges):
                     force += work.force_sums[r, m, i, a]
                 output.forces[m, i, a] = force
+            for r in range(len(work.repulsion_sums)):
+                output.energies[m, i] += work.repulsion_sums[r, i]
         if tile == 0:
             for a in range(3):
                 for b in range(3):

@@ -83,6 +83,10 @@ class Weights(NamedTuple):
     """Width of a table's interval, Å."""
     cutoff: float
     """Å; infinite if every pair counts."""
+    reach: NDArray[np.float64]
+    """(elements,) what an atom adds to the reach of the repulsion of `schnet_ase.priors.zbl`, Å; (0,) without it."""
+    screening: NDArray[np.float64]
+    """(elements,) what it adds to the screening, Å⁻¹; or (0,)."""
 
     def on_lines(self) -> Weights:
         """Return a copy in which every array begins at a cache line."""
@@ -145,6 +149,8 @@ class Work(NamedTuple):
     """(Q, M, N, 3)."""
     virial_sums: NDArray[np.float64]
     """(Q, M, 3, 3)."""
+    repulsion_sums: NDArray[np.float64]
+    """(Q, N) eV; (0, 0) for a model without."""
     closest: NDArray[np.float64]
     """(B, 3) smallest distance from an atom of each tile, and its two atoms."""
     claimed: NDArray[np.int64]

@@ -1,8 +1,8 @@
 """The neighbour list for dynamics.
 
-matscipy's search, behind `neighbors.half_neighbor_list`, takes several times as long as this one, for many atoms more
-than ten times as long (``benchmarks/neighbor_lists.py``). In dynamics a list lasts for some tens of steps, so that
-making it would take a considerable part of their time, which threads do not share.
+matscipy's search, behind `neighbors.half_neighbor_list`, is several times as slow as this one, for many atoms more than
+ten times (``benchmarks/micro.py neighbors``). In dynamics a list lasts for some tens of steps, so that its making would
+be a good part of them, and one that threads do not share.
 """
 
 from __future__ import annotations

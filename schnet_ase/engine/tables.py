@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +90,18 @@ def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
         table.coefficients.flags.writeable = False
         _keep(key, table)
     return table
+
+
+def equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
+    """Tables of one size, that of the finest that one of the models needs; see `tabulate`."""
+    tables = [tabulate(model, tolerance) for model in models]
+    while len(sizes := {table.coefficients.shape[1] for table in tables}) > 1:
+        rows = max(sizes)
+        tables = [
+            table if table.coefficients.shape[1] == rows else tabulate(model, tolerance, at_least=rows - 1)
+            for model, table in zip(models, tables, strict=True)
+        ]
+    return tables
 
 
 def _key(model: SchNet, tolerance: float, at_least: int) -> bytes:

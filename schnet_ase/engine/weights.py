@@ -12,17 +12,18 @@ from torch import Tensor, nn
 
 from schnet_ase.engine.layout import Shape, Weights
 from schnet_ase.engine.simd import VECTOR_BYTES
-from schnet_ase.engine.tables import TOLERANCES, FilterTable, tabulate
+from schnet_ase.engine.tables import TOLERANCES, FilterTable, equal_tables
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.networks import SchNet
 from schnet_ase.networks.schnet import Interaction
+from schnet_ase.priors import zbl
 
 
 def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weights]:
     """Return sizes and weights of networks of one config; features are padded with zeros to whole vectors."""
     config = models[0].config
     lanes = VECTOR_BYTES // dtype.itemsize
-    tables = _equal_tables(models, TOLERANCES[dtype.name])
+    tables = equal_tables(models, TOLERANCES[dtype.name])
     step = 4 * lanes  # outputs of a dense layer that are computed together
     F, H = (-(-n // step) * step for n in (config.n_features, config.readout_features))
     shape = Shape(
@@ -40,6 +41,7 @@ def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weig
         *(np.concatenate([np.ravel(a) for a in arrays]).astype(dtype) for arrays in zip(*members, strict=True))
     )
     cutoff = config.pair_cutoff
+    repelled = config.max_z if config.prior == "zbl" else 0
     return shape, Weights(
         embedding=flat.embedding,
         embedding_in=flat.embedding_in,
@@ -50,12 +52,14 @@ def lay_out(models: Sequence[SchNet], dtype: np.dtype[Any]) -> tuple[Shape, Weig
         readout_transposed=flat.readout_transposed,
         readout_bias=flat.readout_bias,
         output=flat.output,
-        output_bias=np.array([_array(model.readout2.bias)[0] for model in models]),
+        output_bias=np.array([array_of(model.readout2.bias)[0] for model in models]),
         zeros=np.zeros(max(F, H), dtype),
         scale=np.array([float(model.scale) for model in models]),
-        reference=np.stack([_array(model.reference) for model in models]),
+        reference=np.stack([array_of(model.reference) for model in models]),
         width=tables[0].width,
         cutoff=math.inf if cutoff is None else cutoff,
+        reach=zbl.reaches(repelled),
+        screening=zbl.screenings(repelled),
     )
 
 
@@ -73,20 +77,8 @@ class _Member(NamedTuple):
     output: NDArray[Any]
 
 
-def _equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
-    """Return tables of equal size, that of the finest table that a model needs."""
-    tables = [tabulate(model, tolerance) for model in models]
-    while len(sizes := {table.coefficients.shape[1] for table in tables}) > 1:
-        rows = max(sizes)
-        tables = [
-            table if table.coefficients.shape[1] == rows else tabulate(model, tolerance, at_least=rows - 1)
-            for model, table in zip(models, tables, strict=True)
-        ]
-    return tables
-
-
 def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) -> _Member:
-    embedding = _array(model.embedding.weight)
+    embedding = array_of(model.embedding.weight)
     blocks = [cast("Interaction", block) for block in model.interactions]
     first = blocks[0].dense_in
     L, rows = table.coefficients.shape[:2]
@@ -94,20 +86,20 @@ def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) 
     dense, bias = [], []
     for block in blocks:
         layers = (block.dense_in, block.dense1, block.dense2)
-        weights = [_fill(_fill(_array(layer.weight), 0, F), 1, F) for layer in layers]
+        weights = [_fill(_fill(array_of(layer.weight), 0, F), 1, F) for layer in layers]
         dense += [_by_columns(w.T, lanes) for w in weights] + [_by_columns(w, lanes) for w in reversed(weights)]
         bias += [_fill(_bias(layer), 0, F) for layer in layers]
-    readout = _fill(_fill(_array(model.readout1.weight), 0, H), 1, F)
+    readout = _fill(_fill(array_of(model.readout1.weight), 0, H), 1, F)
     return _Member(
         embedding=_fill(embedding, 1, F),
-        embedding_in=_fill(np.matmul(embedding, _array(first.weight).T) + _bias(first), 1, F),
+        embedding_in=_fill(np.matmul(embedding, array_of(first.weight).T) + _bias(first), 1, F),
         table=coefficients,
         dense=np.stack(dense),
         bias=np.stack(bias),
         readout=_by_columns(readout.T, lanes),
         readout_transposed=_by_columns(readout, lanes),
-        readout_bias=_fill(_array(model.readout1.bias), 0, H),
-        output=_fill(_array(model.readout2.weight)[0], 0, H),
+        readout_bias=_fill(array_of(model.readout1.bias), 0, H),
+        output=_fill(array_of(model.readout2.weight)[0], 0, H),
     )
 
 
@@ -124,9 +116,10 @@ def _fill(array: Floats, axis: int, size: int) -> Floats:
 
 
 def _bias(layer: nn.Linear) -> Floats:
-    return np.zeros(layer.out_features) if layer.bias is None else _array(layer.bias)
+    return np.zeros(layer.out_features) if layer.bias is None else array_of(layer.bias)
 
 
-def _array(tensor: Tensor) -> Floats:
+def array_of(tensor: Tensor) -> Floats:
+    """The numbers of a tensor in float64."""
     array: Floats = tensor.detach().cpu().double().numpy()
     return array

@@ -4,66 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
 from schnet_ase.data import Dataset
 from schnet_ase.errors import CalibrationError
 from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.evaluation.leakage import content, unseen_frames
+from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import Card, read_card, write_card
-from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.registry.loading import locate_members
-from schnet_ase.registry.provenance import all_hashes
-from schnet_ase.uncertainty.calibration import COVERAGE
-from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate, check_sizes
+from schnet_ase.uncertainty.calibration import COVERAGE, Calibration
+from schnet_ase.uncertainty.errors import EnsembleErrors
+from schnet_ase.uncertainty.fit import calibrate, check_sizes
 
 UNFAMILIAR, MUCH = 20.0, 0.1
 """Times the error of validation, and eV or eV/Å: an error above both is no matter of temperature. Forces on
 acetylacetone at 600 K, by what was trained at 300 K, have 3 times the error (docs/uncertainty-measured.md)."""
-
-
-def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
-    """Indices of the frames that a model was trained or validated on; None: its file does not say.
-
-    A file of frames is recognized by its hash: a copy of the training data in another format is not. Where it is one of
-    several that were read together, then or now, or frames were left out of it by another list, all its frames count;
-    and so do those of another file behind the weights that training started from. In the model's own file its own
-    frames count alone: `crossval` sees to it that such weights have not seen what is kept for calibration there.
-    """
-    provenance = read_provenance(checkpoint)
-    if not {"data_sha256", "training_frames", "validation_frames"} <= provenance.keys():
-        return None
-    if provenance["data_sha256"] == dataset.sha256:
-        return {*provenance["training_frames"], *provenance["validation_frames"]}
-    known = all_hashes(provenance)
-    return set(range(len(dataset.frames))) if known.intersection((dataset.sha256, *dataset.parts)) else set()
-
-
-def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
-    """Indices of the frames that no member of an entry was trained or validated on; see `frames_seen`.
-
-    Raises
-    ------
-    CalibrationError
-        There is none, or a member does not say what it was trained on.
-    """
-    seen: set[int] = set()
-    for member in card.members:
-        frames = frames_seen(card.path / member.file, dataset)
-        if frames is None:
-            raise CalibrationError(
-                f"{card.path / member.file}: does not say which frames it was trained on; "
-                "only members written by schnet-ase crossval can be calibrated"
-            )
-        seen |= frames
-    unseen = [i for i in range(len(dataset.frames)) if i not in seen]
-    if not unseen:
-        raise CalibrationError(
-            f"{dataset.source}: a member was trained or validated on each of the {len(dataset.frames)} frames, or on a "
-            "file among them, or on it with another list of what is left out; give frames that no member saw"
-        )
-    return unseen
 
 
 def calibrate_entry(
@@ -100,6 +57,43 @@ def calibrate_entry(
     OSError
         The entry's folder cannot be written; the old card is then untouched.
     """
+    calibration = _calibrate(card, dataset, frames, None, coverage, device)
+    write_card(replace(card, calibration=calibration), card.path)
+    return read_card(card.path)
+
+
+def calibrate_driver(
+    card: Card,
+    dataset: Dataset,
+    frames: Sequence[int],
+    driver: SchNet,
+    *,
+    coverage: float = COVERAGE,
+    device: str = "cpu",
+) -> Calibration:
+    """Calibrate the spread of an entry's members against the errors of a network that they look after.
+
+    Its half-widths hold the errors of `driver`, such as the members' student, where those of the entry's own
+    calibration hold the errors of their mean. The threshold is the same: it is of the spread alone.
+
+    Parameters
+    ----------
+    card, dataset, frames, coverage, device
+        As for `calibrate_entry`; the card is left as it is.
+    driver
+        The network, which has learned from none of the frames, nor from labels of theirs.
+
+    Raises
+    ------
+    CalibrationError, DataError
+        As `calibrate_entry`.
+    """
+    return _calibrate(card, dataset, frames, driver, coverage, device)
+
+
+def _calibrate(
+    card: Card, dataset: Dataset, frames: Sequence[int], driver: SchNet | None, coverage: float, device: str
+) -> Calibration:
     seen = sorted(set(frames).difference(unseen_frames(card, dataset)))
     if seen:
         raise CalibrationError(
@@ -110,20 +104,18 @@ def calibrate_entry(
     _check_distinct(dataset, frames)
     models = [loaded.model for loaded in locate_members(card.path)]
     chosen = dataset._replace(frames=[dataset.frames[i] for i in frames])
-    errors = evaluate_dataset(models, chosen, device=device).ensemble_errors()
+    moved = None if driver is None else evaluate_dataset([driver], chosen, device=device).member(0)
+    errors = evaluate_dataset(models, chosen, device=device).ensemble_errors(moved)
     _check_familiar(card, errors, dataset.source)
     members = tuple(member.sha256 for member in card.members)
-    calibration = calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
-    write_card(replace(card, calibration=calibration), card.path)
-    return read_card(card.path)
+    return calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
 
 
 def _check_distinct(dataset: Dataset, frames: Sequence[int]) -> None:
     """A frame that is there twice would count for two, and promise what one cannot."""
     first: dict[bytes, int] = {}
     for i in frames:
-        numbers, positions, cell, _ = dataset.frames[i].geometry
-        earlier = first.setdefault(b"|".join((numbers.tobytes(), positions.tobytes(), cell.tobytes())), i)
+        earlier = first.setdefault(content(dataset.frames[i]), i)
         if earlier != i:
             raise CalibrationError(f"{dataset.source}: frame {i} is frame {earlier} again; give each frame once")
 

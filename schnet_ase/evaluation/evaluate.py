@@ -10,15 +10,17 @@ import torch
 from ase.data import chemical_symbols
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from schnet_ase.data import Dataset
+from schnet_ase.data import Dataset, Frame
 from schnet_ase.data.batches import Batch, batch_to, collate, make_examples
 from schnet_ase.data.labels.checks import check_frames
+from schnet_ase.data.reduced import contribution
 from schnet_ase.errors import DataError, StructureError
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.inference.forces import EnergyModel, predict
 from schnet_ase.networks import SchNet, StackedSchNet
-from schnet_ase.uncertainty.fit import EnsembleErrors, ensemble_errors
+from schnet_ase.priors import Contribution, fixed_terms
+from schnet_ase.uncertainty.errors import EnsembleErrors, ensemble_errors
 from schnet_ase.uncertainty.metrics import Errors, compute_errors
 
 
@@ -58,10 +60,20 @@ class Evaluation(NamedTuple):
             self.reference_stress,
         )
 
-    def ensemble_errors(self) -> EnsembleErrors:
-        """Spread and errors of an evaluation of several."""
-        return ensemble_errors(
+    def ensemble_errors(self, driver: Evaluation | None = None) -> EnsembleErrors:
+        """Spread and errors of an evaluation of several.
+
+        The errors are those of the mean, or those of a `driver`: another network, evaluated on the same frames, that
+        moves atoms while the several look, such as their student.
+        """
+        errors = ensemble_errors(
             self.n_atoms, self.numbers, self.energy, self.reference_energy, self.forces, self.reference_forces
+        )
+        if driver is None:
+            return errors
+        return errors._replace(
+            energy_error=None if self.reference_energy is None else driver.energy - self.reference_energy,
+            force_errors=None if self.reference_forces is None else driver.forces - self.reference_forces,
         )
 
     def member(self, m: int) -> Evaluation:
@@ -72,6 +84,15 @@ class Evaluation(NamedTuple):
         """The ensemble mean of an evaluation of several."""
         return self._replace(
             energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0), stress=self.stress.mean(axis=0)
+        )
+
+    def plus(self, parts: Sequence[Contribution]) -> Evaluation:
+        """The same with predictions to which a contribution to each frame is added."""
+        virials = np.array([part.virial for part in parts])
+        return self._replace(
+            energy=self.energy + np.array([part.energies.sum() for part in parts]),
+            forces=self.forces + np.concatenate([part.forces for part in parts]),
+            stress=self.stress + _stress(virials, self.volume),
         )
 
     def virial(self, stress: Floats) -> Floats:
@@ -107,8 +128,28 @@ def evaluate_dataset(
     if strange:
         symbols = ", ".join(chemical_symbols[z] for z in sorted(strange))
         raise StructureError(f"{dataset.source}: the model was not trained on {symbols}; use another model")
-    examples = make_examples(frames, range(len(frames)), ensemble.config.pair_cutoff)
-    return evaluate(ensemble, examples, device=device, report=report)
+    return evaluate_frames(ensemble, frames, range(len(frames)), device=device, report=report)
+
+
+def evaluate_frames(
+    model: SchNet | StackedSchNet,
+    frames: Sequence[Frame],
+    indices: Sequence[int],
+    *,
+    device: str = "cpu",
+    report: Callable[[int], None] = lambda n: None,
+) -> Evaluation:
+    """Predictions for the frames of some indices, the fixed terms of the energy included; see `evaluate`.
+
+    Raises
+    ------
+    DataError, SchNetError
+        A fixed term cannot be evaluated.
+    """
+    cutoff, terms = model.config.pair_cutoff, fixed_terms(model.config)
+    parts = [contribution(terms, frames, i, cutoff) for i in indices] if terms else []
+    result = evaluate(model, make_examples(frames, indices, cutoff), device=device, report=report)
+    return result.plus(parts) if terms else result
 
 
 def evaluate(
@@ -118,7 +159,7 @@ def evaluate(
     device: str = "cpu",
     report: Callable[[int], None] = lambda n: None,
 ) -> Evaluation:
-    """Energies and forces of every example.
+    """Energies and forces of every example by the network alone; `evaluate_frames` adds the fixed terms.
 
     Parameters
     ----------

@@ -60,22 +60,15 @@ def from_schnetpack(
     Returns
     -------
     SchNet
-        The model, with the dtype of the weights. The state dict does not contain the elements that it was trained on:
-        the model accepts any element until `SchNet.elements` is set.
+        The model, with the dtype of the weights and without energy terms beside the network. The state dict does not
+        contain the elements that it was trained on: the model accepts any element until `SchNet.elements` is set.
 
     Raises
     ------
     CheckpointError
-        A tensor is missing, unknown, or of another shape; the radial basis is not evenly spaced from 0 to the cutoff;
-        or the state dict has a nonzero mean or atomref that was not given, because it does not state whether SchNetPack
-        adds it.
-    ValueError
-        An activation, mean, atomref or unit is not valid.
-
-    References
-    ----------
-    Schütt, Hessmann, Gebauer, Lederer, Gastegger, *SchNetPack 2.0: A neural network toolbox for atomistic machine
-    learning*, J. Chem. Phys. 158, 144801 (2023).
+        A tensor is missing, unknown (as those of a repulsion beside the network are), or of another shape; the radial
+        basis is not evenly spaced from 0 to the cutoff; or the state dict has a nonzero mean or atomref that was not
+        given, because it does not state whether SchNetPack adds it.
     """
     n_interactions = sum(bool(re.fullmatch(r"representation\.interactions\.\d+\.in2f\.weight", k)) for k in state_dict)
     readout = next((name.split(".outnet.")[0] for name in state_dict if ".outnet." in name), "output_modules.0")

@@ -112,7 +112,8 @@ def draw_velocities(atoms: Atoms, temperature: float, rng: np.random.Generator) 
     thermalize_momenta(atoms, temperature_K=temperature, rng=rng)
     Stationary(atoms, preserve_temperature=len(atoms) > 1)  # nothing is left to scale for a single atom
     if not atoms.pbc.any() and len(atoms) > 2:
-        ZeroRotation(atoms)
+        with np.errstate(invalid="ignore"):  # a linear molecule does not rotate about its axis
+            ZeroRotation(atoms)
 
 
 def equilibration_steps(timestep_fs: float) -> int:

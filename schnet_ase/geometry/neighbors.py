@@ -86,15 +86,26 @@ def half_neighbor_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], 
     return HalfNeighbors(*_unwrapped(Neighbors(i[order], j[order], S[order]), wraps))
 
 
-def lone_atoms(geometry: Geometry, cutoff: float | None) -> Integers:
-    """Return the atoms, if there are several, without another atom or image within `cutoff`; None: no atom is lone."""
+def pair_vectors(geometry: Geometry, pairs: HalfNeighbors) -> Floats:
+    """(P, 3) vectors from the first to the second atom of each pair, Å."""
+    vectors: Floats = geometry.positions[pairs.second] - geometry.positions[pairs.first]
+    return vectors + pairs.shifts @ geometry.cell if geometry.pbc.any() else vectors
+
+
+def lone_atoms(geometry: Geometry, pairs: HalfNeighbors, cutoff: float | None) -> Integers:
+    """Return the atoms, if there are several, without another atom or image within `cutoff`; None: no atom is lone.
+
+    `pairs` holds every pair that is nearer, and may hold others.
+    """
     n_atoms = len(geometry.numbers)
     if cutoff is None or n_atoms == 1:
         return np.zeros(0, dtype=np.int64)
-    i, j, S = neighbor_list(geometry.positions, geometry.cell, geometry.pbc, cutoff)
+    i, j, S = pairs
     vectors = geometry.positions[j] - geometry.positions[i] + S @ geometry.cell
     near = np.einsum("pk,pk->p", vectors, vectors) < cutoff**2
-    return np.setdiff1d(np.arange(n_atoms), i[near])
+    alone = np.ones(n_atoms, dtype=bool)
+    alone[i[near]] = alone[j[near]] = False
+    return np.flatnonzero(alone)
 
 
 def half(neighbors: Neighbors) -> HalfNeighbors:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from schnet_ase.geometry.graph import Graph, make_graph
-from schnet_ase.geometry.neighbors import HalfNeighbors
+from schnet_ase.geometry.neighbors import HalfNeighbors, pair_vectors
 from schnet_ase.geometry.system import Geometry
 from schnet_ase.inference.backend import Closest, SystemPrediction
 from schnet_ase.inference.device import is_forked
@@ -34,7 +34,8 @@ class Autograd:
         self._graph: Graph | None = None
 
     @torch.inference_mode(False)  # forces need autograd, whatever mode the caller is in
-    def __call__(self, system: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
+    def __call__(self, system: Geometry, pairs: HalfNeighbors, *, pair_gradients: bool = False) -> SystemPrediction:
+        """Compute what `Backend` says."""
         if self._graph is None or pairs is not self._pairs:
             self._graph = make_graph(system, pairs).to(self._device)
             self._pairs = pairs
@@ -48,12 +49,18 @@ class Autograd:
             prediction = predict(self._model, self._graph)
         assert prediction.forces is not None
         assert prediction.virial is not None
+        assert prediction.pair_gradients is not None
         atoms = len(system.numbers)
+        energies = prediction.energies.cpu().numpy().reshape(-1, atoms)
+        gradients = None
+        if pair_gradients:
+            gradients = prediction.pair_gradients.cpu().numpy().reshape(len(energies), len(pairs.first), 3)
         return SystemPrediction(
-            prediction.energies.cpu().numpy().reshape(-1, atoms),
+            energies,
             prediction.forces.cpu().numpy().reshape(-1, atoms, 3),
             prediction.virial.cpu().numpy().reshape(-1, 3, 3),
             closest,
+            gradients,
         )
 
 
@@ -72,9 +79,7 @@ def _threads(n: int | None) -> Iterator[None]:
 
 
 def _closest(system: Geometry, pairs: HalfNeighbors) -> Closest:
-    vectors = system.positions[pairs.second] - system.positions[pairs.first]
-    if system.pbc.any():
-        vectors += pairs.shifts @ system.cell
+    vectors = pair_vectors(system, pairs)
     squared = np.einsum("pk,pk->p", vectors, vectors)
     if not squared.size:
         return Closest(np.inf, 0, 0)

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from schnet_ase.engine.gradients import add_pair_gradients
 from schnet_ase.engine.kernel import DONE, n_stages, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work, zeros_on_line
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.team import Team
 from schnet_ase.engine.weights import lay_out
 from schnet_ase.geometry.arrays import Floats, Integers
-from schnet_ase.geometry.neighbors import HalfNeighbors
+from schnet_ase.geometry.neighbors import HalfNeighbors, pair_vectors
 from schnet_ase.geometry.system import Geometry
 from schnet_ase.inference.backend import Closest, SystemPrediction
 from schnet_ase.networks import SchNet, SchNetConfig
@@ -77,8 +78,8 @@ class CompiledSchNet:
         self.__dict__.update(state)
         self._weights = self._weights.on_lines()  # which pickling does not keep
 
-    def __call__(self, geometry: Geometry, pairs: HalfNeighbors) -> SystemPrediction:
-        """Energies, forces and virial; `pairs` is a half list sorted by its first atom, with or without a skin."""
+    def __call__(self, geometry: Geometry, pairs: HalfNeighbors, *, pair_gradients: bool = False) -> SystemPrediction:
+        """Compute what `Backend` says."""
         if pairs is not self._pairs:
             self._take(geometry, pairs)
         system, work = self._system, self._work
@@ -93,7 +94,11 @@ class CompiledSchNet:
         )
         self._run(arguments, system.threads)
         distance, first, second = output.closest.tolist()
-        return SystemPrediction(*output[:3], Closest(distance, int(first), int(second)))
+        gradients = None
+        if pair_gradients:
+            gradients = np.zeros((members, len(pairs.first), 3))
+            add_pair_gradients(self._shape, self._weights, system, work, pair_vectors(geometry, pairs), gradients)
+        return SystemPrediction(*output[:3], Closest(distance, int(first), int(second)), gradients)
 
     def _run(self, arguments: _Arguments, threads: int) -> None:
         team = self._team
@@ -168,6 +173,7 @@ class CompiledSchNet:
             tile=real(threads, 2, max(F, shape.hidden), TILE),
             force_sums=np.zeros((len(system.ranges) - 1, M, atoms, 3)),
             virial_sums=np.zeros((len(system.ranges) - 1, M, 3, 3)),
+            repulsion_sums=np.zeros((len(system.ranges) - 1, atoms) if len(self._weights.reach) else (0, 0)),
             closest=np.zeros((len(system.tiles) - 1, 3)),
             claimed=np.zeros(claimed, np.int64),
             arrived=np.zeros(1, np.int64) if old is None else old.arrived,

@@ -20,6 +20,8 @@ from schnet_ase.inference.checks import check_elements, check_finite
 from schnet_ase.inference.compiled import CompiledSchNet, why_not_compiled
 from schnet_ase.inference.device import resolve_device
 from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.priors import fixed_terms, total
+from schnet_ase.priors.zbl import ZBL
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 VOIGT = np.array([0, 4, 8, 5, 2, 1])  # indices of xx yy zz yz xz xy in a (3, 3) matrix
@@ -49,7 +51,7 @@ class EngineChoice(NamedTuple):
 
 
 class Evaluator:
-    """A network bound to a device, a dtype, an engine and a neighbour list.
+    """A network and the fixed terms of its energy, bound to a device, a dtype, an engine and a neighbour list.
 
     Parameters
     ----------
@@ -71,7 +73,7 @@ class Evaluator:
     Raises
     ------
     SchNetError
-        The device is not available.
+        The device, or a package that a fixed term needs, is not available.
     ValueError
         An argument has none of the values above.
     """
@@ -98,8 +100,12 @@ class Evaluator:
         self._max_z = model.config.max_z
         self._known_numbers = b""  # numbers of the last atoms whose elements were checked
         self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
-        search = compiled_half_list if self.engine.name == "compiled" else half_neighbor_list
-        self.neighbors = NeighborCache(model.config.pair_cutoff, skin, search)
+        # The compiled kernel has the repulsion of pairs in it.
+        compiled = self.engine.name == "compiled"
+        self._terms = tuple(t for t in fixed_terms(model.config) if not (compiled and isinstance(t, ZBL)))
+        search = compiled_half_list if compiled else half_neighbor_list
+        self.cutoff = model.config.pair_cutoff
+        self.neighbors = NeighborCache(self.cutoff, skin, search)
 
     @staticmethod
     def _choose(
@@ -127,28 +133,37 @@ class Evaluator:
         ------
         StructureError
             There are no atoms, positions or the cell are not finite, the model was not trained on an element, two atoms
-            have the same position, or the system is periodic and the model has no envelope.
+            have the same position, or the system is periodic and the model has no envelope;
+            or a fixed term refuses the system.
         """
         check_finite(system)
-        numbers = system.numbers.tobytes()
+        numbers, first = system.numbers.tobytes(), not self._known_numbers
         if numbers != self._known_numbers:
             check_elements(system.numbers, self._elements, self._max_z)
             self._known_numbers = numbers
-        compiles = self.engine.name == "compiled" and not self.neighbors.builds
-        with announced() if compiles else contextlib.nullcontext():
+        with announced() if first and self.engine.name == "compiled" else contextlib.nullcontext():
             pairs = self.neighbors.get(system)
-            energies, forces, virial, closest = self._backend(system, pairs)
+            energies, forces, virial, closest, _ = self._backend(system, pairs)
         if closest.distance < MIN_DISTANCE:
             raise StructureError(
                 f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, at one position; "
                 "move or remove one"
             )
+        if self._terms:
+            part = total(self._terms, system, pairs)
+            energies, forces, virial = energies + part.energies, forces + part.forces, virial + part.virial
         volume = cell_volume(system.cell)
         stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / volume if volume else None
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
 
+    def share_neighbors(self, other: Evaluator) -> None:
+        """Take the lists of `other` from here on, where they hold every pair that is near enough here."""
+        theirs = other.neighbors.cutoff
+        if theirs is None or (self.cutoff is not None and self.cutoff <= theirs):
+            self.neighbors = other.neighbors
+
     def out_of_reach(self, system: Geometry) -> Integers:
         """Return the atoms without neighbours, for which the network knows only the element; see `lone_atoms`."""
-        return lone_atoms(system, self.neighbors.cutoff)
+        return lone_atoms(system, self.neighbors.get(system), self.cutoff)

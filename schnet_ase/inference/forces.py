@@ -31,6 +31,8 @@ class Prediction(NamedTuple):
     """(N, 3) eV/Å."""
     virial: Tensor | None
     """(B, 3, 3) derivative of the energy with respect to a strain of the system, eV; stress is this over the volume."""
+    pair_gradients: Tensor | None = None
+    """(P, 3) derivative of the energy with respect to each pair vector, eV/Å."""
 
 
 def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_graph: bool = False) -> Prediction:
@@ -47,7 +49,7 @@ def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_
     graph
         N atoms in B systems.
     gradients
-        Whether to compute forces and virial; otherwise both are None.
+        Whether derivatives are wanted; without, forces, virial and gradients of pairs are None.
     create_graph
         Whether the forces can be differentiated again (training on them, Hessians). Otherwise they are constants, and a
         loss on them would train nothing.
@@ -74,5 +76,5 @@ def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_
     forces = forces.index_add(-2, first, gradient).index_add(-2, second, -gradient)
     virial = gradient.new_zeros(*model.member_shape, graph.n_systems, 3, 3)
     virial = virial.index_add(-3, graph.system[first], vectors[..., :, None] * gradient[..., None, :])
-    # It is symmetric for a rotation-invariant energy, up to rounding.
-    return Prediction(energy, energies, forces, 0.5 * (virial + virial.mT))
+    # Symmetric for a rotation-invariant energy; what is left is rounding.
+    return Prediction(energy, energies, forces, 0.5 * (virial + virial.mT), gradient)

@@ -19,9 +19,10 @@ from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
 from schnet_ase.errors import RunawayError, StructureError, UncertaintyExceeded
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.learn.config import DynamicsConfig
-from schnet_ase.monitor.monitor import Flag, UncertaintyMonitor
+from schnet_ase.monitor.flag import Flag
+from schnet_ase.monitor.guard import Guard
+from schnet_ase.monitor.monitor import UncertaintyMonitor
 from schnet_ase.output.files import atomic_write
-from schnet_ase.simulation.guard import Guard
 
 log = logging.getLogger("schnet_ase")
 
@@ -111,18 +112,15 @@ def explore(
     monitor = UncertaintyMonitor(
         atoms, threshold=thresholds, action="stop", file=folder / "flagged.extxyz", log=folder / "uncertainty.csv"
     )
+    monitor.guarded_by(guard)
     safe = begun = state
 
     def remember() -> None:  # attached after the monitor, so that only frames below the threshold get here
         nonlocal safe
         safe = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))
 
-    def stop_if_lost() -> None:
-        if reason := guard(langevin.nsteps):
-            raise RunawayError(reason, langevin.nsteps)
-
     langevin.attach(monitor)
-    langevin.attach(stop_if_lost)
+    langevin.attach(lambda: guard.check(langevin.nsteps))
     langevin.attach(remember)
     try:
         if state is start and state.step > 0:  # ASE calls observers before step 0
@@ -140,7 +138,10 @@ def explore(
         flagged = isinstance(error, UncertaintyExceeded)
         flag = monitor.flags[-1] if flagged else _lost(langevin, monitor, isinstance(error, RunawayError))
         if isinstance(error, RunawayError):
-            log.info("step %d of the dynamics: %s, while the members agree", error.step, error)
+            said = (
+                "step %d of the dynamics: %s, while the members agree; it goes back to step %d, and what followed is "
+            )
+            log.info(said + "labelled", error.step, error, begun.step)
         if not flagged or (flag.lone and flag.largest <= flag.threshold):
             return Excursion(flag, begun, *_unflagged(atoms, flag, begun, monitor.watched, dynamics))
         state = State(langevin.nsteps, atoms.get_positions(), atoms.get_momenta(), _random(rng))

@@ -15,7 +15,7 @@ from schnet_ase.crossval.run import train_folds
 from schnet_ase.data import CrossValidationSplit, Dataset, read_dataset
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.learn.config import LearnConfig
-from schnet_ase.monitor.monitor import FAILED_ABOVE
+from schnet_ase.monitor.arguments import FAILED_ABOVE
 from schnet_ase.output.files import atomic_write
 from schnet_ase.registry.card import Card, read_card
 from schnet_ase.registry.loading import locate_members

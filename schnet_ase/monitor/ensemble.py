@@ -2,30 +2,54 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ase import Atoms
 from ase.calculators.mixing import LinearCombinationCalculator
 
-from schnet_ase.errors import MonitorError, StructureError
+from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+from schnet_ase.calculators.single import FixedCalculator
+from schnet_ase.errors import MonitorError, RegistryError, StructureError
+from schnet_ase.registry.lookup import owning_card
 
 SPREAD = ("energy_std", "forces_deviation")
+SHARED = ("device", "dtype", "engine", "skin", "threads")
+"""Arguments that an ensemble which is made here has from the calculator that moves the atoms."""
 
 
 def ensemble_of(calculator: Any, ensemble: Any = None) -> Any:
     """The ensemble whose deviation counts: the given one, else the calculator, else the only one that it combines.
+
+    Parameters
+    ----------
+    calculator
+        That of the atoms.
+    ensemble
+        A calculator, or what `SchNetEnsembleCalculator` takes, which is then made with the device, the precision and
+        the threads of `calculator`. Where both are ours and see as far, they have one neighbour list from here on.
 
     Raises
     ------
     MonitorError
         There is none, or there are several.
     """
-    if ensemble is not None:
-        if not _has_deviation(ensemble):
-            raise MonitorError(
-                f"ensemble is {type(ensemble).__name__}, which has no forces_deviation; give a SchNetEnsembleCalculator"
-            )
-        return ensemble
+    if ensemble is None:
+        return _inside(calculator)
+    if isinstance(ensemble, (str, os.PathLike)):
+        ours = isinstance(calculator, FixedCalculator)
+        options = {name: calculator.parameters[name] for name in SHARED} if ours else {}
+        ensemble = SchNetEnsembleCalculator(ensemble, **options)
+    if not _has_deviation(ensemble):
+        raise MonitorError(
+            f"ensemble is {type(ensemble).__name__}, which has no forces_deviation; give a SchNetEnsembleCalculator"
+        )
+    if isinstance(calculator, FixedCalculator) and isinstance(ensemble, FixedCalculator):
+        ensemble.share_neighbors(calculator)
+    return ensemble
+
+
+def _inside(calculator: Any) -> Any:
     found = {id(part): part for part in _parts(calculator) if _has_deviation(part)}
     if len(found) != 1:
         what = f"combines {len(found)} ensembles" if found else "has no forces_deviation"
@@ -36,22 +60,57 @@ def ensemble_of(calculator: Any, ensemble: Any = None) -> Any:
     return next(iter(found.values()))
 
 
-def results_of(atoms: Atoms, ensemble: Any) -> dict[str, Any]:
-    """What the calculator of `atoms` says of them, and the spread of an ensemble beside it or inside it.
+def driven(atoms: Atoms) -> dict[str, Any]:
+    """Energy, forces and stress of the calculator that moves the atoms, and the spread where that is an ensemble.
 
-    Nothing where the ensemble, or a part of the calculator that is ours, refuses the atoms.
+    Nothing where the calculator, or a part of it that is ours, refuses the atoms.
     """
+    calculator = atoms.calc
     try:
+        if isinstance(calculator, FixedCalculator):  # whose results are arrays that nobody writes into
+            if "forces" not in calculator.results or calculator.check_state(atoms):
+                atoms.get_forces()
+            return calculator.results
         # Forces first: some calculators find the energy on the way. Copies, since some use their arrays again.
         forces = atoms.get_forces(apply_constraint=False).copy()
         results = {"energy": atoms.get_potential_energy(apply_constraint=False), "forces": forces}
-        stress = getattr(atoms.calc, "results", {}).get("stress")
+        stress = getattr(calculator, "results", {}).get("stress")
         if stress is not None:
             results["stress"] = stress.copy()
+        return results
+    except StructureError:
+        return {}
+
+
+def with_spread(results: dict[str, Any], atoms: Atoms, ensemble: Any) -> dict[str, Any]:
+    """`results` of `atoms` with the spread of `ensemble`; nothing where there are none or it refuses the atoms."""
+    if not results or all(name in results for name in SPREAD):
+        return results
+    try:
         # An ensemble inside a sum has computed these atoms already, and does not again.
         return results | {name: ensemble.get_property(name, atoms) for name in SPREAD}
     except StructureError:
         return {}
+
+
+def largest_known_force(calculator: Any) -> float | None:
+    """The largest force on an atom, eV/Å, in the frames that a model learned from, where a card says so.
+
+    Of a sum that of the only model in it, or the largest.
+    """
+    known: list[float] = []
+    for part in _parts(calculator):
+        parameters = getattr(part, "parameters", {})
+        name = parameters.get("model") or parameters.get("models")
+        if not isinstance(part, FixedCalculator) or name is None:
+            continue
+        try:
+            card = owning_card(name)
+        except RegistryError:
+            continue
+        if card is not None and card.data.force_max is not None:
+            known.append(card.data.force_max)
+    return max(known, default=None)
 
 
 def _has_deviation(calculator: Any) -> bool:

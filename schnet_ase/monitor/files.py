@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import math
 import os
 import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -17,24 +19,33 @@ from ase.io.extxyz import write_extxyz
 
 from schnet_ase.errors import MonitorError
 from schnet_ase.geometry.arrays import Floats
+from schnet_ase.uncertainty.calibration import Calibration
 
 LONGEST_ROW = 1000  # bytes, and far from it
 _logs = weakref.WeakSet[io.FileIO]()
 """Those that this process has open, or has closed."""
 
 
-class Frame(NamedTuple):
+@dataclass(slots=True)
+class Frame:
     """What a frame is made of again."""
 
+    number: int
+    """Of the monitor's frames, from 0."""
     step: int
+    """Of the dynamics."""
     time_fs: float
-    temperature: float
-    """K."""
     positions: Floats
     momenta: Floats
     cell: Floats
     results: dict[str, Any]
-    """The calculator's."""
+    """Energy, forces and stress of the calculator that moves the atoms; once the ensemble has looked, its spread."""
+    temperature: float = math.nan
+    """K, once the ensemble has looked."""
+
+    def atoms(self, like: Atoms) -> Atoms:
+        """Where the atoms of `like` were."""
+        return Atoms(like.numbers, self.positions, cell=self.cell, pbc=like.pbc)
 
 
 def check_frames_file(path: Path, append: bool = True) -> None:
@@ -73,8 +84,14 @@ def _read_frame(file: BinaryIO, n_atoms: int, comment: bytes) -> bool:
     return row.endswith(b"\n")
 
 
-def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]]) -> None:
-    """Add frames of `atoms`, each with its status, by one write; they are on disk when this returns."""
+def append_frames(
+    path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]], calibration: Calibration | None = None
+) -> None:
+    """Add frames of `atoms`, each with its status, by one write; they are on disk when this returns.
+
+    Half-widths of the errors go with them: those of an ensemble that moves the atoms itself, or those of another
+    calculator that does, by its `calibration`.
+    """
     text = io.StringIO()
     for frame, status in frames:
         results = frame.results
@@ -87,6 +104,11 @@ def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]])
             schnet_energy_std=results["energy_std"],
         )
         made.set_array("schnet_forces_deviation", results["forces_deviation"])
+        energy, forces = _half_widths(atoms, results, calibration)
+        if energy is not None:
+            made.info["schnet_energy_uncertainty"] = energy
+        if forces is not None:
+            made.set_array("schnet_forces_uncertainty", forces)
         known = {name: results[name] for name in ("energy", "forces", "stress") if name in results}
         made.calc = SinglePointCalculator(made, **known)
         write_extxyz(text, [made])
@@ -97,9 +119,24 @@ def append_frames(path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]])
         os.fsync(file.fileno())
 
 
+def _half_widths(
+    atoms: Atoms, results: dict[str, Any], calibration: Calibration | None
+) -> tuple[float | None, Floats | None]:
+    """Of the energy, eV, and of each atom's force, eV/Å."""
+    if calibration is None:
+        return results.get("energy_uncertainty"), results.get("forces_uncertainty")
+    energy = forces = None
+    if calibration.energy is not None:
+        energy = float(calibration.energy.half_width(results["energy_std"], calibration.coverage))
+    if calibration.forces is not None:
+        deviation = results["forces_deviation"]
+        forces = calibration.forces_half_width(deviation, atoms.numbers, calibration.coverage)
+    return energy, forces
+
+
 def _bare(atoms: Atoms, frame: Frame) -> Atoms:
     """Without what else `atoms` carry: an ``info["energy"]`` of another method would stand for the ensemble's."""
-    made = Atoms(atoms.numbers, frame.positions, cell=frame.cell, pbc=atoms.pbc)
+    made = frame.atoms(atoms)
     for name in ("masses", "initial_charges", "initial_magmoms"):
         if name in atoms.arrays:
             made.set_array(name, atoms.arrays[name])

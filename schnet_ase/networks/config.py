@@ -10,6 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from schnet_ase.networks.activation import ACTIVATIONS
 
+TERMS = ("prior", "dispersion")
+"""Fields that name an energy term beside the network."""
+
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class SchNetConfig:
@@ -49,6 +52,12 @@ class SchNetConfig:
         Normalization of the features that enter an interaction block: None, ``"rms"`` or ``"layer"``.
     dropout
         Probability of dropping a feature of an interaction block's output during training.
+    prior
+        Repulsion that is added to the network's energy and is not learned: ``"zbl"``, see `schnet_ase.priors.zbl`;
+        None: there is none.
+    dispersion
+        D3(BJ) dispersion that is added likewise: the density functional that its damping parameters belong to, such as
+        ``"pbe"``, see `schnet_ase.priors.dispersion`; None: there is none.
 
     Raises
     ------
@@ -71,6 +80,8 @@ class SchNetConfig:
     interaction_bias: bool = True
     norm: Literal["rms", "layer"] | None = None
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    prior: Literal["zbl"] | None = None
+    dispersion: str | None = None
 
     @model_validator(mode="after")
     def _gamma_of_gaussians(self) -> Self:
@@ -115,10 +126,20 @@ class SchNetConfig:
         )
 
     @property
+    def has_terms(self) -> bool:
+        """Whether the energy has terms beside the network."""
+        return any(getattr(self, name) is not None for name in TERMS)
+
+    @property
     def pair_cutoff(self) -> float | None:
         """The distance beyond which no pair interacts, Å; None if every pair does."""
         return None if self.envelope == "none" else self.cutoff
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON scalars; ``SchNetConfig(**config.to_dict()) == config``."""
-        return asdict(self)
+        """Return the fields as JSON scalars; ``SchNetConfig(**config.to_dict()) == config``.
+
+        `prior` and `dispersion` are among them only if the model has such a term, so that packages that know of none
+        can read the file of a model without.
+        """
+        fields = asdict(self)
+        return {name: value for name, value in fields.items() if value is not None or name not in TERMS}

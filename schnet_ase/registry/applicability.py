@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +13,12 @@ from ase.geometry.minkowski_reduction import minkowski_reduce
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order
 
-from schnet_ase.errors import RegistryError
+from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.geometry.neighbors import neighbor_list
 from schnet_ase.registry.card import Card
-from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.lookup import list_models, owning_card
+from schnet_ase.registry.provenance import Provenance
 
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -32,6 +33,8 @@ class Taught(NamedTuple):
     """Whether any frame was periodic; None: not known."""
     entry: bool
     """Whether the model has a card."""
+    experimental: str | None = None
+    """Why the card says that it is not to be trusted in long dynamics."""
 
 
 def taught(model: str) -> Taught:
@@ -39,9 +42,29 @@ def taught(model: str) -> Taught:
     card = owning_card(model)
     if card is not None:
         return _of(card)
-    made = read_provenance(locate_members(model)[0].path)
-    formulas = made.get("formulas")
-    return Taught(model, None if formulas is None else tuple(formulas), made.get("periodic"), entry=False)
+    origin = Provenance.read(locate_members(model)[0].path).origin
+    return Taught(model, origin.formulas, origin.periodic, entry=False)
+
+
+def formulas_behind(file: Path) -> set[str] | None:
+    """The chemical formulas of the frames behind a model, as its file or its entry's card says; None: neither does."""
+    known = Provenance.read(file).origin.formulas
+    if known is None:
+        card = owning_card(file)
+        known = None if card is None else card.data.formulas
+    return None if known is None else set(known)
+
+
+def check_forces(card: Card) -> None:
+    """Refuse an entry that learned from energies alone: its forces were never compared with anything.
+
+    Raises
+    ------
+    StructureError
+        It is one.
+    """
+    if card.best.validation.force_mae is None:
+        raise StructureError(f"{card.name} was taught no forces, so that nothing can move by it; give another model")
 
 
 def knows(model: Taught, atoms: Atoms) -> bool | None:
@@ -152,7 +175,7 @@ def connected_to_images(atoms: Atoms, cutoff: float) -> bool:
 
 
 def _of(card: Card) -> Taught:
-    return Taught(card.name, card.data.formulas, any(card.structure.pbc), entry=True)
+    return Taught(card.name, card.data.formulas, any(card.structure.pbc), True, card.experimental)
 
 
 def _reduced(formula: str) -> str:

@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from ase import Atoms
 from pydantic import Field, TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from schnet_ase.uncertainty.calibration import Calibration
 from schnet_ase.uncertainty.metrics import Errors
 
 CARD_FILE = "card.json"
+STUDENT_FILE: Final = "student.safetensors"
 NOT_STATED = "not stated"
 """What a card says of the origin of data where whoever made it said nothing."""
 
@@ -36,6 +37,37 @@ class Member:
     """On frames that no member saw; None where there are none."""
     seconds: float
     """Of training."""
+
+
+@dataclass(frozen=True)
+class Student:
+    """One network distilled from the members: it learned their mean, from no labels but theirs."""
+
+    sha256: str
+    """Of the file `STUDENT_FILE`."""
+    validation: Errors
+    """Against the mean of the members, on runs that it was not trained on."""
+    test: Errors | None
+    """Against the reference, on the frames that the members were tested on; None where they were not at hand."""
+    frames: str
+    """The frames that it learned from, in words."""
+    seconds: float
+    """Of training."""
+    command: str
+    """That made it."""
+    file: Literal["student.safetensors"] = STUDENT_FILE
+
+    def ratio(self, mean: Errors | None) -> float | None:
+        """Its force MAE over that of the members' mean on the same test frames; None where either is not known."""
+        if self.test is None or mean is None or self.test.force_mae is None or not mean.force_mae:
+            return None
+        return self.test.force_mae / mean.force_mae
+
+    def lines(self, mean: Errors | None) -> list[str]:
+        """For people to read."""
+        ratio = self.ratio(mean)
+        beside = "" if ratio is None else f"; force MAE on test frames {ratio:.3f} times that of the mean"
+        return [f"student of {self.frames}{beside}", f"student made by {self.command}, SHA-256 {self.sha256}"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +101,8 @@ class TrainingData:
     were random."""
     extra: str | None = None
     """More frames that were trained on, not counted in the others; None where there were none."""
+    force_max: float | None = None
+    """eV/Å, the largest force on one atom; None: not known, or no frame has forces."""
     formulas: tuple[str, ...] | None = None
     """Chemical formulas, in Hill's order, of all frames behind the weights; None: not known, or very many."""
 
@@ -97,18 +131,26 @@ class Structure:
 
 @dataclass(frozen=True)
 class OtherRun:
-    """A run from the structure of another entry, of a molecule that this one knows too."""
+    """A run from another seed, or from the structure of another entry, of a molecule that this one knows too."""
 
-    structure: str
-    """The other's name."""
+    structure: str | None
+    """Name of the other entry; None: its own structure."""
     stable: float
     flagged: float | None
     """ps, both, as of `Dynamics`."""
+    seed: int = 0
+
+    def which(self) -> str:
+        """What it differs in."""
+        seed = f"seed {self.seed}"
+        if self.structure is None:
+            return seed
+        return f"{self.structure}, {seed}" if self.seed else self.structure
 
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A run of dynamics at a temperature with the ensemble and its monitor, and the speed of its members."""
+    """A run of dynamics at a temperature with the ensemble and a monitor's threshold, and the speed of its members."""
 
     temperature: float
     """K."""
@@ -116,8 +158,8 @@ class Dynamics:
     """Asked for."""
     stable: float
     """ps until a bond was more than 0.5 Å off its relaxed length, protons of hydrogen bonds aside; else all of them."""
-    threshold: float
-    """eV/Å, of the monitor."""
+    threshold: float | None
+    """eV/Å, of the monitor; None where there is no calibration."""
     flagged: float | None
     """ps until the monitor's first flag; None if there was none."""
     milliseconds: tuple[float, ...]
@@ -133,18 +175,27 @@ class Dynamics:
     def lines(self) -> list[str]:
         """For people to read."""
         run = f"{self.picoseconds:g} ps at {self.temperature:g} K"
+        at = "" if self.threshold is None else f", at {self.threshold:.4f} eV/Å"
         times = ", ".join(f"{t:.2f}" for t in self.milliseconds)
         beside = "" if self.yardstick is None else f", {self.yardstick:.2f} of a network of 3 × 128"
         return [
-            f"{run}: {self.outcome(self.stable, self.flagged)}, at {self.threshold:.4f} eV/Å",
-            *(f"the same of {other.structure}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
+            f"{run}: {self.outcome(self.stable, self.flagged)}{at}",
+            *(f"the same of {other.which()}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
             f"{times} ms a step of each member{beside} ({self.processor})",
         ]
 
     def outcome(self, stable: float, flagged: float | None) -> str:
         """What came of a run like this one."""
         end = "stable" if stable >= self.picoseconds else f"a bond broke after {stable:.3f} ps"
+        if self.threshold is None:
+            return f"{end}; not watched, without a calibration"
         return f"{end}; {'none flagged' if flagged is None else f'first flag after {flagged:.3f} ps'}"
+
+    def broken(self) -> str | None:
+        """In which runs a bond broke, in words; None: in none."""
+        runs = [("", self.stable), *((f" ({other.which()})", other.stable) for other in self.others)]
+        broken = [f"{stable:.3f} ps{which}" for which, stable in runs if stable < self.picoseconds]
+        return f"at {self.temperature:g} K a bond broke after {' and '.join(broken)}" if broken else None
 
 
 @dataclass(frozen=True)
@@ -166,6 +217,10 @@ class Card:
     """Of these members; None where there is none."""
     dynamics: Dynamics | None = None
     """None where it was not measured."""
+    student: Student | None = None
+    """None where there is none."""
+    experimental: str | None = None
+    """Why it is not to be trusted in long dynamics; None where nothing is known against it."""
     path: Annotated[Path, Field(exclude=True)] = Path()
     """The entry's folder."""
 
@@ -178,7 +233,13 @@ class Card:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all files of the entry, the card first."""
-        return (CARD_FILE, *(member.file for member in self.members))
+        return (CARD_FILE, *self.networks)
+
+    @property
+    def networks(self) -> dict[str, str]:
+        """SHA-256 of each member and of the student, by the names of their files."""
+        student = () if self.student is None else (self.student,)
+        return {network.file: network.sha256 for network in (*self.members, *student)}
 
     @property
     def best(self) -> Member:

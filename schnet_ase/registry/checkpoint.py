@@ -19,6 +19,8 @@ from schnet_ase.networks import SchNet, SchNetConfig
 from schnet_ase.output.files import atomic_write
 
 FORMAT_VERSION = "1"
+WITH_TERMS = "2"
+"""Format of models whose energy has a term beside the network, which a package that knows none must not leave out."""
 
 
 class Tensors(NamedTuple):
@@ -28,7 +30,13 @@ class Tensors(NamedTuple):
     header: dict[str, Any]
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], kind: str, header: dict[str, Any]) -> None:
+def write_tensors(
+    path: str | os.PathLike[str],
+    tensors: dict[str, Tensor],
+    kind: str,
+    header: dict[str, Any],
+    version: str = FORMAT_VERSION,
+) -> None:
     """Write tensors and a JSON header to a safetensors file, atomically and with a digest of both.
 
     Parameters
@@ -41,6 +49,8 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], kind
         What the file holds, ``"model"`` or ``"training state"``; checked on reading.
     header
         JSON-able.
+    version
+        Of the format.
 
     Raises
     ------
@@ -51,7 +61,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: dict[str, Tensor], kind
     text = json.dumps(header, sort_keys=True)
     metadata = {
         "schnet_ase": kind,
-        "version": FORMAT_VERSION,
+        "version": version,
         "header": text,
         "sha256": _digest(tensors, kind, text),
     }
@@ -80,9 +90,10 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> Tensors:
         ) from error
     if "schnet_ase" not in metadata:
         raise CheckpointError(f"{file}: a safetensors file of another program; expected one written by schnet_ase")
-    if metadata.get("version") != FORMAT_VERSION:
+    if metadata.get("version") not in (FORMAT_VERSION, WITH_TERMS):
         raise CheckpointError(
-            f"{file}: format version {metadata.get('version')!r:.20}, this schnet_ase reads {FORMAT_VERSION!r}; "
+            f"{file}: format version {metadata.get('version')!r:.20}, this schnet_ase reads {FORMAT_VERSION!r} and "
+            f"{WITH_TERMS!r}; "
             "upgrade schnet_ase if it is newer"
         )
     if metadata["schnet_ase"] != kind:
@@ -121,7 +132,8 @@ def save_model(model: SchNet, path: str | os.PathLike[str], /, **metadata: Any) 
         "units": {"energy": "eV", "length": "Å", "forces": "eV/Å"},
         "provenance": metadata,
     }
-    write_tensors(path, model.state_dict(), "model", header)
+    version = WITH_TERMS if model.config.has_terms else FORMAT_VERSION
+    write_tensors(path, model.state_dict(), "model", header, version)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:
@@ -146,7 +158,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata that was given to `save_model`.
+    """The metadata that was given to `save_model`, as JSON; `Provenance` is that of a training.
 
     Raises
     ------

@@ -11,9 +11,9 @@ from filelock import FileLock, Timeout
 
 from schnet_ase.errors import RegistryError
 from schnet_ase.output.files import sha256
+from schnet_ase.output.transfer import check_address, fetch, is_address
 from schnet_ase.registry.card import CARD_FILE, Card, read_card
 from schnet_ase.registry.lookup import entry_folders, listings, user_models
-from schnet_ase.registry.transfer import check_address, fetch, is_address
 
 PARTIAL = ".partial"
 
@@ -88,8 +88,8 @@ def _install(name: str, source: str, expected: str) -> Card:
     parts.mkdir(parents=True, exist_ok=True)
     base = source.rstrip("/")
     fetch(f"{base}/{CARD_FILE}", expected, parts / CARD_FILE, f"{name}/{CARD_FILE}")
-    for member in read_card(parts).members:
-        fetch(f"{base}/{member.file}", member.sha256, parts / member.file, f"{name}/{member.file}")
+    for file, digest in read_card(parts).networks.items():
+        fetch(f"{base}/{file}", digest, parts / file, f"{name}/{file}")
     parts.rename(target)
     shutil.rmtree(parts.parent)
     return read_card(target)
@@ -98,8 +98,8 @@ def _install(name: str, source: str, expected: str) -> Card:
 def _is_whole(folder: Path, expected: str) -> bool:
     if sha256(folder / CARD_FILE) != expected:
         return False
-    members = read_card(folder).members
-    return all((folder / m.file).is_file() and sha256(folder / m.file) == m.sha256 for m in members)
+    networks = read_card(folder).networks
+    return all((folder / file).is_file() and sha256(folder / file) == digest for file, digest in networks.items())
 
 
 def _hash_of_card(name: str, source: str) -> str:

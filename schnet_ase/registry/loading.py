@@ -10,8 +10,8 @@ from typing import NamedTuple
 from schnet_ase.errors import RegistryError
 from schnet_ase.networks import SchNet
 from schnet_ase.output.files import sha256
-from schnet_ase.registry.card import CARD_FILE, Card, read_card
-from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
+from schnet_ase.registry.card import CARD_FILE, STUDENT_FILE, Card, read_card
+from schnet_ase.registry.checkpoint import load_checkpoint
 from schnet_ase.registry.lookup import (
     BEST,
     STATE,
@@ -22,6 +22,7 @@ from schnet_ase.registry.lookup import (
     named_member,
     unknown_model,
 )
+from schnet_ase.registry.provenance import Provenance
 
 
 class Loaded(NamedTuple):
@@ -37,10 +38,10 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
     Parameters
     ----------
     name
-        ``"rmd17-ethanol"`` (its best member by validation error), ``"rmd17-ethanol/fold-2"``, the path of an entry's
-        folder (the same), of a ``.safetensors`` file, or of the folder of a run: of ``train``, of ``crossval`` (its
-        best fold) or of ``learn`` (its last ensemble's best member). A registry name comes before a folder of that
-        name.
+        ``"rmd17-ethanol"`` (its student where it has one, else its best member by validation error),
+        ``"rmd17-ethanol/student"``, ``"rmd17-ethanol/fold-2"``, the path of an entry's folder (as its name), of a
+        ``.safetensors`` file, or of the folder of a run: of ``train``, of ``crossval`` (its best fold) or of ``learn``
+        (its last ensemble's best member). A registry name comes before a folder of that name.
 
     Raises
     ------
@@ -52,14 +53,14 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
     return locate(name).model
 
 
-def locate(name: str | os.PathLike[str]) -> Loaded:
-    """Load one model as `load_model` does, and return it with its file."""
+def locate(name: str | os.PathLike[str], *, student: bool = True) -> Loaded:
+    """Load one model as `load_model` does, and return it with its file; without `student`, an entry's best member."""
     if named := named_member(name):
-        return _load_member(*named)
+        return _load_network(*named)
     folder = folder_of(name)
     if folder is not None and (folder / CARD_FILE).is_file():
         card = read_card(folder)
-        return _load_member(card, card.best.file)
+        return _load_network(card, STUDENT_FILE if student and card.student is not None else card.best.file)
     if folder is not None:
         return min(_loaded(_trained(folder)), key=_validation_error)
     if is_file(name):
@@ -67,11 +68,13 @@ def locate(name: str | os.PathLike[str]) -> Loaded:
     entry, _, member = str(name).partition("/")
     if not member or "/" in member or entry not in entry_folders():
         raise unknown_model(str(name))
-    return _load_member(get_card(entry), f"{member}.safetensors")
+    return _load_network(get_card(entry), f"{member}.safetensors")
 
 
 def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     """Load all members of an entry or of a folder of checkpoints; a file or ``"entry/fold-k"`` gives one.
+
+    An entry's student is never among them.
 
     Raises
     ------
@@ -85,9 +88,9 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
         return [locate(name)]
     if (folder / CARD_FILE).is_file():
         card = read_card(folder)
-        return [_load_member(card, m.file) for m in card.members]
+        return [_load_network(card, m.file) for m in card.members]
     # The folder of a run holds, beside its model, the state from which its training resumes.
-    models = sorted(file for file in folder.glob("*.safetensors") if file.name != STATE)
+    models = sorted(file for file in folder.glob("*.safetensors") if file.name not in (STATE, STUDENT_FILE))
     return _loaded(models or _trained(folder))
 
 
@@ -109,19 +112,20 @@ def _loaded(files: list[Path]) -> list[Loaded]:
     return [Loaded(load_checkpoint(file), file) for file in files]
 
 
-def _load_member(card: Card, file: str) -> Loaded:
-    member = next((m for m in card.members if m.file == file), None)
-    if member is None:
-        names = ", ".join(f"{card.name}/{Path(m.file).stem}" for m in card.members)
-        raise RegistryError(f"no model {card.name}/{Path(file).stem}; expected one of {names}")
+def _load_network(card: Card, file: str) -> Loaded:
+    if file not in card.networks:
+        names = ", ".join(f"{card.name}/{Path(network).stem}" for network in card.networks)
+        missing = "; schnet-ase distill makes a student" if file == STUDENT_FILE else ""
+        raise RegistryError(f"no model {card.name}/{Path(file).stem}; expected one of {names}{missing}")
     path = card.path / file
-    if path.is_file() and sha256(path) != member.sha256:
+    if path.is_file() and sha256(path) != card.networks[file]:
         raise RegistryError(f"{path}: SHA-256 is not the one in {card.path / CARD_FILE}; get the entry again")
     return Loaded(load_checkpoint(path), path)
 
 
 def _validation_error(loaded: Loaded) -> tuple[float, float]:
-    """Return the errors of forces, then of energies, by which the best member is chosen, as in `Card.best`."""
-    errors = read_provenance(loaded.path).get("validation", {}).get("errors", {})
-    force, energy = (errors.get(name) for name in ("force_mae", "energy_mae"))
-    return math.inf if force is None else force, math.inf if energy is None else energy
+    """Of forces, then of energies, by which the best member is chosen, as `Card.best` is."""
+    validation = Provenance.read(loaded.path).validation
+    errors = (None, None) if validation is None else (validation.errors.force_mae, validation.errors.energy_mae)
+    force, energy = (math.inf if error is None else error for error in errors)
+    return force, energy

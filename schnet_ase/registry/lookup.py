@@ -113,12 +113,12 @@ def lasting_name(name: str | os.PathLike[str]) -> str:
 
 
 def named_member(name: str | os.PathLike[str]) -> tuple[Card, str] | None:
-    """The card and the file that ``"entry/member"`` stands for; None for anything else."""
+    """The card and the file that ``"entry/member"`` or ``"entry/student"`` stands for; None for anything else."""
     entry, _, member = name.partition("/") if isinstance(name, str) else ("", "", "")
     if not member or entry not in entry_folders():
         return None
     card, file = get_card(entry), f"{member}.safetensors"
-    return (card, file) if any(m.file == file for m in card.members) else None
+    return (card, file) if file in card.networks else None
 
 
 def folder_of(name: str | os.PathLike[str]) -> Path | None:

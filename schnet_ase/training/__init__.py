@@ -3,12 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from schnet_ase.evaluation.calibrate import calibrate_entry, unseen_frames
+from schnet_ase.evaluation.calibrate import calibrate_entry
+from schnet_ase.evaluation.leakage import unseen_frames
 from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig, load_config
+from schnet_ase.training.config.tune import SearchRange, TuneConfig
 from schnet_ase.training.from_config import train_from_config
 from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
-from schnet_ase.training.tune_config import SearchRange, TuneConfig
 
 if TYPE_CHECKING:
     from schnet_ase.crossval.folds import FoldProgress

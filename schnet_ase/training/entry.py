@@ -5,28 +5,23 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
 from schnet_ase.data import CrossValidationSplit, Dataset
-from schnet_ase.data.batches import make_examples
 from schnet_ase.errors import TrainingError
-from schnet_ase.evaluation.evaluate import Evaluation, evaluate
-from schnet_ase.geometry.graph import build_graph
-from schnet_ase.geometry.system import geometry
-from schnet_ase.inference.forces import predict
+from schnet_ase.evaluation.evaluate import Evaluation, evaluate_frames
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Card, Member, Metrics, Structure, TrainingData, read_card, write_card
-from schnet_ase.registry.checkpoint import read_provenance, save_model
-from schnet_ase.registry.provenance import library_versions
+from schnet_ase.registry.checkpoint import save_model
+from schnet_ase.registry.provenance import Provenance, library_versions
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.identity import entry_differences
 from schnet_ase.training.normalization import is_isolated_atom
@@ -47,7 +42,7 @@ def fold_name(k: int) -> str:
     return f"fold-{k + 1}"
 
 
-def earlier_entry(entry: Path, data: TrainingData, members: list[dict[str, Any]]) -> Card | None:
+def earlier_entry(entry: Path, data: TrainingData, members: Sequence[Provenance]) -> Card | None:
     """The card of the entry that an earlier call of the same run wrote; None where there is none.
 
     Parameters
@@ -111,7 +106,9 @@ def write_entry(
     OSError
         The disk is full or the folder not writable; nothing is left behind.
     """
-    data = data or describe_data(config, dataset, test, split, formulas=read_provenance(results[0].path)["formulas"])
+    data = data or describe_data(
+        config, dataset, test, split, formulas=Provenance.read(results[0].path).origin.formulas
+    )
     models = [result.model for result in results]
     ensemble = StackedSchNet(models)
     calibration = _evaluate(ensemble, dataset, split.calibration.tolist())
@@ -123,18 +120,16 @@ def write_entry(
     try:
         members = []
         for k, result in enumerate(results):
-            provenance = read_provenance(result.path)
-            del provenance["validation"], provenance["versions"]
             file = f"{fold_name(k)}.safetensors"
-            save_model(
-                result.model,
-                building / file,
-                **provenance,
-                name=f"{config.name}/{fold_name(k)}",
-                calibration_frames=split.calibration.tolist(),
-                best_step=result.best.step,
+            provenance = replace(
+                Provenance.read(result.path),
+                validation=None,
                 versions=library_versions(),
+                name=f"{config.name}/{fold_name(k)}",
+                calibration_frames=tuple(split.calibration.tolist()),
+                best_step=result.best.step,
             )
+            save_model(result.model, building / file, **provenance.to_json())
             members.append(
                 Member(
                     file,
@@ -176,11 +171,11 @@ def write_entry(
 def _evaluate(ensemble: StackedSchNet, dataset: Dataset, indices: list[int]) -> Evaluation | None:
     if not indices:
         return None
-    return evaluate(ensemble, make_examples(dataset.frames, indices, ensemble.config.pair_cutoff))
+    return evaluate_frames(ensemble, dataset.frames, indices)
 
 
 def _evaluate_one(model: SchNet, dataset: Dataset, indices: list[int]) -> Errors:
-    return evaluate(model, make_examples(dataset.frames, indices, model.config.pair_cutoff)).errors()
+    return evaluate_frames(model, dataset.frames, indices).errors()
 
 
 def describe_data(
@@ -203,6 +198,7 @@ def describe_data(
         See `TrainingData`.
     """
     energies = [f.energy for f in dataset.frames if f.energy is not None]
+    forces = [float(np.linalg.norm(f.forces, axis=1).max()) for f in dataset.frames if f.forces is not None]
     return TrainingData(
         description=config.data.description,
         file=dataset.source,
@@ -216,6 +212,7 @@ def describe_data(
         n_frames=len(dataset.frames),
         energy_min=min(energies, default=None),
         energy_max=max(energies, default=None),
+        force_max=max(forces, default=None),
         split=f"{_in_words(split)}, seed {config.seed}",
         initial=initial,
         extra=None if config.data.extra is None else Path(config.data.extra).name,
@@ -246,31 +243,15 @@ def relax(models: list[SchNet], start: Atoms) -> Atoms:
 
     In small steps: far from its data a network has minima that are no molecules, and a line search finds them.
     """
+    # Not at the top: they load Numba, which training does without.
+    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.calculators.single import SchNetCalculator
+
     atoms: Atoms = start.copy()
-    atoms.calc = _MeanEnergy(models)
+    settings: dict[str, Any] = {"device": "cpu", "dtype": "float64", "engine": "autograd", "skin": 0.0}
+    one = len(models) == 1
+    atoms.calc = SchNetCalculator(models[0], **settings) if one else SchNetEnsembleCalculator(models, **settings)
     with BFGS(atoms, logfile=None, maxstep=0.05) as optimizer:
         optimizer.run(fmax=1e-3, steps=1000)
     atoms.calc = None
     return atoms
-
-
-class _MeanEnergy(Calculator):
-    """Just enough of a calculator for ASE's optimizer; training knows nothing of the package's own."""
-
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - ASE's form
-
-    def __init__(self, models: list[SchNet]) -> None:
-        super().__init__()
-        self.ensemble = StackedSchNet(models).to(torch.device("cpu"), torch.float64)
-
-    def calculate(
-        self,
-        atoms: Atoms | None = None,
-        properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
-    ) -> None:
-        super().calculate(atoms, properties, system_changes)
-        assert self.atoms is not None
-        prediction = predict(self.ensemble, build_graph(geometry(self.atoms), self.ensemble.config.pair_cutoff))
-        assert prediction.forces is not None
-        self.results = {"energy": float(prediction.energy.mean()), "forces": prediction.forces.mean(0).numpy()}

@@ -13,6 +13,7 @@ from schnet_ase.data import Frame
 from schnet_ase.data.batches import Batch
 from schnet_ase.errors import TrainingError
 from schnet_ase.networks import SchNet, SchNetConfig
+from schnet_ase.networks.config import TERMS
 from schnet_ase.networks.widen import fits, inherit
 from schnet_ase.registry.checkpoint import load_checkpoint
 from schnet_ase.training.normalization import Shift, fine_tuning_rate, fit_normalization, set_elements, shift_references
@@ -50,10 +51,17 @@ def trained_weights(
     Raises
     ------
     TrainingError
-        The checkpoint's network is neither that of `config` nor a narrower one.
+        The checkpoint's network is neither that of `config` nor a narrower one, or it has other fixed terms.
     """
     model, start = SchNet(config), load_checkpoint(initial)
     set_elements(model, frames)
+    for name in TERMS:
+        theirs, ours = getattr(start.config, name), getattr(config, name)
+        if theirs != ours:
+            raise TrainingError(
+                f"{initial}: has model.{name} {_named(theirs)}, this configuration {_named(ours)}; its weights have "
+                "learned what that leaves of the labels: give the same, or leave out [model], which takes the start's"
+            )
     if not fits(start.config, config):
         raise TrainingError(
             f"{initial}: has another architecture; give a run of the same [model], or of a narrower, or leave out "
@@ -64,6 +72,10 @@ def trained_weights(
     shift = shift_references(model, frames, examples, known)
     rate = fine_tuning_rate(model, frames, examples)
     return FirstWeights(model.train(), rate, shift)
+
+
+def _named(term: str | None) -> str:
+    return "none" if term is None else repr(term)
 
 
 @torch.no_grad()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from schnet_ase.data import CrossValidationSplit
 from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.evaluation.leakage import check_extra, check_start
 from schnet_ase.registry.loading import locate
+from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import describe_data, earlier_entry, write_entry
-from schnet_ase.training.identity import identity
+from schnet_ase.training.identity import formulas_to_keep, identity
 from schnet_ase.training.processes import ALONE, Processes
-from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, split_for_training
-from schnet_ase.training.single import train
-from schnet_ase.training.start import check_start, formulas_to_keep
+from schnet_ase.training.run import load_beside, load_extra, load_frames, load_test, split_for_training
+from schnet_ase.training.single import prepared
 from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.task import TrainingTask
 from schnet_ase.training.trainer import Report
 
 
@@ -38,8 +41,9 @@ def train_from_config(
     models
         Where to write ``<models>/<config.name>/``, a registry entry with this one member; None: nowhere.
     initial
-        Trained weights to start from, whatever `load_model` takes. That they have not seen what is validated or tested
-        on here is checked as far as it can be, see `check_start`. None: random weights.
+        Trained weights to start from, whatever `load_model` takes; of an entry, its best member. That they have not
+        seen what is validated or tested on here is checked as far as it can be, see `check_start`. None: random
+        weights.
     command
         What to write into its card as the command that made it.
 
@@ -50,33 +54,27 @@ def train_from_config(
     DataError, TrainingError
         As `load_frames`, `train`, `check_start` and `earlier_entry`.
     """
-    weights = None if initial is None else locate(initial).path
+    # An entry's student learned from all folds, so that no frame of its data could be validated on.
+    weights = None if initial is None else locate(initial, student=False).path
     dataset = processes.agree(lambda: load_frames(config.data.file, config))
     split = split_for_training(config, dataset)
     # First: what is wrong with it should not be found out after hours.
     test = processes.agree(lambda: load_test(config, dataset))
     whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
-    processes.agree(lambda: check_extra(config, dataset, whole, test))
-    extra = processes.agree(lambda: load_extra(config, 0, dataset, quiet=True))
+    extra = processes.agree(lambda: load_extra(config, 0, dataset))
+    processes.agree(lambda: check_extra([extra], dataset, whole, test))
     started_from = None
     if weights is not None:
-        started_from = processes.of_first(lambda: check_start([weights], config, dataset, whole, test))
-    kept = formulas_to_keep(dataset, extra, weights)
-    data = describe_data(config, dataset, test, whole, initial=started_from, formulas=kept)
-    member = {**identity(config, dataset, split, config.seed, extra, weights), "calibration_frames": []}
+        started_from = processes.of_first(
+            lambda: check_start([weights], dataset, whole, test, partial(load_beside, config))
+        )
+    task = TrainingTask(config, dataset, split, folder, config.seed, extra, weights, device, processes)
+    data = describe_data(config, dataset, test, whole, initial=started_from, formulas=formulas_to_keep(task))
+    member = Provenance(identity(task), calibration_frames=())
     entry = None if models is None else models / config.name
     card = None if entry is None else processes.of_first(lambda: earlier_entry(entry, data, [member]))
-    result = train(
-        config,
-        dataset,
-        split,
-        folder,
-        extra=extra,
-        initial=weights,
-        device=device,
-        processes=processes,
-        report=report,
-    )
+    with prepared(task) as trainer:
+        result = trainer.run(report)
     if entry is not None and processes.rank == 0:
         card = card or write_entry(config, dataset, test, whole, [result], entry, command, data)
         return result._replace(test=card.metrics.test)

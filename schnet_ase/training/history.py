@@ -6,35 +6,11 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from schnet_ase.output.files import atomic_write
-from schnet_ase.uncertainty.metrics import GPA, KCAL_PER_MOL, MEV, Errors
-
-
-class Row(NamedTuple):
-    """One validation."""
-
-    step: int
-    epoch: float
-    learning_rate: float
-    training_loss: float
-    """Mean over the steps since the last validation, weights as they were at each; (eV/Å)², of absolute errors eV/Å."""
-    validation_loss: float
-    errors: Errors
-    """On the validation frames."""
-    seconds: float
-    """Of training since it was first started, interruptions left out."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "errors": asdict(self.errors)}
-
-    @classmethod
-    def from_json(cls, table: dict[str, Any]) -> Row:
-        return cls(**{**table, "errors": Errors(**table["errors"])})
-
+from schnet_ase.registry.provenance import Row
+from schnet_ase.uncertainty.metrics import GPA, KCAL_PER_MOL, MEV
 
 _ERRORS = ("energy_mae", "energy_rmse", "energy_per_atom_mae", "energy_per_atom_rmse", "force_mae", "force_rmse")
 _STRESSES = ("stress_mae", "stress_rmse")
@@ -106,3 +82,11 @@ def describe(row: Row) -> str:
 
 def _or_nan(error: float | None) -> float:
     return math.nan if error is None else error
+
+
+def out_of_patience(rows: Sequence[Row], patience: int | None) -> bool:
+    """Whether the last `patience` validations brought no better one; None: never."""
+    if patience is None or not rows:
+        return False
+    losses = [row.validation_loss for row in rows]
+    return len(losses) - 1 - losses.index(min(losses)) >= patience

@@ -2,46 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from schnet_ase.data import Dataset, TrainingSplit
+from schnet_ase.data.frames import formulas
 from schnet_ase.output.files import sha256
+from schnet_ase.registry.applicability import formulas_behind
 from schnet_ase.registry.card import Card, TrainingData
-from schnet_ase.registry.checkpoint import read_provenance
-from schnet_ase.training.config import RunConfig
+from schnet_ase.registry.provenance import Identity, Origin, Provenance
 from schnet_ase.training.state import differences
+from schnet_ase.training.task import TrainingTask
+
+MANY = 100
+"""Formulas that a card has room for."""
 
 
-def identity(
-    config: RunConfig, dataset: Dataset, split: TrainingSplit, seed: int, extra: Dataset | None, initial: Path | None
-) -> dict[str, Any]:
-    """What the weights of a training depend on, as its checkpoints say it; JSON-able."""
+def identity(task: TrainingTask) -> Identity:
+    """What the weights of a training depend on, as its checkpoints say it."""
+    config, dataset, extra, initial = task.config, task.dataset, task.extra, task.initial
     training = config.training.to_dict()
     if initial is not None:
         training["learning_rate"] = config.training.learning_rate  # unset, it follows from all the rest
-    return {
-        "config": config.model.to_dict(),
-        "training": training,
-        "seed": seed,
-        "data_sha256": dataset.sha256,
-        "data_file": dataset.source,
-        "data_units": dataset.units,
-        "energy_key": config.data.energy_key,
-        "forces_key": config.data.forces_key,
-        "stress_key": config.data.stress_key,
-        "reference_energies": config.data.reference_energies,
-        "training_frames": split.training.tolist(),
-        "validation_frames": split.validation.tolist(),
-        "extra_file": None if extra is None else extra.source,
-        "extra_sha256": None if extra is None else extra.sha256,
-        "extra_parts": None if extra is None else list(extra.parts),
-        "initial_sha256": None if initial is None else sha256(initial),
-    }
+    return Identity(
+        config=config.model.to_dict(),
+        training=training,
+        seed=task.seed,
+        data_sha256=dataset.sha256,
+        data_file=dataset.source,
+        data_units=dataset.units,
+        energy_key=config.data.energy_key,
+        forces_key=config.data.forces_key,
+        stress_key=config.data.stress_key,
+        reference_energies=config.data.reference_energies,
+        training_frames=tuple(task.split.training.tolist()),
+        validation_frames=tuple(task.split.validation.tolist()),
+        extra_file=None if extra is None else extra.source,
+        extra_sha256=None if extra is None else extra.sha256,
+        extra_parts=None if extra is None else extra.parts,
+        initial_sha256=None if initial is None else sha256(initial),
+    )
 
 
-def entry_differences(card: Card, data: TrainingData, members: list[dict[str, Any]]) -> list[str]:
+def origin(task: TrainingTask) -> Origin:
+    """More about the frames behind a training, as its checkpoints say it."""
+    return Origin(
+        data_parts=task.dataset.parts,
+        initial_data=None if task.initial is None else tuple(sorted(Provenance.read(task.initial).all_hashes)),
+        formulas=formulas_to_keep(task),
+        periodic=any(frame.geometry.pbc.any() for frame in task.dataset.frames),
+    )
+
+
+def formulas_to_keep(task: TrainingTask) -> tuple[str, ...] | None:
+    """The chemical formulas of all frames behind a training, those of its start too; None: unknown, or very many."""
+    found = {*formulas(task.dataset.frames), *(() if task.extra is None else formulas(task.extra.frames))}
+    if task.initial is not None:
+        earlier = formulas_behind(task.initial)
+        if earlier is None:
+            return None
+        found |= earlier
+    return tuple(sorted(found)) if len(found) <= MANY else None
+
+
+def entry_differences(card: Card, data: TrainingData, members: Sequence[Provenance]) -> list[str]:
     """Dotted keys in which an entry differs from that which a run would write; none: it is the run's.
 
     Parameters
@@ -51,12 +75,15 @@ def entry_differences(card: Card, data: TrainingData, members: list[dict[str, An
     data
         What the run would write of its frames.
     members
-        `identity` of each of the run's trainings, and the ``calibration_frames``.
+        Identity and calibration frames of each of the run's models.
     """
     found = differences({"data": asdict(card.data)}, {"data": asdict(data)})
     if len(card.members) != len(members):
         return [*found, "folds"]
     for member, expected in zip(card.members, members, strict=True):
-        written = read_provenance(card.path / member.file)
-        found += differences({key: written.get(key) for key in expected}, expected)
+        found += differences(_compared(Provenance.read(card.path / member.file)), _compared(expected))
     return sorted({*found})
+
+
+def _compared(member: Provenance) -> dict[str, Any]:
+    return {**member.identity.to_json(), "calibration_frames": member.calibration_frames}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -11,7 +12,6 @@ from ase.data import chemical_symbols
 from schnet_ase.data import (
     CrossValidationSplit,
     Dataset,
-    Frame,
     TrainingSplit,
     check_frames,
     held_out,
@@ -94,32 +94,9 @@ def load_extra(config: RunConfig, k: int, dataset: Dataset, *, quiet: bool = Fal
     return extra
 
 
-def check_extra(config: RunConfig, dataset: Dataset, split: CrossValidationSplit, test: Dataset | None) -> None:
-    """Refuse frames to train on besides `dataset` that are kept for something else; folds beyond `split` are not seen.
-
-    Raises
-    ------
-    DataError
-        As `load_extra`; or a frame is one that is validated, calibrated or tested on.
-    """
-    if config.data.extra is None:
-        return
-    tested = set() if test is None else {content(frame) for frame in test.frames}
-    for k, fold in enumerate(split.folds):
-        extra = load_extra(config, k, dataset, quiet=k > 0)
-        assert extra is not None
-        kept = tested | {content(dataset.frames[i]) for i in (*fold.validation, *split.calibration)}
-        if both := sum(content(frame) in kept for frame in extra.frames):
-            raise DataError(
-                f"{extra.source}: {both} of its frames are also for validation, calibration or tests of fold {k + 1}; "
-                "remove them from data.extra"
-            )
-
-
-def content(frame: Frame) -> bytes:
-    """What makes a frame this one and no other: its atoms, where they are, and its periodicity."""
-    numbers, positions, cell, pbc = frame.geometry
-    return numbers.tobytes() + positions.tobytes() + cell[pbc].tobytes() + pbc.tobytes()
+def load_beside(config: RunConfig, name: str) -> Dataset:
+    """Read a file in the folder of the configuration's `file` as that is read; raises as `load_frames`."""
+    return load_frames(str(Path(config.data.file).with_name(name)), config)
 
 
 def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:

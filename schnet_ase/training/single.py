@@ -11,6 +11,7 @@ from schnet_ase.inference.device import resolve_device
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.processes import ALONE, Processes
 from schnet_ase.training.state import TrainingResult, only_here, own_random_numbers
+from schnet_ase.training.task import TrainingTask
 from schnet_ase.training.trainer import Report, Trainer
 
 
@@ -69,41 +70,21 @@ def train(
         The folder holds another training, or another process trains in it; or a process failed or is gone, or they
         were given different things.
     """
-    with prepared(
-        config,
-        dataset,
-        split,
-        folder,
-        seed=seed,
-        extra=extra,
-        initial=initial,
-        device=device,
-        processes=processes,
-    ) as trainer:
+    task = TrainingTask(
+        config, dataset, split, folder, config.seed if seed is None else seed, extra, initial, device, processes
+    )
+    with prepared(task) as trainer:
         return trainer.run(report)
 
 
 @contextmanager
-def prepared(
-    config: RunConfig,
-    dataset: Dataset,
-    split: TrainingSplit,
-    folder: Path,
-    *,
-    seed: int | None = None,
-    extra: Dataset | None = None,
-    initial: Path | None = None,
-    device: str = "cpu",
-    processes: Processes = ALONE,
-) -> Iterator[Trainer]:
-    """A training as `train` has it, before its first step or where it was interrupted; its folder is locked."""
-    with ExitStack() as stack, own_random_numbers(resolve_device(device)):
+def prepared(task: TrainingTask) -> Iterator[Trainer]:
+    """A training before its first step or where it was interrupted; its folder is locked. Raises as `train`."""
+    with ExitStack() as stack, own_random_numbers(resolve_device(task.device)):
 
         def start() -> Trainer:
-            if processes.rank == 0:
-                stack.enter_context(only_here(folder))
-            return Trainer(
-                config, dataset, split, folder, config.seed if seed is None else seed, extra, initial, device, processes
-            )
+            if task.processes.rank == 0:
+                stack.enter_context(only_here(task.folder))
+            return Trainer(task)
 
-        yield processes.agree(start)
+        yield task.processes.agree(start)

@@ -16,7 +16,7 @@ from schnet_ase.errors import TrainingError
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.checkpoint import load_checkpoint, read_tensors
 from schnet_ase.registry.lookup import BEST, STATE
-from schnet_ase.training.history import Row
+from schnet_ase.registry.provenance import Row
 from schnet_ase.uncertainty.metrics import Errors
 
 LOCK = ".lock"

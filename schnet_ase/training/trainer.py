@@ -10,37 +10,36 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from schnet_ase.data import Dataset, TrainingSplit
 from schnet_ase.data.batches import Batch, batch_to, collate, make_examples, make_training_examples, same_shape
 from schnet_ase.data.frames import molecules
 from schnet_ase.data.lazy import Lazy
+from schnet_ase.data.reduced import without_terms
 from schnet_ase.errors import DivergenceError, TrainingError
-from schnet_ase.evaluation.evaluate import Evaluation, evaluate, join
 from schnet_ase.geometry.arrays import Integers
 from schnet_ase.inference.device import resolve_device
-from schnet_ase.registry.checkpoint import Tensors, read_provenance, read_tensors, save_model, write_tensors
+from schnet_ase.networks import SchNet
+from schnet_ase.priors import describe_terms, fixed_terms
+from schnet_ase.registry.checkpoint import Tensors, read_tensors, save_model, write_tensors
 from schnet_ase.registry.lookup import BEST, STATE
-from schnet_ase.registry.provenance import all_hashes, library_versions
-from schnet_ase.training.config import RunConfig
-from schnet_ase.training.first_weights import LEAST_SHARE, between, random_weights, trained_weights
-from schnet_ase.training.history import Row, draw_history, write_metrics
-from schnet_ase.training.identity import identity
+from schnet_ase.registry.provenance import Provenance, Row, library_versions
+from schnet_ase.training.first_weights import random_weights, trained_weights
+from schnet_ase.training.history import draw_history, out_of_patience, write_metrics
+from schnet_ase.training.identity import identity, origin
 from schnet_ase.training.normalization import known_references
-from schnet_ase.training.processes import Processes
-from schnet_ase.training.start import formulas_to_keep
 from schnet_ase.training.state import TrainingResult, differences, pack, read_result, unpack
-from schnet_ase.training.step.loss import check_labels, evaluation_loss, loss_terms
+from schnet_ase.training.step.loss import check_labels, loss_terms
 from schnet_ase.training.step.optimizer import learning_rate, make_optimizer
 from schnet_ase.training.step.order import BatchOrder
 from schnet_ase.training.step.steps import Steps
 from schnet_ase.training.step.weights import frame_weight
 from schnet_ase.training.stopping import StopAsked, Stopped, stop_on_signals
+from schnet_ase.training.task import TrainingTask
+from schnet_ase.training.validation import Validator
 
 log = logging.getLogger("schnet_ase")
 SECONDS_BETWEEN_PICTURES = 30.0
@@ -50,55 +49,44 @@ Report = Callable[[int, Row | None], None]
 
 
 class Trainer:
-    """A training before its next step; `train` has what its arguments are."""
+    """A training before its next step."""
 
-    def __init__(
-        self,
-        config: RunConfig,
-        dataset: Dataset,
-        split: TrainingSplit,
-        folder: Path,
-        seed: int,
-        extra: Dataset | None,
-        initial: Path | None,
-        device: str,
-        processes: Processes,
-    ) -> None:
-        self.config, self.training, self.folder, self.seed = config, config.training, folder, seed
+    def __init__(self, task: TrainingTask) -> None:
+        config, dataset, extra, initial, processes = task.config, task.dataset, task.extra, task.initial, task.processes
+        self.config, self.training, self.folder, self.seed = config, config.training, task.folder, task.seed
         self.processes = processes
-        self.device = resolve_device(device)
-        self.identity = identity(config, dataset, split, seed, extra, initial)
-        # Not of the identity, which would keep states of before these were written from being gone on with.
-        self.origin = {
-            "data_parts": list(dataset.parts),
-            "initial_data": None if initial is None else sorted(all_hashes(read_provenance(initial))),
-            "formulas": formulas_to_keep(dataset, extra, initial),
-            "periodic": any(frame.geometry.pbc.any() for frame in dataset.frames),
-        }
+        self.device = resolve_device(task.device)
+        self.identity, self.origin = identity(task), origin(task)
         cutoff = config.model.pair_cutoff
         weigh = partial(frame_weight, training=config.training)
-        frames, indices = dataset.frames, self.identity["training_frames"]
-        more = [] if extra is None else extra.frames
-        self.examples = make_training_examples(frames, indices, cutoff, more, weigh)
-        self.validation = make_examples(dataset.frames, self.identity["validation_frames"], cutoff, weigh)
-        check_labels(self.examples, self.validation, loss_terms(config.training), dataset.source)
-        torch.manual_seed(seed)
-        training_frames = split.training
-        own = Lazy(lambda k: dataset.frames[training_frames[k]], len(training_frames))
+        terms = fixed_terms(config.model)
+        frames, training_frames = without_terms(dataset.frames, terms, cutoff), task.split.training.tolist()
+        more = [] if extra is None else without_terms(extra.frames, terms, cutoff)
+        self.examples = make_training_examples(frames, training_frames, cutoff, more, weigh)
+        validation = make_examples(frames, task.split.validation.tolist(), cutoff, weigh)
+        check_labels(self.examples, validation, loss_terms(config.training), dataset.source)
+        torch.manual_seed(task.seed)
+        own = Lazy(lambda k: frames[training_frames[k]], len(training_frames))
         known = known_references(config.data.reference_energies, dataset.frames)
         if initial is None:
             first = random_weights(config.model, own, known)
         else:
             examples = self.examples[: len(own)]
             first = trained_weights(config.model, own, examples, known, initial, self.device)
+        if terms and processes.rank == 0:
+            log.info(
+                "%s: %s is subtracted from the labels and added by the model",
+                task.folder,
+                describe_terms(config.model),
+            )
         if first.shift is not None and processes.rank == 0:
-            log.info("%s: %s", folder, first.shift.describe())
+            log.info("%s: %s", task.folder, first.shift.describe())
         if self.training.learning_rate is None:
             self.training = replace(self.training, learning_rate=first.rate)
         self.model = first.model.to(self.device)
         self.average = copy.deepcopy(self.model).eval()
-        self.start = None if initial is None else copy.deepcopy(self.average)
-        self.validated = self.average
+        start = None if initial is None else copy.deepcopy(self.average)
+        self.validate = Validator(validation, self.training, start, processes, self.device)
         # Lists made once: walking the modules every step costs as much as the optimizer.
         self.parameters = list(self.model.parameters())
         self.averaged = list(self.average.parameters())
@@ -113,10 +101,10 @@ class Trainer:
         together = np.zeros(len(self.examples), dtype=np.int64)
         if config.data.by_molecule:
             together = molecules(frame.geometry.numbers for frame in chain(own, more))
-        self.order = BatchOrder(together, self.training.batch_size, seed)
+        self.order = BatchOrder(together, self.training.batch_size, task.seed)
         if (size := self.order.batch_size) < processes.size:
             raise TrainingError(f"a batch of {size} frames for {processes.size} processes; start fewer")
-        if processes.rank == 0 and (folder / STATE).exists():
+        if processes.rank == 0 and (self.folder / STATE).exists():
             self._resume()
 
     def run(self, report: Report, stop: Callable[[], bool] = lambda: False) -> TrainingResult:
@@ -161,8 +149,8 @@ class Trainer:
 
     def begin(self, report: Report) -> None:
         """Validate the weights that are trained on, or report where an earlier start ended, and let the clock run."""
-        if self.start is not None and not self.step and not self.history:
-            self._keep(self._validate(math.nan))
+        if self.validate.has_start and not self.step and not self.history:
+            self._validate(math.nan)
         if self.step or self.history:
             report(self.step, self.history[-1] if self.history else None)
         self.started = time.monotonic() - self.seconds
@@ -170,7 +158,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether it has made its steps, or is out of patience."""
-        return self.step >= self.training.steps or self._out_of_patience()
+        return self.step >= self.training.steps or out_of_patience(self.history, self.training.patience)
 
     def batch(self) -> Batch:
         """The next step's, on the CPU."""
@@ -194,10 +182,10 @@ class Trainer:
         row = None
         if self.step % self.training.validate_every == 0 or self.step == self.training.steps:
             self.seconds = time.monotonic() - self.started
-            row = self._validate(sum(self.losses) / len(self.losses))
+            mean_loss = sum(self.losses) / len(self.losses)
             self.losses.clear()
             self.exact = None
-            self._keep(row)
+            row = self._validate(mean_loss)
         elif time.monotonic() - self.saved >= SECONDS_BETWEEN_STATES:
             self.save()
         report(self.step, row)
@@ -213,39 +201,28 @@ class Trainer:
 
     def _batch_frames(self) -> Iterator[str]:
         """Names of the frames of the next step's batch."""
-        known = self.identity["training_frames"]
+        known = self.identity.training_frames or ()
         for i in self.order.batch(self.step).tolist():
             yield str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra"
 
     def _validate(self, training_loss: float) -> Row:
-        self.validated = self.average
-        result, loss = self._evaluate()
-        if not math.isfinite(loss):
-            raise self._divergence(f"validation loss is {loss} at step {self.step}")
-        if self.start is not None and self.history:
-            share = 1.0
-            while share and self._worse_than_start(result, loss):
-                share = share / 2 if share > LEAST_SHARE else 0.0
-                self.validated = between(self.start, self.average, share)
-                result, loss = self._evaluate()
-        return Row(
+        """Validate, and keep what came of it."""
+        validated = self.validate(self.average, self.history[0] if self.history else None)
+        if not math.isfinite(validated.loss):
+            raise self._divergence(f"validation loss is {validated.loss} at step {self.step}")
+        row = Row(
             self.step,
             self.step / (len(self.examples) // self.order.batch_size),
             learning_rate(self.step - 1, self.training) if self.step else 0.0,
             training_loss,
-            loss,
-            result.errors(),
+            validated.loss,
+            validated.errors,
             self.seconds,
         )
-
-    def _worse_than_start(self, result: Evaluation, loss: float) -> bool:
-        start, forces = self.history[0], result.errors().force_mae
-        worse_forces = forces is not None and forces > (start.errors.force_mae or 0.0)
-        return loss > start.validation_loss or (worse_forces and self.training.force_weight > 0)
-
-    def _evaluate(self) -> tuple[Evaluation, float]:
-        result = join([part for part in self.processes.gather(self._evaluate_share) if part is not None])
-        return result, evaluation_loss(result, loss_terms(self.training))
+        self.history.append(row)
+        self.processes.agree(lambda: self._write(validated.model) if self.processes.rank == 0 else None)
+        self._reseed()
+        return row
 
     def _divergence(self, what: str, more_advice: str = "") -> DivergenceError:
         kept = "; the last good checkpoint is there" if self.history else ""
@@ -253,27 +230,13 @@ class Trainer:
             f"{self.folder}: {what}; lower training.learning_rate or set training.clip{more_advice}{kept}"
         )
 
-    def _evaluate_share(self) -> Evaluation | None:
-        own = self.validation[self.processes.share(self.validation)]
-        return evaluate(self.validated, own, device=str(self.device)) if own else None
-
-    def _keep(self, row: Row) -> None:
-        self.history.append(row)
-        self.processes.agree(lambda: self._write(row) if self.processes.rank == 0 else None)
-        self._reseed()
-
-    def _write(self, row: Row) -> None:
+    def _write(self, validated: SchNet) -> None:
         """Write the model if it is the best, then the state: a kill between the two repeats work and loses none."""
-        if all(row.validation_loss < r.validation_loss for r in self.history[:-1]):
-            save_model(
-                self.validated,
-                self.folder / BEST,
-                **self.identity,
-                **self.origin,
-                learning_rate=self.training.rate,
-                validation=row.to_json(),
-                versions=library_versions(),
-            )
+        *earlier, row = self.history
+        if all(row.validation_loss < r.validation_loss for r in earlier):
+            rate, versions = self.training.rate, library_versions()
+            provenance = Provenance(self.identity, self.origin, learning_rate=rate, validation=row, versions=versions)
+            save_model(validated, self.folder / BEST, **provenance.to_json())
         self.save()
         write_metrics(self.history, self.folder)
         now = time.monotonic()
@@ -294,7 +257,7 @@ class Trainer:
 
     def _state(self) -> Tensors:
         header = {
-            "identity": self.identity,
+            "identity": self.identity.to_json(),
             "step": self.step,
             "history": [r.to_json() for r in self.history],
             "losses": self.losses,
@@ -315,7 +278,7 @@ class Trainer:
         """Go on from where the first process stands, which has read the folder."""
         if self.processes.size == 1:
             return
-        first, *others = self.processes.gather(lambda: self.identity)
+        first, *others = self.processes.gather(self.identity.to_json)
         for rank, other in enumerate(others, start=1):
             if changed := differences(first, other):
                 raise TrainingError(
@@ -333,7 +296,7 @@ class Trainer:
 
     def _resume(self) -> None:
         state = read_tensors(self.folder / STATE, "training state")
-        changed = differences(state.header["identity"], self.identity)
+        changed = differences(state.header["identity"], self.identity.to_json())
         if changed:
             names = ", ".join("weights to start from" if key == "initial_sha256" else key for key in changed)
             raise TrainingError(
@@ -343,9 +306,3 @@ class Trainer:
         self._restore(state)
         if not self.finished:
             log.info("%s: resumes at step %d of %d", self.folder, self.step, self.training.steps)
-
-    def _out_of_patience(self) -> bool:
-        if self.training.patience is None or not self.history:
-            return False
-        losses = [r.validation_loss for r in self.history]
-        return len(losses) - 1 - losses.index(min(losses)) >= self.training.patience

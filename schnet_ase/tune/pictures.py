@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from schnet_ase.output.figures import save_figure
-from schnet_ase.training.tune_config import SearchRange
+from schnet_ase.training.config.tune import SearchRange
 from schnet_ase.tune.trials import Trial
 
 

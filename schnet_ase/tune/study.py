@@ -21,9 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from schnet_ase.errors import TrainingError
-from schnet_ase.training.history import Row
+from schnet_ase.registry.provenance import Row
+from schnet_ase.training.config.tune import SearchRange, Value
 from schnet_ase.training.state import differences
-from schnet_ase.training.tune_config import SearchRange, Value
 from schnet_ase.tune.trials import Trial
 
 IDENTITY = "identity"
@@ -123,7 +123,7 @@ class Study:
         begun = optuna.Trial(self._study, written._trial_id)
         for name, value in finished.user_attrs.items():
             begun.set_user_attr(name, value)
-        for step in finished.intermediate_values.keys() - written.intermediate_values.keys():
+        for step in sorted(finished.intermediate_values.keys() - written.intermediate_values.keys()):
             begun.report(finished.intermediate_values[step], step)
         # This comes last: a kill before it leaves a trial in progress whose training has ended.
         self._study.tell(begun, None if finished.state == TrialState.PRUNED else finished.value, finished.state)

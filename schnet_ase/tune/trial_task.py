@@ -10,8 +10,8 @@ from schnet_ase.crossval.folds import FoldTask, train_fold
 from schnet_ase.data import TrainingSplit
 from schnet_ase.errors import ConfigError, DivergenceError
 from schnet_ase.registry.lookup import STATE
+from schnet_ase.registry.provenance import Row
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.history import Row
 from schnet_ase.training.state import read_history
 from schnet_ase.tune.trials import State, Trial
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from schnet_ase.output.files import atomic_write
+from schnet_ase.registry.provenance import Row
 from schnet_ase.training.config import RunConfig, absolute
-from schnet_ase.training.history import Row, describe
-from schnet_ase.training.tune_config import Value
+from schnet_ase.training.config.tune import Value
+from schnet_ase.training.history import describe
 from schnet_ase.uncertainty.metrics import MEV
 
 State = Literal["complete", "pruned", "failed"]

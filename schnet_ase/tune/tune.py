@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from schnet_ase.crossval.ray_cluster import check_ray
 from schnet_ase.data import Dataset
 from schnet_ase.errors import ConfigError, TrainingError
+from schnet_ase.evaluation.leakage import check_extra
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.run import check_extra, load_extra, load_frames, load_test, n_test, split_for_crossval
+from schnet_ase.training.run import load_extra, load_frames, load_test, n_test, split_for_crossval
 from schnet_ase.training.state import only_here
 from schnet_ase.training.trainer import SECONDS_BETWEEN_PICTURES
 from schnet_ase.tune.ray_trials import search_on_ray
@@ -101,9 +102,9 @@ def tune(
     with only_here(folder):
         dataset = load_frames(config.data.file, config)
         split = split_for_crossval(config, dataset)
-        fold, extra = split.folds[0], load_extra(config, 0, dataset, quiet=True)
+        fold, extra = split.folds[0], load_extra(config, 0, dataset)
         if extra is not None:
-            check_extra(config, dataset, split._replace(folds=(fold,)), load_test(config, dataset))
+            check_extra([extra], dataset, split._replace(folds=(fold,)), load_test(config, dataset))
         with open_study(folder / STUDY, config.tune.search, config.seed, _identity(config, dataset, extra)) as study:
             written = time.monotonic()
 

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
@@ -17,100 +16,16 @@ from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.uncertainty.calibration import (
     COVERAGE,
     MIN_MEMBERS,
-    ROUNDING,
     Calibration,
     Intervals,
     by_number,
     check_coverage,
-    forces_deviation,
     moderated,
 )
+from schnet_ase.uncertainty.conformal import conformal_scores
+from schnet_ase.uncertainty.errors import EnsembleErrors
 
 LOGGER = logging.getLogger("schnet_ase")
-RESOLUTION = 200  # numbers kept of a distribution over atoms; more where there are more frames
-
-
-class EnsembleErrors(NamedTuple):
-    """What M members said of B labelled frames with A atoms in all.
-
-    An error is NaN where a frame has no such label, and None where no frame has one.
-    """
-
-    n_members: int
-    n_atoms: Integers
-    """(B,)."""
-    numbers: Integers
-    """(A,) atomic numbers, the frames one after the other."""
-    energy_std: Floats
-    """(B,) eV, over members, ``ddof=1``."""
-    forces_std: Floats
-    """(A, 3) eV/Å, the same."""
-    deviation: Floats
-    """(A,) eV/Å, `forces_deviation`."""
-    energy_error: Floats | None
-    """(B,) eV, mean over members less label."""
-    force_errors: Floats | None
-    """(A, 3) eV/Å, the same."""
-
-    @property
-    def labelled_energies(self) -> NDArray[np.bool_]:
-        """(B,) whether the frame has an energy."""
-        return _there(self.energy_error, len(self.n_atoms))
-
-    @property
-    def labelled_forces(self) -> NDArray[np.bool_]:
-        """(A,) whether the atom has a force that says anything: that on an only atom is zero for every network."""
-        errors = None if self.force_errors is None else self.force_errors.sum(axis=1)
-        several: NDArray[np.bool_] = np.repeat(self.n_atoms > 1, self.n_atoms)
-        return _there(errors, len(self.numbers)) & several
-
-    @property
-    def largest_deviation(self) -> Floats:
-        """(B,) eV/Å, the largest of each frame."""
-        starts = np.cumsum(self.n_atoms) - self.n_atoms
-        return np.maximum.reduceat(self.deviation, starts)
-
-    @property
-    def force_error(self) -> Floats | None:
-        """(A,) eV/Å, length of each atom's error."""
-        return None if self.force_errors is None else np.linalg.norm(self.force_errors, axis=1)
-
-
-def _there(errors: Floats | None, length: int) -> NDArray[np.bool_]:
-    return np.zeros(length, dtype=bool) if errors is None else ~np.isnan(errors)
-
-
-def ensemble_errors(
-    n_atoms: Integers,
-    numbers: Integers,
-    energy: Floats,
-    reference_energy: Floats | None,
-    forces: Floats,
-    reference_forces: Floats | None,
-) -> EnsembleErrors:
-    """Spread and error of the mean from each member's predictions.
-
-    Parameters
-    ----------
-    n_atoms
-        (B,) atoms of each frame.
-    numbers
-        (A,) their atomic numbers, the frames one after the other.
-    energy, reference_energy
-        (M, B) and (B,) eV; the reference is NaN where a frame has none, and None where no frame has one.
-    forces, reference_forces
-        (M, A, 3) and (A, 3) eV/Å, in the order of `numbers`; the same.
-    """
-    return EnsembleErrors(
-        len(energy),
-        n_atoms,
-        numbers,
-        energy.std(axis=0, ddof=1),
-        forces.std(axis=0, ddof=1),
-        forces_deviation(forces),
-        None if reference_energy is None else energy.mean(axis=0) - reference_energy,
-        None if reference_forces is None else forces.mean(axis=0) - reference_forces,
-    )
 
 
 def calibrate(
@@ -305,43 +220,3 @@ def _intervals(spread: Floats, error: Floats, sizes: Integers, *, dof: int, alph
     unscored = Intervals(len(sizes), prior.spread, prior.weight, alpha, (0.0,))
     scores = conformal_scores(error / unscored.scale(spread), sizes)
     return Intervals(len(sizes), prior.spread, prior.weight, alpha, tuple(scores.tolist()))
-
-
-def conformal_scores(scores: Floats, sizes: Integers) -> Floats:
-    """What a score of a new frame stays under, with ascending probability.
-
-    Parameters
-    ----------
-    scores
-        (K,) of n frames, one after the other.
-    sizes
-        (n,) how many each frame has.
-
-    Returns
-    -------
-    (L,) array
-        The i-th holds with coverage i/L · n/(n + 1). With one score a frame, L = n, and these are the scores in
-        order, as in split-conformal prediction.
-
-    Notes
-    -----
-    Scores of one frame are correlated, so frames are what is exchangeable: every frame has the same weight, and the
-    quantile that is taken for a coverage is the lowest whose level, with each frame in turn left out of the quantile
-    and asked for its coverage, gives that coverage on average.
-    """
-    n = len(sizes)
-    own = np.repeat(np.arange(n), sizes)
-    weights = 1.0 / (n * sizes[own])
-    order = np.argsort(scores, kind="stable")
-    ascending, cumulative = scores[order], np.cumsum(weights[order])
-    below = np.concatenate([[0.0], cumulative])[np.searchsorted(ascending, scores, side="left")]
-    below_own = np.concatenate([(s[:, None] > s).mean(axis=1) for s in np.split(scores, np.cumsum(sizes)[:-1])])
-    levels = (n * below - below_own) / (n - 1)  # each score's, among those of the other frames
-
-    count = min(len(scores), max(n, RESOLUTION))
-    coverages = np.arange(1, count + 1) / count * n / (n + 1)
-    by_level = np.argsort(levels, kind="stable")
-    chosen = np.searchsorted(np.cumsum(weights[by_level]), coverages - ROUNDING)
-    ranks = np.searchsorted(cumulative, levels[by_level][np.minimum(chosen, len(scores) - 1)] + ROUNDING)
-    quantiles: Floats = ascending[np.minimum(ranks, len(scores) - 1)]
-    return quantiles

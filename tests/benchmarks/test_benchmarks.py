@@ -1,30 +1,22 @@
 """The benchmarks' own parts: structures, taking turns, and that a side that differs is not timed; no SchNetPack."""
 
-import time
 from pathlib import Path
 
-import _md_results
 import _sides
 import md_speed
 import numpy as np
 import pytest
-import start_time
-import step_parts
-import thread_gain
 import train_speed
-import train_together
 from _sides import MARK, Side, alternate, schnetpack_python, together
 from _systems import ASPIRIN, labelled_frames, make_system
-from _worker import CUTOFF, N_INTERACTIONS, N_RBF, Dynamics, Job
+from _worker import CUTOFF, N_INTERACTIONS, N_RBF, Job
 from ase import units
 from ase.io import write
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from click.testing import CliRunner
 from scipy.sparse.csgraph import connected_components
 
-from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator
 from schnet_ase.errors import SchNetError
-from schnet_ase.registry.lookup import get_card
 
 FEATURES = 8
 
@@ -131,24 +123,23 @@ def test_exponents_are_those_of_the_numbers():
     def row(system, atoms, program):
         linear = program == "linear"
         ms = 0.01 * atoms if linear else 1e-5 * atoms**2
-        return _md_results.Row(
+        return md_speed.Row(
             system, atoms, 64, 1, program, 1, "compiled", ms, 0.0, 1.0, 1.0, 100.0 + 0.2 * atoms, 100.0, None, 0.0, 0.0
         )
 
     sizes = {"ethanol": 9, "water-192": 192, "water-1536": 1536, "water-12288": 12288}
     rows = [row(system, atoms, program) for program in ("linear", "square") for system, atoms in sizes.items()]
-    found = _md_results.exponents(rows)
+    found = md_speed.exponents(rows)
     assert found == [("linear", 1, 64, 1, "1.00", "1.00"), ("square", 1, 64, 1, "2.00", "1.00")]
-    page = _md_results.markdown(rows, "note")
+    page = md_speed.markdown(rows, "note")
     assert page.count("\n| ethanol") == 2
-    assert len(_md_results.comma_separated(rows).splitlines()) == 9
 
 
 def test_picture(tmp_path):
-    row = _md_results.Row(
+    row = md_speed.Row(
         "ethanol", 9, 64, 1, "schnet_ase", 1, "compiled", 0.2, 0.0, 1.0, 1.0, 300.0, 200.0, None, 0.0, 0.0
     )
-    _md_results.draw([row], tmp_path / "performance.png")
+    md_speed.draw([row], tmp_path / "performance.png")
     assert (tmp_path / "performance.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -181,53 +172,3 @@ def test_no_environment_is_status_2_and_one_line(command, tmp_path):
     assert result.exit_code == 2
     assert result.output.count("\n") == 1
     assert "nowhere: no virtual environment; expected one with schnetpack==2.1.1" in result.output
-
-
-def test_parts_of_a_step_add_up():
-    run = step_parts.watched(get_card("rmd17-ethanol"), SchNetEnsembleCalculator("rmd17-ethanol", threads=1))
-    started = time.perf_counter()
-    run.dynamics.run(20)
-    whole = time.perf_counter() - started
-    assert len(run.step.seconds) == len(run.calculate.seconds) == len(run.call.seconds) == 20
-    assert 0.0 < sum(run.call.seconds) < sum(run.calculate.seconds) < sum(run.step.seconds) < whole
-    assert (run.parts() > 0.0).all()
-
-
-def test_gain_of_threads_is_the_ratio_of_the_times():
-    options = ["--side", "3", "--side", "4", "--rounds", "1", "--steps", "3"]
-    result = CliRunner().invoke(thread_gain.main, options)
-    assert result.exit_code == 0, result.output
-    rows = [
-        line.strip("| ").split(" | ") for line in result.output.splitlines() if line.startswith(("| 81 ", "| 192 "))
-    ]
-    assert [row[:2] for row in rows] == [["81", "1"], ["81", "5"], ["192", "1"], ["192", "5"]]
-    for _, _, one, several, gain, _ in rows:
-        assert float(gain) == pytest.approx(float(one) / float(several), rel=0.02)
-
-
-def test_networks_whose_threads_are_compared_are_calm():
-    """The atoms of both dynamics fly alike, and keep their speed: as many pairs and lists for one thread as for two."""
-    atoms = make_system("water-192")
-    atoms.calc = SchNetCalculator(thread_gain.network(0), engine="compiled")
-    before = atoms.get_kinetic_energy()
-    Dynamics(atoms).run(40)
-    assert atoms.get_kinetic_energy() == pytest.approx(before, rel=0.05)
-
-
-def test_start_of_a_new_process():
-    times = start_time.start("rmd17-ethanol", "SchNetCalculator")
-    assert len(times) == 3
-    assert min(times) > 0.0
-    with pytest.raises(SchNetError, match="no model 'rmd17-ethanl'"):
-        start_time.start("rmd17-ethanl", "SchNetCalculator")
-
-
-def test_gain_of_folds_side_by_side_is_the_ratio_of_the_times():
-    options = ["--way", "eager", "--folds", "2", "--batch", "2", "--rounds", "1", "--steps", "1"]
-    result = CliRunner().invoke(train_together.main, options)
-    assert result.exit_code == 0, result.output
-    rows = [line.strip("| ").split(" | ") for line in result.output.splitlines() if " | eager | " in line]
-    assert [row[0] for row in rows] == ["ethanol", "aspirin"]
-    for _, _, one, other, gain, difference in rows:
-        assert float(gain) == pytest.approx(float(one) / float(other), rel=0.02)
-        assert 0.0 < float(difference) < 1e-5

@@ -96,25 +96,25 @@ from schnet_ase.training import crossval, load_config
 torch.set_num_threads(1)
 folder, output, reports = Path(sys.argv[1]), Path(sys.argv[2]), []
 
-def run(config, name):
-    crossval(load_config(folder / config), output / name, output / f"models-{name}", workers=2, executor="ray",
+def run(config, name, **where):
+    crossval(load_config(folder / config), output / name, output / f"models-{name}", executor="ray", **where,
              report=reports.append)
 
-run("run.toml", "run")
+run("run.toml", "run", workers=2)
 found = [(p.fold, p.row.step) for p in reports if p.row is not None]
 try:
-    run("bad.toml", "bad")
+    run("bad.toml", "bad", ray_address=sys.argv[3])
 except TrainingError as error:
     print(json.dumps([found, str(error)]))
 """
 
 
 @with_ray
-def test_two_folds_on_a_cluster_of_this_machine(here, tmp_path):
+def test_two_folds_on_a_cluster_of_this_machine(here, cluster, tmp_path):
     folder, card = here
     bad = SMALL.replace("learning_rate = 5e-3", 'learning_rate = 1e30\nschedule = "report"')
     (folder / "bad.toml").write_text(bad)
-    _, (reports, error) = python(RUN, folder, tmp_path)
+    _, (reports, error) = python(RUN, folder, tmp_path, cluster)
     assert sorted(map(tuple, reports)) == [(fold, step) for fold in (1, 2) for step in (10, 20, 30, 40, 50, 60)]
     assert "lower training.learning_rate" in error
     assert len(error.splitlines()) == 1
@@ -198,7 +198,7 @@ print(json.dumps([ended, validations]))
 
 
 @with_ray
-def test_a_search_killed_on_one_cluster_goes_on_on_another(cluster, tmp_path, no_learning_curves):
+def test_a_search_killed_on_one_cluster_goes_on_on_another(cluster, tmp_path):
     """No trial is lost or repeated, and those that follow from the seed alone are the ones that are trained here."""
     config = load_config(write_run(tmp_path, SEARCH))
     status, (before, _) = python(TUNE, tmp_path, "killed")

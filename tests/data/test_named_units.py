@@ -36,6 +36,8 @@ def written(file: Path, info: dict[str, object], forces: str = "", **arrays: np.
     [
         ("energy_hartree", "forces_hartree_bohr", units.Hartree, units.Hartree / units.Bohr),
         ("dft_energy_Ha", "dft_forces_Ha_Bohr", units.Hartree, units.Hartree / units.Bohr),
+        ("energy_Ha", "forces_Ha_per_Bohr", units.Hartree, units.Hartree / units.Bohr),
+        ("energy_kcal_per_mol", "forces_kcal_per_mol_per_A", units.kcal / units.mol, units.kcal / units.mol),
         ("total_energy_au", "forces_au", units.Hartree, units.Hartree / units.Bohr),
         ("energy_kcal", "forces_kcal_mol_A", KCAL, KCAL),
         ("energy_kcal_mol", "gradient_kcal_mol_Ang", KCAL, -KCAL),

@@ -21,8 +21,8 @@ from schnet_ase.data import Dataset, read_dataset
 from schnet_ase.data.labels.checks import check_frames
 from schnet_ase.data.readers.qm9 import read_excluded
 from schnet_ase.errors import DataError
-from schnet_ase.evaluation.calibrate import frames_seen
-from tests.conftest import ModelFactory
+from schnet_ase.evaluation.leakage import frames_seen
+from tests.support.factories import ModelFactory
 
 # Numbers of molecules 1, 3 and 4 as published; tabs, the space that stands for a sign and the one after the last tab
 # too. Molecule 3 has exponents as Mathematica writes them, put in for this test.

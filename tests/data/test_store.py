@@ -255,7 +255,6 @@ MEASURE = """
 import sys
 from pathlib import Path
 from schnet_ase.data import LabelOptions, Dataset, StoredFrames, split_training
-from schnet_ase.data.store import write_store
 from schnet_ase.training import load_config, train
 from _systems import molecules
 
@@ -270,13 +269,10 @@ def report(step, row):
     lines = Path("/proc/self/status").read_text().splitlines()
     most = max(most, next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")))
 
-if what == "write":
-    write_store(molecules(n_frames), name, folder / name, config.model.pair_cutoff)
-else:
-    stored = what == "stored"
-    frames = StoredFrames(folder / name, config.model.pair_cutoff) if stored else list(molecules(n_frames))
-    dataset = Dataset(frames, name, "0", "eV")
-    train(config, dataset, split_training(n_frames, 100, 0), folder / f"run-{what}-{n_frames}", report=report)
+stored = what == "stored"
+frames = StoredFrames(folder / name, config.model.pair_cutoff) if stored else list(molecules(n_frames))
+dataset = Dataset(frames, name, "0", "eV")
+train(config, dataset, split_training(n_frames, 100, 0), folder / f"run-{what}-{n_frames}", report=report)
 print(most)
 """
 
@@ -285,6 +281,7 @@ print(most)
 def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
     config = write_molecules(tmp_path, 30)
     config.write_text(config.read_text().replace("steps = 60", "steps = 10"))
+    cutoff = load_config(config).model.pair_cutoff
 
     def peak(n_frames, what):
         """Return the kB of a process that does nothing else."""
@@ -299,7 +296,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(tmp_path):
         return int(done.stdout.splitlines()[-1])
 
     for n_frames in (1000, 9000):
-        peak(n_frames, "write")
+        write_store(molecules(n_frames), f"{n_frames}.extxyz", tmp_path / f"{n_frames}.extxyz", cutoff)
     small, large, in_memory = peak(1000, "stored"), peak(9000, "stored"), peak(9000, "memory")
     stored, held = (1024 * (kb - small) / 8000 for kb in (large, in_memory))
     print(f"per frame: {stored:.0f} bytes stored, {held:.0f} in memory")

@@ -13,7 +13,7 @@ from schnet_ase.errors import CalibrationError, DataError, RegistryError
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import read_card, write_card
 from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
-from schnet_ase.registry.provenance import all_hashes
+from schnet_ase.registry.provenance import Identity, Origin, Provenance
 from schnet_ase.training import calibrate_entry, crossval, load_config, unseen_frames
 from tests.support.frames import TOML, write_ethanol, write_run
 
@@ -121,10 +121,10 @@ def test_one_of_several_files_counts_as_seen(tmp_path):
 
 
 def test_files_behind_the_weights_of_a_start_go_on_from_run_to_run():
-    first = {"data_sha256": "a", "data_parts": ["b"], "extra_sha256": "c", "extra_parts": None, "initial_data": None}
-    second = {"data_sha256": "d", "initial_data": sorted(all_hashes(first))}
-    assert all_hashes(second) == set("abcd")
-    assert all_hashes({}) == set()
+    first = Provenance(Identity(data_sha256="a", extra_sha256="c"), Origin(data_parts=("b",)))
+    second = Provenance(Identity(data_sha256="d"), Origin(initial_data=tuple(sorted(first.all_hashes))))
+    assert second.all_hashes == set("abcd")
+    assert Provenance().all_hashes == set()
 
 
 def test_frames_kept_for_calibration_are_unseen(tmp_path):

@@ -8,17 +8,9 @@ from scipy.special import erfinv
 from sklearn.metrics import roc_auc_score
 from uncertainty_toolbox.metrics_calibration import miscalibration_area, sharpness
 
-from schnet_ase.evaluation.reliability import (
-    COVERAGES,
-    Conformal,
-    Gaussian,
-    agreement,
-    auroc,
-    ence,
-    oracle_rho,
-    reliability,
-    spearman,
-)
+from schnet_ase.evaluation.agreement import COVERAGES, Conformal, Gaussian, agreement, ence
+from schnet_ase.evaluation.ranking import auroc, oracle_rho, spearman
+from schnet_ase.evaluation.reliability import reliability
 from tests.support.ensembles import calibrated, simulate
 
 

@@ -179,6 +179,7 @@ WRONG_WEIGHTS = {
     "Bessel basis": (change("representation.radial_basis.freqs", torch.ones(BASIS)), "radial_basis.freqs"),
     "electronic embedding": (change("representation.electronic_embeddings.0.w", torch.ones(1)), "electronic_emb"),
     "two readouts": (change("output_modules.1.outnet.0.bias", torch.ones(1)), "has also output_modules.1"),
+    "repulsion": (change("output_modules.1.a_div", torch.ones(1)), "has also output_modules.1.a_div"),
     "scaled": (change("postprocessors.0.scale", torch.ones(1)), "has also postprocessors.0.scale"),
     "silent mean": (change("postprocessors.1.mean", torch.ones(1)), "give mean=..., or 0"),
     "silent atomref": (change("postprocessors.1.atomref", torch.ones(100)), "give atomref=..., or 0"),

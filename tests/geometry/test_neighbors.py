@@ -1,11 +1,10 @@
-"""The neighbour lists against every image within reach, one by one, and the cache against the list."""
+"""The neighbour lists against every image within reach, one by one."""
 
 import itertools
 import math
 
 import numpy as np
 import pytest
-from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -15,7 +14,6 @@ from schnet_ase.engine import cells, compiled_half_list
 from schnet_ase.geometry.neighbors import (
     ALL_PAIRS_MAX_ATOMS,
     HalfNeighbors,
-    NeighborCache,
     Neighbors,
     all_pairs,
     half,
@@ -24,37 +22,9 @@ from schnet_ase.geometry.neighbors import (
     neighbor_list,
 )
 from schnet_ase.geometry.system import Geometry
-
-Pair = tuple[int, int, int, int, int]
+from tests.support.pairs import ALL_PBC, Pair, as_set, reference
 
 TRICLINIC = np.array([[2.6, 0.0, 0.0], [0.8, 2.4, 0.0], [-0.5, 0.7, 2.9]])
-ALL_PBC = list(itertools.product([False, True], repeat=3))
-
-
-def reference(positions: np.ndarray, cell: np.ndarray, pbc: object, cutoff: float) -> dict[Pair, float]:
-    """Every (i, j, S) nearer than `cutoff` with its distance, from all images that could be near."""
-    pbc = np.asarray(pbc, dtype=bool)
-    vectors = np.where(pbc[:, None], cell, 0.0)
-    reach = np.zeros(3, dtype=int)
-    if pbc.any():
-        # |S_k| <= |r| |b_k| with b_k the dual vectors within the span of the periodic ones.
-        dual = np.linalg.norm(np.linalg.pinv(vectors[pbc]), axis=0)
-        reach[pbc] = np.ceil((np.linalg.norm(np.ptp(positions, axis=0)) + cutoff) * dual)
-    found = {}
-    for image in itertools.product(*(range(-k, k + 1) for k in reach)):
-        offsets = positions[None] + np.array(image) @ vectors - positions[:, None]
-        distances = np.linalg.norm(offsets, axis=-1)
-        for i, j in np.argwhere(distances < cutoff).tolist():
-            if i != j or image != (0, 0, 0):
-                found[i, j, *image] = float(distances[i, j])
-    return found
-
-
-def as_set(neighbors: Neighbors | HalfNeighbors) -> set[Pair]:
-    first, second, shifts = neighbors
-    pairs = [(i, j, *S) for i, j, S in zip(first.tolist(), second.tolist(), shifts.tolist(), strict=True)]
-    assert len(set(pairs)) == len(pairs), "a pair is listed twice"
-    return set(pairs)
 
 
 def assert_list_is_reference(positions: np.ndarray, cell: np.ndarray, pbc: object, cutoff: float) -> Neighbors:
@@ -75,9 +45,6 @@ def assert_list_is_reference(positions: np.ndarray, cell: np.ndarray, pbc: objec
 
 def random_positions(n: int, seed: int, size: float = 6.0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-size / 2, size / 2, (n, 3))
-
-
-# --- the list -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pbc", ALL_PBC)
@@ -270,133 +237,6 @@ def both_directions(pairs: HalfNeighbors) -> set[Pair]:
     return once | reverse
 
 
-# --- the cache ----------------------------------------------------------------------------------------------------
-
-CUTOFF, SKIN = 3.0, 1.0
-
-
-def periodic_geometry(seed: int = 0, n: int = 12) -> Geometry:
-    cell = np.array([[6.0, 0.0, 0.0], [1.0, 5.5, 0.0], [0.5, -0.7, 6.5]])
-    positions = np.random.default_rng(seed).random((n, 3)) @ cell
-    return Geometry(np.full(n, 6), positions, cell, np.ones(3, dtype=bool))
-
-
-def moved(geometry: Geometry, atom: int, distance: float) -> Geometry:
-    positions = geometry.positions.copy()
-    positions[atom] += distance * np.array([2.0, -1.0, 2.0]) / 3.0
-    return geometry._replace(positions=positions)
-
-
-def assert_no_pair_is_missed(pairs: HalfNeighbors, geometry: Geometry) -> None:
-    listed = as_set(pairs)
-    near = reference(geometry.positions, geometry.cell, geometry.pbc, CUTOFF)
-    missed = [(i, j, *S) for i, j, *S in near if not {(i, j, *S), (j, i, *(-s for s in S))} & listed]
-    assert not missed
-
-
-def test_an_interrupted_list_is_not_another_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, first = NeighborCache(CUTOFF, SKIN), periodic_geometry()
-    expected = cache.get(first)
-    second = first._replace(positions=first.positions + 10.0 * np.arange(len(first.numbers))[:, None])
-
-    def interrupt(geometry: Geometry) -> Geometry:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Geometry, "copy", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        cache.get(second)
-    monkeypatch.undo()
-    for ours, theirs in zip(cache.get(first), expected, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_small_moves_keep_the_list() -> None:
-    cache, geometry = NeighborCache(CUTOFF, SKIN), periodic_geometry()
-    first = cache.get(geometry)
-    for atom in range(len(geometry.numbers)):
-        geometry = moved(geometry, atom, 0.499 * SKIN)
-        assert cache.get(geometry) is first
-        assert_no_pair_is_missed(first, geometry)
-    assert cache.builds == 1
-
-
-def test_a_move_of_more_than_half_the_skin_makes_a_new_list() -> None:
-    cache, geometry = NeighborCache(CUTOFF, SKIN), periodic_geometry()
-    cache.get(geometry)
-    cache.get(moved(geometry, 3, 0.501 * SKIN))
-    assert cache.builds == 2
-
-
-def test_moves_count_from_where_the_list_was_made() -> None:
-    cache, geometry = NeighborCache(CUTOFF, SKIN), periodic_geometry()
-    for _ in range(4):  # 0, 0.2, 0.4, 0.6 skins away
-        cache.get(geometry)
-        geometry = moved(geometry, 3, 0.2 * SKIN)
-    assert cache.builds == 2
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"cell": periodic_geometry().cell * 1.0001},
-        {"pbc": np.array([True, True, False])},
-        {"numbers": np.full(12, 8)},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_another_system_makes_a_new_list(change: dict[str, np.ndarray]) -> None:
-    cache, geometry = NeighborCache(CUTOFF, SKIN), periodic_geometry()
-    cache.get(geometry)
-    other = geometry._replace(**change)
-    assert_no_pair_is_missed(cache.get(other), other)
-    assert cache.builds == 2
-
-
-def test_fewer_atoms_make_a_new_list() -> None:
-    cache, geometry = NeighborCache(CUTOFF, SKIN), periodic_geometry()
-    cache.get(geometry)
-    fewer = geometry._replace(numbers=geometry.numbers[:5], positions=geometry.positions[:5])
-    assert_no_pair_is_missed(cache.get(fewer), fewer)
-    assert cache.builds == 2
-
-
-def test_without_a_skin_every_move_makes_a_new_list() -> None:
-    cache, geometry = NeighborCache(CUTOFF, 0.0), periodic_geometry()
-    cache.get(geometry)
-    cache.get(geometry)
-    assert cache.builds == 1
-    cache.get(moved(geometry, 0, 1e-6))
-    assert cache.builds == 2
-
-
-@pytest.mark.parametrize("pbc", ALL_PBC)
-def test_never_a_missed_pair_along_a_random_walk(pbc: tuple[bool, bool, bool]) -> None:
-    cache, geometry = NeighborCache(CUTOFF, SKIN), periodic_geometry()._replace(pbc=np.array(pbc))
-    rng = np.random.default_rng(12)
-    steps = 30
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("schnet_ase.geometry.neighbors.ALL_PAIRS_MAX_ATOMS", 0)
-        for _ in range(steps):
-            geometry = geometry._replace(positions=geometry.positions + rng.normal(0.0, 0.06, (12, 3)))
-            assert_no_pair_is_missed(cache.get(geometry), geometry)
-    assert 1 < cache.builds < steps / 2
-
-
-def test_list_of_a_small_molecule_never_goes_stale() -> None:
-    atoms = molecule("CH3CH2OH")
-    cache = NeighborCache(CUTOFF, SKIN)
-    for scale in (1.0, 3.0, 0.5):
-        geometry = Geometry(atoms.numbers, scale * atoms.positions, np.zeros((3, 3)), np.zeros(3, dtype=bool))
-        assert_no_pair_is_missed(cache.get(geometry), geometry)
-    assert cache.builds == 1
-
-
-@pytest.mark.parametrize("skin", [-0.1, float("nan"), float("inf")])
-def test_cache_rejects_skin(skin: float) -> None:
-    with pytest.raises(ValueError, match="skin"):
-        NeighborCache(CUTOFF, skin)
-
-
 @pytest.mark.parametrize("periodic", [False, True])
 @pytest.mark.parametrize("n_atoms", [3, 100])
 def test_lone_atoms(n_atoms, periodic):
@@ -410,6 +250,8 @@ def test_lone_atoms(n_atoms, periodic):
     distances[distances == 0.0] = np.inf
     nearest = distances.min(axis=(1, 2))
     cutoff = 1.01 * float(np.median(nearest))
-    found = lone_atoms(Geometry(np.ones(n_atoms, dtype=np.int64), positions, cell, pbc), cutoff)
+    pairs = half_neighbor_list(positions, cell, pbc, 1.2 * cutoff)
+    found = lone_atoms(Geometry(np.ones(n_atoms, dtype=np.int64), positions, cell, pbc), pairs, cutoff)
     np.testing.assert_array_equal(found, np.flatnonzero(nearest >= cutoff))
-    assert not len(lone_atoms(Geometry(np.ones(1, dtype=np.int64), positions[:1], cell, pbc), 1.0))
+    one = Geometry(np.ones(1, dtype=np.int64), positions[:1], cell, pbc)
+    assert not len(lone_atoms(one, half_neighbor_list(*one[1:], 1.0), 1.0))

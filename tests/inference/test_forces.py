@@ -11,8 +11,7 @@ from schnet_ase import SchNet
 from schnet_ase.geometry.graph import Graph, batch_graphs, build_graph
 from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.forces import Prediction, predict
-
-ModelFactory = Callable[..., SchNet]
+from tests.support.factories import ModelFactory
 
 
 def graph_of(model: SchNet, atoms: Atoms) -> Graph:

@@ -13,8 +13,9 @@ from ase.calculators.calculator import Calculator
 from ase.io import read, write
 
 from schnet_ase.errors import RunawayError
-from schnet_ase.simulation.drivers import run_md, run_relax
-from schnet_ase.simulation.guard import Guard
+from schnet_ase.monitor.guard import Guard
+from schnet_ase.simulation.dynamics import run_md
+from schnet_ase.simulation.relaxation import run_relax
 
 # Relaxed with GFN2-xTB; it has the elements of rMD17's molecules and is none of them.
 CAFFEINE = """24

@@ -19,7 +19,7 @@ from schnet_ase.geometry.motion import (
     rigid_modes,
 )
 from schnet_ase.monitor.monitor import UncertaintyMonitor
-from schnet_ase.simulation.drivers import run_md
+from schnet_ase.simulation.dynamics import run_md
 
 
 class Springs(Calculator):

@@ -3,7 +3,8 @@
 import numpy as np
 
 from schnet_ase.uncertainty.calibration import Calibration
-from schnet_ase.uncertainty.fit import EnsembleErrors, calibrate, ensemble_errors
+from schnet_ase.uncertainty.errors import EnsembleErrors, ensemble_errors
+from schnet_ase.uncertainty.fit import calibrate
 
 
 def simulate(

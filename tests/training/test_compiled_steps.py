@@ -11,7 +11,6 @@ from ase.build import bulk, molecule
 from schnet_ase.data import Frame
 from schnet_ase.data.batches import collate, make_example
 from schnet_ase.geometry.system import geometry
-from schnet_ase.training.step import compiled
 from schnet_ase.training.step.compiled import can_compile, compiled_step, without_small_batches
 from schnet_ase.training.step.loss import LossTerms, eager_step
 
@@ -35,8 +34,8 @@ def chain(n):
     return Atoms(f"C{n}", positions=[(1.3 * k, 0.0, 0.0) for k in range(n)])
 
 
-def check(step, model, batch):
-    expected = eager_step(model, TERMS)(batch).item()
+def check(step, model, batch, terms):
+    expected = eager_step(model, terms)(batch).item()
     gradients = [p.grad.clone() for p in model.parameters()]
     with torch._dynamo.config.patch(error_on_recompile=True):
         assert step(batch).item() == pytest.approx(expected, rel=1e-5)
@@ -57,38 +56,14 @@ def traced(monkeypatch, caplog):
     torch._dynamo.reset()
 
 
-def test_sizes_that_are_equal_in_the_first_batch_are_not_one(traced, make_model):
+def test_one_step_serves_all_sizes_and_periodic_batches_have_their_own_and_a_line_says_so(traced, make_model):
     """Water has as many pairs as atoms, three of it as many as the network has features; others have not."""
     model = make_model(n_features=9, n_interactions=1)
     step = compiled_step(model, TERMS, one_shape=False)
     for names in (["H2O"] * 3, ["CH4", "H2O"], ["CH3CH2OH", "NH3", "CH4", "H2O"]):
-        check(step, model, molecules(*names))
+        check(step, model, molecules(*names), TERMS)
     assert len(compilations(traced)) == 1
-
-
-def test_a_batch_with_more_pairs_than_torch_sums_at_once_has_a_step_of_its_own_and_a_line_says_so(
-    traced, make_model, monkeypatch
-):
-    monkeypatch.setattr(compiled, "SUMMED_AT_ONCE", 20)
-    model = make_model(n_interactions=1)
-    step = compiled_step(model, TERMS, one_shape=False)
-    for names, lines in (
-        (["H2O", "NH3"], 1),  # 7 atoms, 9 pairs
-        (["CH4", "CH4"], 1),  # 10 and 20
-        (["CH3CH2OH", "H2O"], 2),  # 12 and 39
-        (["H2O", "NH3"], 2),
-    ):
-        check(step, model, molecules(*names))
-        assert len(compilations(traced)) == lines, names
-    assert "batches of more than" not in compilations(traced)[0]
-    assert "batches of more than 20 pairs" in compilations(traced)[1]
-
-
-def test_periodic_batches_have_a_step_of_their_own_and_a_line_says_so(traced, make_model):
-    model = make_model(n_interactions=1)
-    step = compiled_step(model, TERMS, one_shape=False)
-    check(step, model, molecules("H2O", "CH4"))
-    check(step, model, batch_of(bulk("Cu", cubic=True), molecule("CH4")))
+    check(step, model, batch_of(bulk("Cu", cubic=True), molecule("CH4")), TERMS)
     first, second = compilations(traced)
     assert "across cell faces" not in first
     assert "across cell faces" in second
@@ -115,11 +90,13 @@ def test_batches_of_one_atom_or_pair_are_not_compiled_for(make_model):
 
 
 @pytest.mark.skipif(not can_compile(), reason="no C++ compiler")
-def test_nothing_is_compiled_twice_for_more_pairs_than_torch_sums_at_once(make_model, caplog):
-    """As ``SUMMED_AT_ONCE`` has it: torch's own code for sums is another one from there on."""
+def test_a_batch_with_more_pairs_than_torch_sums_at_once_has_a_step_of_its_own_and_a_line_says_so(make_model, caplog):
+    """As ``SUMMED_AT_ONCE`` has it: torch's own code for sums is another one from there on; none is compiled twice."""
     caplog.set_level("INFO", "schnet_ase")
-    model = make_model(n_features=4, n_interactions=1, n_rbf=4)
-    step = compiled_step(model, TERMS, one_shape=False)
-    for lengths in ((20, 10), (30, 1366), (1400, 10), (10, 10)):  # 3 n - 6 pairs
-        check(step, model, batch_of(*(chain(n) for n in lengths)))
-    assert len(compilations(caplog)) == 2
+    model, terms = make_model(n_features=4, n_interactions=1, n_rbf=4), LossTerms(0.01, 1.0, "absolute")
+    step = compiled_step(model, terms, one_shape=False)
+    for lengths, lines in (((20, 10), 1), ((30, 1366), 2), ((1400, 10), 2), ((10, 1, 1, 10), 2)):  # 3 n - 6 pairs
+        check(step, model, batch_of(*(chain(n) for n in lengths)), terms)
+        assert len(compilations(caplog)) == lines, lengths
+    assert "batches of more than" not in compilations(caplog)[0]
+    assert "batches of more than 4,096 pairs" in compilations(caplog)[1]

@@ -37,8 +37,6 @@ from schnet_ase.training.normalization import (
 from schnet_ase.training.run import load_frames, split_for_crossval
 from tests.support.frames import TOML, labelled_ethanol, write_ethanol, write_run
 
-pytestmark = pytest.mark.usefixtures("no_learning_curves")
-
 H, C, O = 1, 6, 8
 
 

@@ -17,8 +17,6 @@ from schnet_ase.training import crossval, load_config, train_from_config
 from schnet_ase.training.stopping import Stopped, stop_on_signals
 from tests.support.frames import TOML, write_run
 
-pytestmark = pytest.mark.usefixtures("no_learning_curves")
-
 SMALL = TOML.replace("steps = 60", "steps = 30\ncompile = false")
 
 
@@ -43,9 +41,7 @@ def same(a, b):
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     config = load_config(write_run(folder, SMALL.replace("n_rbf = 12", "n_rbf = 12\ndropout = 0.1")))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("schnet_ase.training.trainer.draw_history", lambda rows, folder: None)
-        return config, train_from_config(config, folder / "run")
+    return config, train_from_config(config, folder / "run")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -170,7 +170,7 @@ def trained(folder, stress_weight, missing=()):
     return train(config, Dataset(frames, "copper", "0" * 64, "eV, Å"), split, folder)
 
 
-def test_training_on_stress_lowers_its_errors(tmp_path):
+def test_training_on_stress_lowers_its_errors(tmp_path, learning_curves):
     without, with_stress = (trained(tmp_path / str(weight), weight) for weight in (0.0, 1.0))
     assert with_stress.best.errors.stress_rmse < 0.3 * without.best.errors.stress_rmse
     assert with_stress.best.errors.n_stresses == 8

@@ -1,63 +1,22 @@
-"""Training: it learns, it resumes with the same numbers, and it stops with advice."""
+"""Training: it learns, and it stops with advice."""
 
 import csv
 import dataclasses
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 import torch
 
-from schnet_ase import SchNet, SchNetCalculator, SchNetConfig, load_model
-from schnet_ase.data import Frame, held_out, split_training
+from schnet_ase import SchNetCalculator
+from schnet_ase.data import held_out, split_training
 from schnet_ase.errors import DataError, TrainingError
-from schnet_ase.geometry.system import Geometry, geometry
 from schnet_ase.registry.card import read_card
-from schnet_ase.registry.checkpoint import read_provenance, read_tensors, write_tensors
+from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.training import TrainingConfig, load_config, train, train_from_config
-from schnet_ase.training.normalization import fit_normalization
 from schnet_ase.training.run import load_frames
 from schnet_ase.training.step.optimizer import learning_rate
 from tests.support.frames import labelled_ethanol, write_run
-
-
-def configured(tmp_path, **training):
-    config = load_config(write_run(tmp_path))
-    return dataclasses.replace(config, training=dataclasses.replace(config.training, **training))
-
-
-def weights(path):
-    return load_model(path).state_dict()
-
-
-def equal_weights(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.values(), b.values(), strict=True))
-
-
-def test_an_element_beyond_the_embeddings_is_refused():
-    frame = Frame(geometry(labelled_ethanol(1)[0]), -1.0, None)
-    with pytest.raises(DataError, match=r"hold O, element 8; set model\.max_z, 8, above that"):
-        fit_normalization(SchNet(SchNetConfig(max_z=8)), [frame])
-
-
-class Killed(Exception):
-    pass
-
-
-def kill_at(step):
-    def report(done, row):
-        if done == step:
-            raise Killed
-
-    return report
-
-
-def without_time(history):
-    return [row._replace(seconds=0.0) for row in history]
+from tests.support.trainings import configured, equal_weights, weights
 
 
 @pytest.mark.parametrize(
@@ -123,7 +82,7 @@ def test_entry_with_one_member(tmp_path):
         train_from_config(dataclasses.replace(config, seed=4), tmp_path / "other", models=tmp_path / "models")
 
 
-def test_files_of_a_run(tmp_path):
+def test_files_of_a_run(tmp_path, learning_curves):
     result = train_from_config(configured(tmp_path), tmp_path / "run")
     with open(tmp_path / "run" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
@@ -137,63 +96,6 @@ def test_files_of_a_run(tmp_path):
     assert not set(provenance["training_frames"]) & set(provenance["validation_frames"])
     assert provenance["validation"]["step"] == result.best.step
     assert result.model.elements == (1, 6, 8)
-
-
-@pytest.mark.parametrize(("dropout", "optimizer"), [(0.0, "adamw"), (0.2, "adamw"), (0.0, "soap")])
-def test_resumed_equals_uninterrupted(tmp_path, dropout, optimizer):
-    config = configured(tmp_path, optimizer=optimizer)
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout=dropout))
-    whole = train_from_config(config, tmp_path / "whole")
-    for step in (25, 41):
-        with pytest.raises(Killed):
-            train_from_config(config, tmp_path / "parts", report=kill_at(step))
-    parts = train_from_config(config, tmp_path / "parts")
-    assert without_time(parts.history) == without_time(whole.history)
-    assert equal_weights(weights(parts.path), weights(whole.path))
-
-
-def test_where_tensors_lie_in_the_file_does_not_matter(tmp_path):
-    """Nor does the length of what is written before them, which is another in every run."""
-    config = configured(tmp_path, optimizer="soap", steps=40, batch_size=4, ema=0.0)
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, n_features=8, n_rbf=4))
-    whole = train_from_config(config, tmp_path / "whole")
-    for n in range(8):
-        folder = tmp_path / f"parts-{n}"
-        with pytest.raises(Killed):
-            train_from_config(config, folder, report=kill_at(12))
-        state = read_tensors(folder / "state.safetensors", "training state")
-        header = {**state.header, "padding": 8 * n * "x"}
-        write_tensors(folder / "state.safetensors", state.tensors, "training state", header)
-        parts = train_from_config(config, folder)
-        assert without_time(parts.history) == without_time(whole.history)
-        assert equal_weights(weights(parts.path), weights(whole.path))
-
-
-def test_kill_9_and_again(tmp_path):
-    config = write_run(tmp_path)
-    toml = config.read_text().replace("steps = 60", "steps = 150")
-    config.write_text(toml)
-    command = [sys.executable, "-m", "schnet_ase", "train", str(config), "--output"]
-    process = subprocess.Popen([*command, str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "state.safetensors").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert (tmp_path / "killed" / "state.safetensors").exists()
-    killed = train_from_config(load_config(config), tmp_path / "killed")
-    whole = train_from_config(load_config(config), tmp_path / "whole")
-    assert killed.history[-1].step == 150
-    assert equal_weights(weights(killed.path), weights(whole.path))
-
-
-def test_a_finished_run_is_not_repeated(tmp_path):
-    config = configured(tmp_path)
-    first = train_from_config(config, tmp_path / "run")
-    steps = []
-    again = train_from_config(config, tmp_path / "run", report=lambda step, row: steps.append(step))
-    assert steps == [60]
-    assert again.history == first.history
 
 
 def test_seeds(tmp_path):
@@ -268,36 +170,6 @@ def test_a_machine_that_cannot_compile(tmp_path, monkeypatch, wanted):
             assert train_from_config(config, tmp_path / "run").history[-1].step == 60
 
 
-def test_other_configuration_in_the_folder_is_refused(tmp_path):
-    train_from_config(configured(tmp_path), tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"other training\.learning_rate"):
-        train_from_config(configured(tmp_path, learning_rate=1e-3), tmp_path / "run")
-
-
-def test_other_labels_of_the_same_file_are_refused(tmp_path):
-    config = configured(tmp_path)
-    train_from_config(config, tmp_path / "run")
-    for changed, said in (
-        ({"energy_unit": "kcal/mol"}, "data_units"),
-        ({"force_unit": "meV/Å"}, "data_units"),
-        ({"energy_key": "energy"}, "energy_key"),
-    ):
-        other = dataclasses.replace(config, data=dataclasses.replace(config.data, **changed))
-        with pytest.raises(TrainingError, match=f"other {said}"):
-            train_from_config(other, tmp_path / "run")
-
-
-def test_two_processes_in_one_folder(tmp_path):
-    config = configured(tmp_path)
-
-    def start_another(step, row):
-        if step == 5:
-            with pytest.raises(TrainingError, match="another process trains here"):
-                train_from_config(config, tmp_path / "run")
-
-    train_from_config(config, tmp_path / "run", report=start_another)
-
-
 def test_starting_from_an_earlier_training(tmp_path):
     config = configured(tmp_path)
     dataset, split = load_frames(config.data.file, config), split_training(40, 8, seed=0)
@@ -359,44 +231,3 @@ def test_learning_rates():
     assert learning_rate(500, modern) == pytest.approx(5e-4)
     assert learning_rate(999, modern) < 1e-8
     assert max(learning_rate(s, modern) for s in range(1000)) <= 1e-3
-
-
-def frame(numbers, energy):
-    n = len(numbers)
-    positions = np.arange(3.0 * n).reshape(n, 3)
-    return Frame(Geometry(np.array(numbers), positions, np.zeros((3, 3)), np.zeros(3, bool)), energy, np.ones((n, 3)))
-
-
-def test_reference_energies_of_several_compositions():
-    """Least squares finds the elements' energies exactly where energies are sums of them."""
-    e = {1: -13.6, 6: -1030.0, 8: -2041.0}
-    compositions = [(1, 1, 8), (6, 1, 1, 1, 1), (6, 8, 8), (6, 6, 1, 1)]
-    model = SchNet(SchNetConfig.small())
-    fit_normalization(model, [frame(c, sum(e[z] for z in c)) for c in compositions])
-    for z, energy in e.items():
-        assert model.reference[z].item() == pytest.approx(energy, abs=1e-8)
-    assert model.reference.count_nonzero() == 3
-    assert model.elements == (1, 6, 8)
-
-
-def test_reference_energies_of_one_composition():
-    model = SchNet(SchNetConfig.small())
-    fit_normalization(model, [frame((8, 1, 1), e) for e in (-2079.0, -2080.0, -2081.0)])
-    assert model.reference[[1, 8]].tolist() == pytest.approx([-2080.0 / 3] * 2)
-    assert model.scale.item() == pytest.approx(np.std([-1.0, 0.0, 1.0]) / np.sqrt(3))
-
-
-def test_large_total_energies_lose_nothing(tmp_path):
-    """Energies of -4e5 kcal/mol with differences of 1e-6 eV: float32 alone would round them to 1e-3 eV."""
-    model = SchNet(SchNetConfig.small())
-    base = -17346.0
-    fit_normalization(model, [frame((8, 1, 1), base + d) for d in (0.0, 1.0)])
-    with torch.no_grad():
-        for parameter in model.readout2.parameters():
-            parameter.zero_()
-    from schnet_ase.geometry.graph import build_graph
-    from schnet_ase.inference.forces import predict
-
-    graph = build_graph(geometry(labelled_ethanol(1)[0])._replace(numbers=np.array([8] + [1] * 8)), None)
-    energy = predict(model.float(), graph).energy.item()
-    assert energy == pytest.approx(9 * (base + 0.5) / 3, abs=1e-9)

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 
 from schnet_ase.errors import CalibrationError
-from schnet_ase.uncertainty.fit import (
-    check_sizes,
-    conformal_scores,
-    ensemble_errors,
-    fit_element_factors,
-    fit_prior,
-    linear_alpha,
-)
+from schnet_ase.uncertainty.conformal import conformal_scores
+from schnet_ase.uncertainty.errors import ensemble_errors
+from schnet_ase.uncertainty.fit import check_sizes, fit_element_factors, fit_prior, linear_alpha
 from tests.support.ensembles import calibrated, simulate
 
 

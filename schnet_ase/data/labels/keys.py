@@ -90,7 +90,7 @@ _OF_OTHERS = frozenset(
     re.findall(
         r"\w+",
         """std stdev deviation uncertainty uncertainties error err errors var variance rmse mae weight weights unit
-        units key keys per atom kinetic ke free formation atomization atomisation cohesive binding interaction zero zpe
+        units key keys atom ion kinetic ke free formation atomization atomisation cohesive binding interaction zero zpe
         zpve correlation corr correction dispersion disp d3 d4 vdw solvation gap homo lumo fermi nuclear repulsion
         orbital exchange xc coulomb electrostatic old delta diff difference baseline isolated e0 bond external entropy
         enthalpy max min mean norm rms ensemble schnet pred predicted prediction mace nequip allegro ml nn model surface

@@ -157,7 +157,6 @@ def invoke(*arguments, folder, runs):
     return CliRunner().invoke(baseline.main, [str(folder / "ethanol.extxyz"), *test, *output, *arguments])
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_killed_and_resumed(folder, tmp_path, monkeypatch):
     """The same page, and no training of the baseline again."""
     whole = invoke(folder=folder, runs=tmp_path / "whole")
@@ -195,7 +194,6 @@ def test_killed_and_resumed(folder, tmp_path, monkeypatch):
     assert "other training.steps" in other.output
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_energies_alone(folder, tmp_path):
     frames = read(folder / "ethanol.extxyz", ":")
     for atoms in frames:

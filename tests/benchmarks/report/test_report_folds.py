@@ -30,7 +30,6 @@ def test_an_offset_of_all_energies_is_told_from_scatter():
     assert row["MAE / RMSE of the energy there"] == "1.000"
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_folds(tmp_path, monkeypatch):
     """Twice: the second time nothing is trained. Total energies start from their whole size, thousands of kcal/mol."""
     monkeypatch.setattr(folds, "NETWORK", SchNetConfig(n_features=4, n_interactions=1, n_rbf=4, readout_features=4))

@@ -30,7 +30,6 @@ def save(file, n_frames, seed):
     return file
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_original(tmp_path):
     save(tmp_path / "rmd17_ethanol_train_01.npz", 70, 0)
     test = save(tmp_path / "rmd17_ethanol_test_01.npz", 5, 1)

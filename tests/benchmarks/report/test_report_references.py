@@ -38,7 +38,6 @@ def run(frames, folder):
     return [cell if cell in ("–", "data") else float(cell) for cell in row]
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_one_molecule(tmp_path):
     """References change how the energies are learned, and not how much they vary."""
     frames = labelled_ethanol(14)
@@ -58,7 +57,6 @@ def test_one_molecule(tmp_path):
     assert less.reference[1].item() == pytest.approx(energies.mean() * kcal / mol / 9, rel=1e-3)
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_both_ways_start_from_the_same_weights(tmp_path):
     """A step of a rate of 1e-30 leaves what they started from."""
     write(tmp_path / "data.extxyz", labelled_ethanol(14), format="extxyz")
@@ -74,7 +72,6 @@ def test_both_ways_start_from_the_same_weights(tmp_path):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-20)
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_energies_of_several_molecules(tmp_path):
     """Sums over atoms but for some noise: little is left less the references. No forces: none are learned."""
     of_element, rng = {"H": -16.0, "C": -1030.0, "O": -2040.0}, np.random.default_rng(0)

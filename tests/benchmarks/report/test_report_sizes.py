@@ -35,7 +35,6 @@ def test_until():
     assert [row and row.step for row in map(history.until, (0.5, 1.0, 1.5, 9.0))] == [None, 5, 5, 10]
 
 
-@pytest.mark.usefixtures("no_learning_curves")
 def test_sizes(tmp_path):
     """Twice: the second time nothing is trained, and the page is the same with its times."""
     file = write_ethanol(tmp_path / "ethanol.extxyz", 10)

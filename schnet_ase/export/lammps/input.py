@@ -1,0 +1,130 @@
+"""A LAMMPS input and data file for atoms and a model: dynamics that starts as it is, and reads as an example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from ase import Atoms
+from ase.io import write
+
+from schnet_ase.errors import ExportError
+from schnet_ase.output.files import atomic_write
+
+VACUUM = 10.0
+"""Å around atoms that come without a cell."""
+
+
+class Run(NamedTuple):
+    """What the input file asks LAMMPS to do."""
+
+    temperature: float
+    """K."""
+    timestep: float
+    """fs."""
+    steps: int
+
+
+class Files(NamedTuple):
+    """What `write_input` has written."""
+
+    input: Path
+    data: Path
+
+
+def write_input(
+    prefix: Path, atoms: Atoms, model_file: Path, plugin: Path, run: Run, *, members: int, threshold: float | None
+) -> Files:
+    """Write ``PREFIX.data`` and ``PREFIX.in``.
+
+    Parameters
+    ----------
+    prefix
+        Path without a suffix.
+    atoms
+        The structure; one without a cell is put into a box with `VACUUM` on each side.
+    model_file
+        What `write_model_file` wrote.
+    plugin
+        The compiled pair style.
+    run
+        Temperature, time step and length.
+    members
+        Networks of the ensemble in `model_file`: from two on the input records their deviation.
+    threshold
+        eV/Å; the run stops where an atom's deviation is above it. None: it does not stop.
+
+    Returns
+    -------
+    Files
+        What was written.
+
+    Raises
+    ------
+    ExportError
+        There are no atoms.
+    """
+    if not len(atoms):
+        raise ExportError("the structure has no atoms")
+    boxed = atoms.copy()
+    if not boxed.cell.volume:
+        boxed.center(vacuum=VACUUM)
+    species = list(dict.fromkeys(boxed.get_chemical_symbols()))
+    data, text = Path(f"{prefix}.data"), Path(f"{prefix}.in")
+    data.parent.mkdir(parents=True, exist_ok=True)
+    write(data, boxed, format="lammps-data", specorder=species, masses=True, units="metal", atom_style="atomic")
+    atomic_write(text, "\n".join(_lines(boxed, species, data, model_file, plugin, run, members, threshold)) + "\n")
+    return Files(text, data)
+
+
+def _lines(
+    atoms: Atoms,
+    species: list[str],
+    data: Path,
+    model_file: Path,
+    plugin: Path,
+    run: Run,
+    members: int,
+    threshold: float | None,
+) -> list[str]:
+    name = data.with_suffix("")
+    lines = [
+        f"# {atoms.get_chemical_formula()} with {model_file.name}; run it with: lmp -in {name}.in",
+        "units metal",
+        f"boundary {' '.join('p' if periodic else 's' for periodic in atoms.pbc)}",
+        "atom_style atomic",
+        "newton on",
+        "",
+        f"plugin load {plugin}",
+        f"read_data {data}",
+        "pair_style schnet",
+        f"pair_coeff * * {model_file} {' '.join(species)}",
+        "",
+        "neighbor 1.0 bin",
+        "neigh_modify every 1 delay 0 check yes",
+        f"timestep {run.timestep / 1000.0:g}  # ps",
+        f"velocity all create {2.0 * run.temperature:g} 1 mom yes rot yes  # half of it becomes potential energy",
+        "fix move all nve",
+        "",
+    ]
+    columns = "step temp pe ke etotal press"
+    if members > 1:
+        lines += [
+            "# How far the members disagree on each atom's force, eV/Angstrom, and the largest of it.",
+            "fix deviation all pair 10 schnet deviation 0",
+            "compute largest all reduce max f_deviation",
+            "variable largest equal c_largest",
+        ]
+        columns += " v_largest"
+        if threshold is not None:
+            lines += [f"fix stop all halt 10 v_largest > {threshold:.6g} error soft message yes"]
+    return [
+        *lines,
+        f"thermo_style custom {columns}",
+        "thermo 100",
+        f"dump frames all custom 100 {name}.dump id type element x y z vx vy vz fx fy fz",
+        f"dump_modify frames sort id element {' '.join(species)}",
+        f"restart 1000 {name}.restart.1 {name}.restart.2",
+        f"run {run.steps}",
+        f"write_data {name}.end.data",
+    ]

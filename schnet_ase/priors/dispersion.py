@@ -1,0 +1,111 @@
+"""D3(BJ) dispersion by the library `dftd3` (simple-dftd3), its own cutoff included.
+
+References
+----------
+Grimme, Antony, Ehrlich, Krieg, J. Chem. Phys. 132, 154104 (2010); Grimme, Ehrlich, Goerigk, J. Comput. Chem. 32, 1456
+(2011).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from ase.data import chemical_symbols
+from ase.units import Bohr, Hartree
+
+from schnet_ase.errors import SchNetError, StructureError
+from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.neighbors import HalfNeighbors
+from schnet_ase.geometry.system import Geometry
+from schnet_ase.priors.term import Contribution
+
+LAST_ELEMENT = 103
+"""The library returns zero, or worse, for what it has no parameters for."""
+MARGIN = 1.0
+"""Å of room about the atoms where a direction is not periodic."""
+
+
+class Dispersion:
+    """The two-body D3(BJ) energy, whose derivatives come from the library: it takes far longer than a network.
+
+    Parameters
+    ----------
+    method
+        The density functional whose damping parameters are used, such as ``"pbe"``, as the library names it.
+
+    Raises
+    ------
+    SchNetError
+        `dftd3` is not installed, or knows no such functional.
+    """
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self._library = _library()
+        try:
+            self._parameters = self._library.RationalDampingParam(method=method)
+        except RuntimeError as error:
+            raise SchNetError(
+                f"dispersion is {method!r}, for which dftd3 has no D3(BJ) parameters; expected the name of a density "
+                "functional, such as 'pbe'"
+            ) from error
+
+    def __reduce__(self) -> tuple[type[Dispersion], tuple[str]]:
+        return Dispersion, (self.method,)  # the library's handles are this process's own
+
+    def __call__(self, system: Geometry, pairs: HalfNeighbors) -> Contribution:
+        """Energy, forces and virial; `pairs` are not used, since dispersion reaches farther.
+
+        Raises
+        ------
+        StructureError
+            An element beyond lawrencium, or atoms that the library cannot evaluate.
+        """
+        last = int(system.numbers.max())
+        if last > LAST_ELEMENT:
+            raise StructureError(
+                f"dispersion is not known for {chemical_symbols[last] if last < len(chemical_symbols) else last}; "
+                f"D3 has parameters up to element {LAST_ELEMENT}"
+            )
+        numbers, positions = system.numbers.astype(np.int32), system.positions
+        try:
+            if system.pbc.any():
+                cell, corner = _box(system)
+                model = self._library.DispersionModel(numbers, (positions - corner) / Bohr, cell / Bohr, system.pbc)
+            else:
+                model = self._library.DispersionModel(numbers, positions / Bohr)
+            result = model.get_dispersion(self._parameters, grad=True)
+            by_pair = model.get_pairwise_dispersion(self._parameters)["additive pairwise energy"]
+        except RuntimeError as error:
+            raise StructureError(f"dftd3 cannot evaluate these atoms ({error}); look at their distances") from error
+        return Contribution(
+            by_pair.sum(axis=1) * Hartree, result["gradient"] * (-Hartree / Bohr), result["virial"] * Hartree
+        )
+
+
+def _box(system: Geometry) -> tuple[Floats, Floats]:
+    """A cell that holds the atoms in directions that are not periodic, and where its corner is.
+
+    The library wraps atoms into the cell in every direction, and takes a vector of no length for a number.
+    """
+    cell, free = system.cell.copy(), ~system.pbc
+    if not free.any():
+        return cell, np.zeros(3)
+    # The null space of the periodic vectors: the right singular vectors beyond their number.
+    normals = np.linalg.svd(np.vstack([cell[~free], np.zeros((1, 3))]))[2][(~free).sum() :]
+    heights = system.positions @ normals.T
+    lowest = heights.min(axis=0) - MARGIN
+    cell[free] = normals * (np.ptp(heights, axis=0) + 2.0 * MARGIN)[:, None]
+    corner: Floats = lowest @ normals
+    return cell, corner
+
+
+def _library() -> Any:
+    try:
+        return import_module("dftd3.interface")
+    except ImportError as error:
+        raise SchNetError(
+            "dispersion needs the package dftd3, which is not installed; pip install 'schnet_ase[dispersion]'"
+        ) from error

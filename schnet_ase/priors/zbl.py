@@ -1,0 +1,137 @@
+r"""The screened repulsion of two nuclei, so that atoms that are pressed together push each other apart.
+
+Frames to train on hold no atoms that nearly coincide, so a network says anything there. The energy of Ziegler, Biersack
+and Littmark,
+
+.. math::
+
+    E_{ij} = \frac{e^2}{4 \pi \varepsilon_0} \frac{Z_i Z_j}{r} \, \varphi(r / a) \, S(r / R), \qquad
+    a = \frac{0.46850\,\text{Å}}{Z_i^{0.23} + Z_j^{0.23}},
+
+with their universal screening function
+
+.. math::
+
+    \varphi(x) = 0.18175 e^{-3.19980 x} + 0.50986 e^{-0.94229 x} + 0.28022 e^{-0.40290 x} + 0.02817 e^{-0.20162 x},
+
+rises as 1/r where the distance r goes to zero. Here it is switched off by
+:math:`S(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8`, whose value, slope and curvature vanish at the distance R, four fifths of
+the sum of the covalent radii. MACE has the same switch and ends it at the sum itself. That is the length of a bond, so
+that the frames of a training would lie in the steep tail of the switch, which the network would have to learn to undo;
+multiple bonds are shorter yet. Four fifths is below what atoms reach in dynamics at a few hundred kelvin.
+
+References
+----------
+Ziegler, Biersack, Littmark, *The Stopping and Range of Ions in Solids*, Pergamon (1985); the numbers are those of
+LAMMPS, ``pair_style zbl``. The switch is eq. 8 of Gasteiger, Groß, Günnemann, ICLR (2020), with p = 6.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.units import Bohr, Hartree
+
+from schnet_ase.errors import StructureError
+from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.geometry.neighbors import HalfNeighbors
+from schnet_ase.geometry.system import Geometry
+from schnet_ase.priors.term import Contribution
+
+COULOMB = float(Hartree * Bohr)
+"""e² / (4 π ε₀), eV Å."""
+SHARE = 0.8
+"""Of the sum of the covalent radii, where the repulsion ends."""
+
+
+def repulsion(charges: Any, screening: Any, reach: Any, r: Any) -> Any:
+    """Energy of pairs of atoms in eV and its slope in eV/Å; numbers, or arrays of one shape.
+
+    The compiled engine compiles this very function, so it holds nothing but arithmetic.
+
+    Parameters
+    ----------
+    charges
+        Product of the atomic numbers.
+    screening
+        1 / a, Å⁻¹.
+    reach
+        R, Å; above `r`.
+    r
+        Distance, Å.
+    """
+    x = screening * r
+    e1, e2 = 0.18175 * np.exp(-3.19980 * x), 0.50986 * np.exp(-0.94229 * x)
+    e3, e4 = 0.28022 * np.exp(-0.40290 * x), 0.02817 * np.exp(-0.20162 * x)
+    screened = e1 + e2 + e3 + e4
+    screened_slope = -screening * (3.19980 * e1 + 0.94229 * e2 + 0.40290 * e3 + 0.20162 * e4)
+    y = r / reach
+    y5 = y * y * y * y * y
+    switch = 1.0 + y5 * y * (-28.0 + y * (48.0 - 21.0 * y))
+    switch_slope = -168.0 * y5 * (1.0 - y) * (1.0 - y) / reach
+    bare = COULOMB * charges / r
+    energy = bare * screened * switch
+    return energy, bare * (screened_slope * switch + screened * switch_slope) - energy / r
+
+
+def reaches(max_z: int) -> Floats:
+    """(max_z,) what each atom of a pair adds to R, Å, by atomic number; ASE has 0.2 Å where no radius is known."""
+    radii: Floats = np.full(max(max_z, len(covalent_radii)), 0.2)
+    radii[: len(covalent_radii)] = covalent_radii
+    return SHARE * radii[:max_z]
+
+
+def screenings(max_z: int) -> Floats:
+    """(max_z,) what each atom of a pair adds to 1 / a, Å⁻¹, by atomic number."""
+    parts: Floats = np.asarray(np.arange(max_z) ** 0.23 / 0.46850, dtype=np.float64)
+    return parts
+
+
+class ZBL:
+    """The repulsion of all pairs of atoms.
+
+    Parameters
+    ----------
+    cutoff
+        Å; no pair repels beyond it, whatever its covalent radii; None: there is no such bound.
+    """
+
+    def __init__(self, cutoff: float | None) -> None:
+        self._cutoff = np.inf if cutoff is None else cutoff
+
+    def __call__(self, system: Geometry, pairs: HalfNeighbors) -> Contribution:
+        """Energy, half of each pair's for either atom, forces and virial.
+
+        Raises
+        ------
+        StructureError
+            Two atoms are on one spot.
+        """
+        numbers, (first, second) = system.numbers, (pairs.first, pairs.second)
+        reach = np.minimum(_sums(reaches(int(numbers.max()) + 1), numbers, first, second), self._cutoff)
+        vectors = system.positions[second] - system.positions[first]
+        if system.pbc.any():
+            vectors += pairs.shifts @ system.cell
+        distances = np.sqrt(np.einsum("pk,pk->p", vectors, vectors))
+        near = np.flatnonzero(distances < reach)
+        first, second, vectors, distances = first[near], second[near], vectors[near], distances[near]
+        if not distances.all():
+            pair = int(np.argmin(distances))
+            raise StructureError(f"atoms {first[pair]} and {second[pair]} are on one spot; move or remove one")
+        charges = (numbers[first] * numbers[second]).astype(float)
+        screening = _sums(screenings(int(numbers.max()) + 1), numbers, first, second)
+        energy, slope = repulsion(charges, screening, reach[near], distances)
+        gradients = (slope / distances)[:, None] * vectors
+        energies, forces = np.zeros(len(numbers)), np.zeros((len(numbers), 3))
+        for atoms, sign in ((first, 1.0), (second, -1.0)):
+            np.add.at(energies, atoms, 0.5 * energy)
+            np.add.at(forces, atoms, sign * gradients)
+        return Contribution(energies, forces, vectors.T @ gradients)
+
+
+def _sums(values: Floats, numbers: Integers, first: Integers, second: Integers) -> Floats:
+    """Of a value by atomic number, the sum over the two atoms of each pair."""
+    sums: Floats = values[numbers[first]] + values[numbers[second]]
+    return sums

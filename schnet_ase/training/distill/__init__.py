@@ -1,0 +1,6 @@
+"""Distillation: one network that learns the mean of an ensemble, on the ensemble's own dynamics."""
+
+from schnet_ase.training.distill.config import Sampling, StudentConfig, load_student_config
+from schnet_ase.training.distill.run import Distillation, distill
+
+__all__ = ["Distillation", "Sampling", "StudentConfig", "distill", "load_student_config"]

@@ -1,0 +1,131 @@
+"""What a student is made from: the dynamics that give its frames, its network and its training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as validated_dataclass
+
+from schnet_ase.errors import TrainingError
+from schnet_ase.networks import SchNetConfig
+from schnet_ase.registry.checkpoint import read_provenance
+from schnet_ase.registry.loading import locate
+from schnet_ase.registry.lookup import owning_card
+from schnet_ase.training.config import TrainingConfig, read_toml, validated
+
+DEFAULTS: dict[str, Any] = {
+    "steps": 60_000,
+    "learning_rate": 2e-3,
+    "loss": "absolute",
+    "energy_weight": 0.05,
+    "clip": 100.0,
+}
+"""Table ``[training]`` of a student where it says nothing. Labels have no noise: they are worth many steps. Hot frames,
+whose errors are large, count no more than others by absolute errors."""
+BATCHES = 2
+"""Frames of a batch, where none are given, in those of the teacher's."""
+STRESS_WEIGHT = 0.1
+"""Where the entry is periodic in all directions."""
+RUN = 250
+"""Most frames of a run."""
+RUNS = 10
+"""Runs that few frames are shared by, so that some are kept apart."""
+KEPT_APART = 20
+"""One run in so many is for validation."""
+GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The dynamics of a teacher.
+
+    Parameters
+    ----------
+    frames
+        How many in all, at least 2.
+    temperatures
+        (lowest, highest) K; those of the runs are spread evenly between them.
+    seed
+        Of velocities and thermostats.
+
+    Raises
+    ------
+    TrainingError
+        A value out of range.
+    """
+
+    frames: int = 10_000
+    temperatures: tuple[float, float] = (300.0, 1000.0)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        lowest, highest = self.temperatures
+        if not 0.0 < lowest <= highest < math.inf:
+            raise TrainingError(
+                f"temperatures are {lowest:g} and {highest:g} K; expected the lower one first, both above 0"
+            )
+        if self.frames < 2:
+            raise TrainingError(f"frames = {self.frames}; expected at least 2, of which one is kept for validation")
+
+    @property
+    def runs(self) -> list[int]:
+        """The number of frames of each run."""
+        n_runs = max(min(RUNS, self.frames), math.ceil(self.frames / RUN))
+        return [self.frames // n_runs + (k < self.frames % n_runs) for k in range(n_runs)]
+
+    def temperature(self, k: int) -> float:
+        """The temperature of the run with index `k`, K.
+
+        Multiples of the golden ratio, modulo 1, are spread evenly whichever runs follow one another, so that those
+        kept for validation are spread as all are.
+        """
+        lowest, highest = self.temperatures
+        return lowest + (highest - lowest) * (k * GOLDEN % 1.0)
+
+    @property
+    def kept_apart(self) -> int:
+        """How many runs, the last ones, are for validation."""
+        return max(1, len(self.runs) // KEPT_APART)
+
+
+@validated_dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
+class StudentConfig:
+    """A student's network and its training."""
+
+    model: SchNetConfig
+    training: TrainingConfig
+
+
+def load_student_config(entry: str, path: Path | None = None) -> StudentConfig:
+    """A student's configuration; without a file, a network like a member's and the default training.
+
+    Parameters
+    ----------
+    entry
+        Name or folder of the teacher's. Table ``[model]`` changes the architecture of its members, unless it names a
+        ``preset`` to change.
+    path
+        TOML file with tables ``[model]`` and ``[training]``, either or both, as those of ``train``.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, not TOML, has a key that does not exist or a value of the wrong type.
+    RegistryError
+        There is no such entry.
+    """
+    member, card = locate(entry, student=False), owning_card(entry)
+    table = {} if path is None else read_toml(path)
+    model, training = table.get("model", {}), table.get("training", {})
+    if isinstance(model, dict) and "preset" not in model:
+        model = {**member.model.config.to_dict(), **model}
+    if isinstance(training, dict):
+        teachers = read_provenance(member.path).get("training", {})
+        batch_size = BATCHES * teachers.get("batch_size", TrainingConfig().batch_size)
+        stress_weight = STRESS_WEIGHT if card is not None and all(card.structure.pbc) else 0.0
+        training = {**DEFAULTS, "batch_size": batch_size, "stress_weight": stress_weight, **training}
+    return validated(path or Path(entry), {**table, "model": model, "training": training}, StudentConfig)

@@ -1,0 +1,110 @@
+"""An entry's own frames, where its data are available: what its members learned from, and what they were tested on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from schnet_ase.data import Dataset, Frame, LabelOptions, check_frames, read_dataset
+from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
+from schnet_ase.errors import DataError
+from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.networks import SchNet
+from schnet_ase.registry.card import Card
+from schnet_ase.registry.checkpoint import read_provenance
+from schnet_ase.registry.loading import locate_members
+from schnet_ase.training.normalization import is_isolated_atom
+from schnet_ase.uncertainty.metrics import Errors
+
+SAME = 0.01
+"""Relative difference between errors of the same networks on the same frames, computed twice."""
+
+
+class OwnFrames(NamedTuple):
+    """The frames of an entry's data."""
+
+    learned: list[Frame]
+    """Those that a member was trained or validated on: none that calibrates or tests the entry."""
+    test: Dataset | None
+    """Those that its card's test errors are of; None where it has none."""
+
+
+NONE = OwnFrames([], None)
+
+
+def own_frames(card: Card, root: Path, options: LabelOptions) -> OwnFrames:
+    """Read an entry's data.
+
+    Parameters
+    ----------
+    card
+        Of the entry.
+    root
+        Folder of the files that the card names.
+    options
+        What is said of their labels; names of labels that are not given are those that the members were trained with.
+
+    Raises
+    ------
+    DataError
+        A file is missing or is not the one of the card, or its labels are read otherwise than they were for the card.
+    """
+    provenances = [read_provenance(card.path / member.file) for member in card.members]
+    names = ("energy_key", "forces_key", "stress_key")
+    keys = {name: getattr(options, name) or provenances[0].get(name) for name in names}
+    options = replace(options, **keys)
+    data = _read(card, root, card.data.file, card.data.sha256, options)
+    seen = {i for p in provenances for key in ("training_frames", "validation_frames") for i in p.get(key, ())}
+    kept = {i for p in provenances for i in p.get("calibration_frames", ())}
+    learned = [data.frames[i] for i in sorted(seen - kept) if not is_isolated_atom(data.frames[i])]
+    if card.data.test_file is None or card.metrics.test is None:
+        return OwnFrames(learned, None)
+    if card.data.test_sha256 != card.data.sha256:
+        test = _read(card, root, card.data.test_file, str(card.data.test_sha256), options)
+    else:
+        others = [frame for i, frame in enumerate(data.frames) if i not in seen | kept and not is_isolated_atom(frame)]
+        test = data._replace(frames=others)
+    if len(test.frames) != card.metrics.test.n_frames:  # frames of its file that no one used, and are not known apart
+        return OwnFrames(learned, None)
+    return OwnFrames(learned, test)
+
+
+def errors_on_tests(card: Card, student: SchNet, test: Dataset) -> Errors:
+    """Errors of the student on the frames that its teacher was tested on.
+
+    Raises
+    ------
+    DataError
+        The teacher's errors here are not those of its card, so that the labels are read otherwise.
+    """
+    teacher = evaluate_dataset([loaded.model for loaded in locate_members(card.path)], test).mean().errors()
+    assert card.metrics.test is not None
+    for name in ("energy_mae", "force_mae"):
+        here, known = getattr(teacher, name), getattr(card.metrics.test, name)
+        if known is not None and not (here is not None and abs(here - known) <= SAME * known):
+            raise DataError(
+                f"{test.source}: {name} of {card.name} is {here} on these frames, and {known} on its card; give the "
+                "units and names of labels that it was trained with"
+            )
+    return evaluate_dataset([student], test).member(0).errors()
+
+
+def _read(card: Card, root: Path, name: str, digest: str, options: LabelOptions) -> Dataset:
+    path: Path | str = f"{name}:" if f"{name}:" == QM9_PACKAGE else root / name
+    arguments: dict[str, Any] = asdict(options)
+    dataset = read_dataset(path, **arguments)
+    if dataset.sha256 != digest:
+        raise DataError(
+            f"{path}: its SHA-256 is {dataset.sha256}, and the card of {card.name} says {digest}; give the folder of "
+            "the data that it was trained on, or leave out --data-root"
+        )
+    check_frames(
+        dataset.frames,
+        dataset.source,
+        keys=dataset.keys,
+        energies=any(frame.energy is not None for frame in dataset.frames),
+        forces=any(frame.forces is not None for frame in dataset.frames),
+        stress=any(frame.stress is not None for frame in dataset.frames),
+    )
+    return dataset

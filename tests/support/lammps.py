@@ -1,0 +1,117 @@
+"""Runs of LAMMPS in a process of its own, and what it prints of them, turned back to ASE's axes and units."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.lammps import Prism
+from ase.io import write
+
+from schnet_ase.geometry.arrays import Floats
+
+PROGRAMS = Path(sys.executable).parent
+
+
+class Printed(NamedTuple):
+    """What a run ended with, by LAMMPS's own words of output."""
+
+    energy: float
+    forces: Floats
+    energies: Floats
+    stress: Floats
+    """(3, 3) eV/Å³, minus LAMMPS's pressure."""
+    peratom_virial: Floats
+    """(3, 3) eV, the sum over atoms of what ``compute stress/atom`` gives."""
+    deviation: Floats
+    member_energies: Floats
+    log: str
+
+
+def lammps_input(
+    folder: Path,
+    atoms: Atoms,
+    pair: Sequence[str],
+    *,
+    before: Sequence[str] = (),
+    after: Sequence[str] = ("run 0",),
+    members: int = 1,
+    units: str = "metal",
+) -> str:
+    """An input of LAMMPS: the `pair` lines, then `after`; `before` are commands that come before the box."""
+    species = sorted(set(atoms.get_chemical_symbols()))
+    write(
+        folder / "data",
+        atoms,
+        format="lammps-data",
+        specorder=species,
+        masses=True,
+        units=units,
+        atom_style="atomic",
+        reduce_cell=False,
+    )
+    deviation = ["fix d all pair 1 schnet deviation 0"] if members > 1 else []
+    member_energies = " ".join(f"v_e{m + 1}" for m in range(members))
+    return "\n".join(
+        [
+            f"units {units}",
+            f"boundary {' '.join('p' if p else 'f' for p in atoms.pbc)}",
+            "atom_style atomic",
+            "newton on",
+            *before,
+            "box tilt large",
+            f"read_data {folder / 'data'}",
+            *pair,
+            "neighbor 1.0 bin",
+            *deviation,
+            "compute e all pe/atom",
+            "compute s all stress/atom NULL",
+            "compute sums all reduce sum c_s[1] c_s[2] c_s[3] c_s[4] c_s[5] c_s[6]",
+            "compute m all pair schnet",
+            *(f"variable e{m + 1} equal c_m[{m + 1}]" for m in range(members)),
+            f"thermo_style custom step pe pxx pyy pzz pxy pxz pyz c_sums[*] {member_energies}",
+            "thermo_modify format float %.16g",
+            f"dump d all custom 1 {folder / 'dump'} id fx fy fz c_e {'f_d' if members > 1 else 'c_e'}",
+            "dump_modify d sort id format float %.17g",
+            *after,
+            "",
+        ]
+    )
+
+
+def run_lammps(folder: Path, text: str, *, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """Run an input; what it prints is in the result."""
+    (folder / "in").write_text(text)
+    command = [PROGRAMS / "mpirun", "-n", str(ranks), PROGRAMS / "lmp", "-in", folder / "in", "-log", folder / "log"]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=folder, check=False)
+
+
+def printed(folder: Path, atoms: Atoms, *, members: int = 1) -> Printed:
+    """The last step of a run that `lammps_input` described, in units metal."""
+    from ase.units import bar
+
+    log = (folder / "log").read_text()
+    lines = log.splitlines()
+    start = max(k for k, line in enumerate(lines) if line.split()[:2] == ["Step", "PotEng"])
+    end = next(k for k in range(start, len(lines)) if lines[k].startswith("Loop time"))
+    row = np.array(lines[end - 1].split(), dtype=float)
+    raw = np.loadtxt((folder / "dump").read_text().split("ITEM: ATOMS")[-1].splitlines()[1:], ndmin=2)
+    prism = Prism(atoms.cell.array, pbc=atoms.pbc, reduce_cell=False)
+    return Printed(
+        energy=row[1],
+        forces=prism.vector_to_ase(raw[:, 1:4], wrap=False),
+        energies=raw[:, 4],
+        stress=prism.tensor2_to_ase(-bar * _matrix(row[2:8])),
+        peratom_virial=prism.tensor2_to_ase(bar * _matrix(row[8:14])),
+        deviation=raw[:, 5],
+        member_energies=row[14 : 14 + members],
+        log=log,
+    )
+
+
+def _matrix(values: Floats) -> Floats:
+    xx, yy, zz, xy, xz, yz = values
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
