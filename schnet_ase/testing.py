@@ -17,9 +17,9 @@ class Tolerances(NamedTuple):
     """Tolerances for a dtype."""
 
     gradients: float
-    """Of forces and stress against finite differences, relative to the largest component."""
+    """Tolerance of forces and stress against finite differences, relative to the largest component."""
     invariance: float
-    """Of quantities that symmetry leaves unchanged: energies in eV, forces in eV/Å."""
+    """Tolerance of quantities that symmetry leaves unchanged: energies in eV, forces in eV/Å."""
     step: float
     """Step of the finite differences: Å for forces, strain for stress."""
     floor: float

@@ -48,7 +48,7 @@ class Dataset(NamedTuple):
     parts: tuple[str, ...] = ()
     """SHA-256 of each file if a pattern stands for several, or of the whole file if some frames are left out."""
     labels: str = ""
-    """Which labels were found under which keys and in which units, in words."""
+    """The labels that were found, with their keys and units, in words."""
     keys: tuple[str, ...] = ()
     """Names of everything that the file holds besides the atoms, such as ``info['REF_energy']``."""
     notes: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ class CrossValidationSplit(NamedTuple):
     calibration: Integers
     """Frames that no fold trains or validates on."""
     rule: str
-    """How frames were assigned to folds: an adjective, such as ``"random"``."""
+    """Rule by which frames were assigned to folds: an adjective, such as ``"random"``."""
 
 
 def held_out(n_frames: int, n_test: int, seed: int) -> Integers:

@@ -71,7 +71,7 @@ _CONFIG_TYPES, _WORDS = "config_types.json", "words.json"
 
 
 class _Words(NamedTuple):
-    """What a `Dataset` states about how its file was read."""
+    """The fields of a `Dataset` that state how its file was read."""
 
     labels: str
     keys: list[str]

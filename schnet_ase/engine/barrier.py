@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from schnet_ase.engine.jit import compiled
 
 PATIENCE = 2_000_000
-"""How often a thread reads the counter before it yields its core: about half a millisecond."""
+"""Number of times that a thread reads the counter before it yields its core: about half a millisecond."""
 AWAKE = 3
 """How many times that patience a thread stays awake after a call: a millisecond or two, until the next step of
 dynamics."""

@@ -45,8 +45,8 @@ class Excursion(NamedTuple):
 
     flag: Flag
     safe: State
-    """Where to resume: the last frame under the threshold, or the first frame if none was. If atoms left the others, or
-    numbers became infinite, or a `Guard` ended the run without an earlier flag, the state last saved."""
+    """State to resume from: the last frame under the threshold, or the first frame if none was. If atoms left the
+    others, or numbers became infinite, or a `Guard` ended the run without an earlier flag, the state last saved."""
     candidates: list[Floats]
     """Positions after the flag, between the thresholds, in order of time; in the latter case, those from `safe` to the
     flag."""

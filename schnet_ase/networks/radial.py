@@ -51,15 +51,15 @@ class GaussianBasis(nn.Module):
         self.register_buffer("centers", centers, persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Distances (P,) in Å to features (P, n_rbf)."""
+        """Expand distances (P,) in Å into features (P, n_rbf)."""
         return gaussian(self.gamma * (distances[:, None] - self.centers) ** 2)
 
     def coordinate(self, distances: Tensor) -> Tensor:
-        """Of what the functions are Gaussians."""
+        """Return the coordinate in which the functions are Gaussians."""
         return distances
 
     def distance(self, coordinates: Tensor) -> Tensor:
-        """The inverse of `coordinate`."""
+        """Return the distance, Å, of a coordinate: the inverse of `coordinate`."""
         return coordinates
 
 
@@ -99,15 +99,15 @@ class ExponentialBasis(nn.Module):
         self.register_buffer("centers", centers, persistent=False)
 
     def forward(self, distances: Tensor) -> Tensor:
-        """Distances (P,) in Å to features (P, n_rbf)."""
+        """Expand distances (P,) in Å into features (P, n_rbf)."""
         return gaussian(self.beta * (self.coordinate(distances)[:, None] - self.centers) ** 2)
 
     def coordinate(self, distances: Tensor) -> Tensor:
-        """Of what the functions are Gaussians."""
+        """Return the coordinate in which the functions are Gaussians."""
         return torch.exp(-distances)
 
     def distance(self, coordinates: Tensor) -> Tensor:
-        """The inverse of `coordinate`."""
+        """Return the distance, Å, of a coordinate: the inverse of `coordinate`."""
         return -torch.log(coordinates)
 
 

@@ -24,7 +24,7 @@ _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", 
 
 
 class Taught(NamedTuple):
-    """What a model was trained on, according to an entry's card or a run's file."""
+    """Training data of a model, according to an entry's card or a run's file."""
 
     name: str
     formulas: tuple[str, ...] | None

@@ -37,7 +37,7 @@ class Trial(NamedTuple):
     folder: str
     """Folder of its training. Trials with the same values share one training, which the first of them began."""
     reason: str = ""
-    """Why it failed."""
+    """Reason of the failure."""
 
     def describe(self) -> str:
         """Describe the trial in a line."""

@@ -22,7 +22,7 @@ _REACH = 6.0
 
 
 class Missing(NamedTuple):
-    """How many frames lack a label that is needed."""
+    """Numbers of frames that lack a label that is needed."""
 
     n_frames: int
     energy: int

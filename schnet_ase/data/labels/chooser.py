@@ -51,7 +51,7 @@ class Chooser:
         self.uneven: dict[str, None] = {}
         """Weights of single labels that are neither zero nor one."""
         self.undecided = ""
-        """Why a stress was not read."""
+        """Reason why a stress was not read."""
 
     def frame(self, found: Found, where: str) -> Frame:
         """Make a frame with its labels in eV and Å; `where` names it in messages.

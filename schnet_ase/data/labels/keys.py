@@ -28,7 +28,7 @@ class Held(NamedTuple):
     name: str
     value: Any
     place: str = ""
-    """Where it is held, such as ``"info"``; empty if the format has only one place."""
+    """Place of the item, such as ``"info"``; empty if the format has only one place."""
     own: Form | None = None
     """Its meaning by the rules of its format, or of ASE's calculators; None: these do not know its name."""
     per_atom: bool | None = None

@@ -1,4 +1,4 @@
-"""What a user may state about the labels of a file, where the file and its format do not."""
+"""Options for the labels of a file, where the file and its format do not state units or keys."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.neighbors import half_neighbor_list
 
 _FRAMES, _PAIRS = 30, 200
-"""How many frames are examined, and how many pairs of successive frames."""
+"""Numbers of frames and of pairs of successive frames that are examined."""
 _MOST_ATOMS = 500
 _REACH = 6.0
 """Å; atoms without a neighbour within it are ignored."""

@@ -14,7 +14,7 @@ LIMIT = 8.0
 GROUP = 20
 """Number of frames of one composition from which on they are compared only with one another."""
 POOLED = 2.0
-"""How many times farther off other frames may be, because the fit is better for some compositions than for others."""
+"""Factor by which other frames may be farther off, because the fit is better for some compositions than for others."""
 FEWEST = 8
 """Number of frames below which there are no outliers."""
 

@@ -1,4 +1,4 @@
-"""What is suspicious in a data set, and what to do before training."""
+"""Find what is suspicious in a data set, and say what to do before training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Finding(NamedTuple):
     text: str
     """Result in words."""
     action: str = ""
-    """What to do before training; empty if nothing needs to be done."""
+    """Advice before training; empty if nothing needs to be done."""
 
 
 def findings(summary: Summary) -> tuple[Finding, ...]:

@@ -18,7 +18,7 @@ from schnet_ase.data.summary.order import neighbor_difference
 from schnet_ase.geometry.arrays import Floats, Integers
 
 PASSES = 2
-"""How often the callback reports every frame."""
+"""Number of times that the callback reports every frame."""
 _FORCE_FLOOR = 0.05
 """Relative spread of the largest forces below which frames count as copies of one frame."""
 _ENERGY_FLOOR = 1e-3

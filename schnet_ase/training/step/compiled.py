@@ -91,7 +91,7 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
 
 
 class _Form(NamedTuple):
-    """What a compiled step assumes about its batches, even if sizes are variable."""
+    """Properties of its batches that a compiled step relies on, even if sizes are variable."""
 
     complete: bool
     """Whether every frame has every label that counts."""
