@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from schnet_ase.engine.jit import compiled_once, sources_digest
+from schnet_ase.engine.repulsion import repulsion
 
 SAME = 1e-3
 """Å; two vectors that differ by less are of the same pair. Those to two images of one atom differ by more."""
@@ -23,6 +24,7 @@ def _entry(sources: str) -> Callable[..., None]:
         """
         sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
         start, listed, end, second, slope = system.start, system.listed, work.end, work.second, work.slope
+        numbers, reaches, screening = system.numbers, weights.reach, weights.screening
         for i in range(len(system.numbers)):
             q = start[i]
             for p in range(start[i], start[i + 1]):
@@ -34,11 +36,17 @@ def _entry(sources: str) -> Callable[..., None]:
                     same = same and abs(work.distance[q] * work.direction[q, a] - vectors[p, a]) < SAME
                 if not same:
                     continue
+                repelled = 0.0
+                if len(reaches) > 0:
+                    z, other = numbers[i], numbers[listed[p]]
+                    reach = min(reaches[z] + reaches[other], weights.cutoff)
+                    if work.distance[q] < reach:
+                        repelled = repulsion(z * other, screening[z] + screening[other], reach, work.distance[q])[1]
                 for m in range(shape.members):
                     slope_q = slope[m * len(second) + q]
                     for unit in range(1, system.slope_parts):
                         slope_q += slope[(unit * shape.members + m) * len(second) + q]
-                    dE_dr = weights.scale[m] / weights.width * slope_q
+                    dE_dr = weights.scale[m] / weights.width * slope_q + repelled
                     for a in range(3):
                         gradients[m, p, a] += dE_dr * work.direction[q, a]
                 q += 1

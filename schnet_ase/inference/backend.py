@@ -29,7 +29,7 @@ class SystemPrediction(NamedTuple):
     closest: Closest
     pair_gradients: Floats | None = None
     """(M, P, 3) eV/Å, derivative of the energy with respect to the vector of each pair of the list, from its first atom
-    to its second; zero beyond the cutoff. None where they were not asked for."""
+    to its second, of what the backend computes; zero beyond the cutoff. None where they were not asked for."""
 
 
 class Backend(Protocol):

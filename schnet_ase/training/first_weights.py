@@ -31,29 +31,40 @@ class FirstWeights(NamedTuple):
     """Of trained weights: how their reference energies were refitted, if there were energies."""
 
 
-def random_weights(config: SchNetConfig, frames: Sequence[Frame], known: Mapping[int, float]) -> FirstWeights:
-    """A network with random weights for some labelled frames; see `fit_normalization`."""
-    model = SchNet(config)
-    fit_normalization(model, frames, known)
-    return FirstWeights(model)
-
-
-def trained_weights(
+def first_weights(
     config: SchNetConfig,
     frames: Sequence[Frame],
     examples: Sequence[Batch],
     known: Mapping[int, float],
-    initial: Path,
+    initial: Path | None,
     device: torch.device,
 ) -> FirstWeights:
-    """A network with the weights of a checkpoint, refitted to some labelled frames; see `shift_references`.
+    """Make a network for some labelled frames.
+
+    Parameters
+    ----------
+    config
+        Its architecture.
+    frames, examples
+        The frames to train on, and the same as batches of one.
+    known
+        eV, reference energies by atomic number.
+    initial
+        Checkpoint whose weights it gets, refitted to the frames, see `shift_references`; None: they are random, see
+        `fit_normalization`.
+    device
+        Where trained weights are refitted.
 
     Raises
     ------
     TrainingError
         The checkpoint's network is neither that of `config` nor a narrower one, or it has other fixed terms.
     """
-    model, start = SchNet(config), load_checkpoint(initial)
+    model = SchNet(config)
+    if initial is None:
+        fit_normalization(model, frames, known)
+        return FirstWeights(model)
+    start = load_checkpoint(initial)
     set_elements(model, frames)
     for name in TERMS:
         theirs, ours = getattr(start.config, name), getattr(config, name)

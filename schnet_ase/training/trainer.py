@@ -27,7 +27,7 @@ from schnet_ase.priors import describe_terms, fixed_terms
 from schnet_ase.registry.checkpoint import Tensors, read_tensors, save_model, write_tensors
 from schnet_ase.registry.lookup import BEST, STATE
 from schnet_ase.registry.provenance import Provenance, Row, library_versions
-from schnet_ase.training.first_weights import random_weights, trained_weights
+from schnet_ase.training.first_weights import first_weights
 from schnet_ase.training.history import draw_history, out_of_patience, write_metrics
 from schnet_ase.training.identity import identity, origin
 from schnet_ase.training.normalization import known_references
@@ -57,9 +57,8 @@ class Trainer:
         self.processes = processes
         self.device = resolve_device(task.device)
         self.identity, self.origin = identity(task), origin(task)
-        cutoff = config.model.pair_cutoff
+        cutoff, terms = config.model.pair_cutoff, fixed_terms(config.model)
         weigh = partial(frame_weight, training=config.training)
-        terms = fixed_terms(config.model)
         frames, training_frames = without_terms(dataset.frames, terms, cutoff), task.split.training.tolist()
         more = [] if extra is None else without_terms(extra.frames, terms, cutoff)
         self.examples = make_training_examples(frames, training_frames, cutoff, more, weigh)
@@ -68,17 +67,10 @@ class Trainer:
         torch.manual_seed(task.seed)
         own = Lazy(lambda k: frames[training_frames[k]], len(training_frames))
         known = known_references(config.data.reference_energies, dataset.frames)
-        if initial is None:
-            first = random_weights(config.model, own, known)
-        else:
-            examples = self.examples[: len(own)]
-            first = trained_weights(config.model, own, examples, known, initial, self.device)
+        first = first_weights(config.model, own, self.examples[: len(own)], known, initial, self.device)
         if terms and processes.rank == 0:
-            log.info(
-                "%s: %s is subtracted from the labels and added by the model",
-                task.folder,
-                describe_terms(config.model),
-            )
+            described = describe_terms(config.model)
+            log.info("%s: %s is subtracted from the labels and added by the model", task.folder, described)
         if first.shift is not None and processes.rank == 0:
             log.info("%s: %s", task.folder, first.shift.describe())
         if self.training.learning_rate is None:

@@ -123,3 +123,22 @@ def test_of_a_moved_system_they_are_the_new_ones(make_model):
     found = [backend(moved, pairs, pair_gradients=True).pair_gradients for backend in engines.values()]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=0.0, atol=BOUNDS["float64"])
+
+
+def test_repulsion_in_the_kernel_is_part_of_them(make_model):
+    atoms = molecule("CH3CH2OH")
+    atoms.positions *= 0.6
+    found = {}
+    for prior in (None, "zbl"):
+        models = [make_model(seed, prior=prior) for seed in range(2)]
+        system, pairs = with_skin(models[0], atoms)
+        asked = CompiledSchNet(models, "float64", 1)(system, pairs, pair_gradients=True)
+        assert asked.pair_gradients is not None
+        forces = np.zeros((2, len(atoms), 3))
+        np.add.at(forces, (slice(None), pairs.first), asked.pair_gradients)
+        np.subtract.at(forces, (slice(None), pairs.second), asked.pair_gradients)
+        np.testing.assert_allclose(forces, asked.forces, rtol=1e-12, atol=1e-10)
+        virial = np.einsum("pa,mpb->mab", pair_vectors(system, pairs), asked.pair_gradients)
+        np.testing.assert_allclose(virial, asked.virial, rtol=1e-12, atol=1e-9)
+        found[prior] = asked.pair_gradients
+    assert np.abs(found["zbl"] - found[None]).max() > 1.0, "no atoms were near enough"

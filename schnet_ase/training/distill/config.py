@@ -12,9 +12,9 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 
 from schnet_ase.errors import TrainingError
 from schnet_ase.networks import SchNetConfig
-from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.registry.loading import locate
 from schnet_ase.registry.lookup import owning_card
+from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.config import TrainingConfig, read_toml, validated
 
 DEFAULTS: dict[str, Any] = {
@@ -124,7 +124,7 @@ def load_student_config(entry: str, path: Path | None = None) -> StudentConfig:
     if isinstance(model, dict) and "preset" not in model:
         model = {**member.model.config.to_dict(), **model}
     if isinstance(training, dict):
-        teachers = read_provenance(member.path).get("training", {})
+        teachers = Provenance.read(member.path).identity.training or {}
         batch_size = BATCHES * teachers.get("batch_size", TrainingConfig().batch_size)
         stress_weight = STRESS_WEIGHT if card is not None and all(card.structure.pbc) else 0.0
         training = {**DEFAULTS, "batch_size": batch_size, "stress_weight": stress_weight, **training}

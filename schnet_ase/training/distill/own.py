@@ -12,8 +12,8 @@ from schnet_ase.errors import DataError
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import Card
-from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.registry.loading import locate_members
+from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.uncertainty.metrics import Errors
 
@@ -50,13 +50,17 @@ def own_frames(card: Card, root: Path, options: LabelOptions) -> OwnFrames:
     DataError
         A file is missing or is not the one of the card, or its labels are read otherwise than they were for the card.
     """
-    provenances = [read_provenance(card.path / member.file) for member in card.members]
-    names = ("energy_key", "forces_key", "stress_key")
-    keys = {name: getattr(options, name) or provenances[0].get(name) for name in names}
-    options = replace(options, **keys)
+    members = [Provenance.read(card.path / member.file) for member in card.members]
+    first = members[0].identity
+    options = replace(
+        options,
+        energy_key=options.energy_key or first.energy_key,
+        forces_key=options.forces_key or first.forces_key,
+        stress_key=options.stress_key or first.stress_key,
+    )
     data = _read(card, root, card.data.file, card.data.sha256, options)
-    seen = {i for p in provenances for key in ("training_frames", "validation_frames") for i in p.get(key, ())}
-    kept = {i for p in provenances for i in p.get("calibration_frames", ())}
+    seen = {i for m in members for i in (*(m.identity.training_frames or ()), *(m.identity.validation_frames or ()))}
+    kept = {i for m in members for i in m.calibration_frames or ()}
     learned = [data.frames[i] for i in sorted(seen - kept) if not is_isolated_atom(data.frames[i])]
     if card.data.test_file is None or card.metrics.test is None:
         return OwnFrames(learned, None)
