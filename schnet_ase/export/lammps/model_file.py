@@ -86,8 +86,8 @@ def _group(models: Sequence[SchNet], dtype: str) -> Group:
             "the model has no envelope, so that every pair of a molecule counts; LAMMPS needs a cutoff: train with "
             'envelope = "cosine" or "polynomial"'
         )
-    if config.has_terms:
-        raise ExportError(f"pair style schnet has no {describe_terms(config)}; train without it for LAMMPS")
+    if terms := describe_terms(config):
+        raise ExportError(f"pair style schnet has no {terms}; train without it for LAMMPS")
     if obstacle := why_not_compiled(config):
         raise ExportError(f"pair style schnet does not cover {obstacle}")
     return Group(models, equal_tables(models, TOLERANCES[dtype]))
