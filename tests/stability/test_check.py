@@ -48,7 +48,7 @@ def test_the_card_says_what_the_run_was(entry, run, tmp_path):
     assert found.milliseconds == (0.5,) * len(entry.members)
     assert found.command.endswith(f"models check {entry.path} --picoseconds 0.2 --temperature 300")
     lines = out.splitlines()
-    assert lines[0].startswith("copy: whole for 0.2 ps at ")
+    assert lines[0].startswith("copy: intact for 0.2 ps at ")
     assert lines[1:3] == found.lines()
     assert lines[3:] == [f"wrote {entry.path / 'card.json'}", "copy: no bond broke in 0.2 ps at 300 K"]
     (file,) = (tmp_path / "runs" / "copy-check").iterdir()
@@ -67,7 +67,7 @@ def test_seeds_and_other_molecules_are_further_runs(entry, run):
     assert both.others[0] == one.others[0]
     other = both.others[1]
     assert (other.structure, other.seed) == ("rmd17-malonaldehyde", 0)
-    assert f"the same of rmd17-malonaldehyde: {both.outcome(other.stable, other.flagged)}" in out
+    assert f"the same from rmd17-malonaldehyde: {both.outcome(other.stable, other.flagged)}" in out
     assert replace(both, others=()) == replace(one, others=())
     longer = check(run, entry.path, "--picoseconds", 0.06, "--molecule", "rmd17-malonaldehyde")
     assert longer.startswith("copy: ")  # its own is made too, since the card has none so long
@@ -162,7 +162,7 @@ def test_times_alone(broken, run):
 def test_what_cannot_be_checked(broken, mistake, tmp_path):
     for arguments, message in (
         (("nothing",), "no model 'nothing'"),
-        ((tmp_path,), "no card.json in it; expected an entry"),
+        ((tmp_path,), "has no card.json; expected an entry"),
         (("loose", "--times"), "its card has no run of dynamics"),
         (("qm9-u0",), "qm9-u0 was taught no forces"),
         (("loose", "--picoseconds", "nan"), "nan"),

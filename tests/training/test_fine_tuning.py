@@ -264,7 +264,7 @@ def test_a_file_among_those_of_the_start_is_refused_where_its_frames_cannot_be_t
     alone.mkdir()
     (alone / "mine.extxyz").write_bytes((tmp_path / "part-a.extxyz").read_bytes())
     (alone / "new.toml").write_text(NEW)
-    with pytest.raises(TrainingError, match=r"was trained on frames of mine\.extxyz; on which cannot be seen"):
+    with pytest.raises(TrainingError, match=r"was trained on frames of mine\.extxyz; which of them is known only"):
         crossval(
             load_config(alone / "new.toml", initial=card.path),
             alone / "r",
