@@ -164,7 +164,7 @@ def test_what_cannot_be_checked(broken, mistake, tmp_path):
         (("nothing",), "no model 'nothing'"),
         ((tmp_path,), "has no card.json; expected an entry"),
         (("loose", "--times"), "its card has no run of dynamics"),
-        (("qm9-u0",), "qm9-u0 was taught no forces"),
+        (("qm9-u0",), "qm9-u0 was not trained on forces"),
         (("loose", "--picoseconds", "nan"), "nan"),
     ):
         assert message in mistake("models", "check", *map(str, arguments))
