@@ -31,55 +31,55 @@ PER_ATOM = ("forces_std", "energies_std", "forces_deviation", "forces_uncertaint
 PER_MEMBER = ("forces_ensemble",)
 EXTRA = (*PER_SYSTEM, *PER_ATOM, *PER_MEMBER)
 ANNOTATION = re.compile(rf"schnet_({'|'.join(PER_SYSTEM + PER_ATOM)}|forces_\d+)")
-"""Keys that `SchNetEnsembleCalculator.annotate` writes."""
+"""Pattern of the keys that `SchNetEnsembleCalculator.annotate` writes."""
 
 
 class SchNetEnsembleCalculator(FixedCalculator):
-    r"""Mean and spread of M SchNet models, one neighbour list and one batched pass for all.
+    r"""Mean and spread of M SchNet models, computed with one neighbour list and one batched pass.
 
     Parameters
     ----------
     models
-        Registry name (all its members), folder of checkpoints, or a sequence of what `SchNetCalculator` takes; at
-        least two models of one architecture.
+        Registry name (which selects all members), folder of checkpoints, or a sequence of whatever `SchNetCalculator`
+        takes; at least two models of the same architecture.
     device, dtype, engine, skin, threads
         As for `SchNetCalculator`.
     calibration
-        ``"auto"``: the one on the card of the entry, where `models` is a registry name or an entry's folder and the
-        entry has one; else, and with None, spreads alone.
+        ``"auto"``: use the calibration on the entry's card if `models` is a registry name or the folder of an entry,
+        and the card has one. Without a calibration, and with None, only spreads are computed.
 
     Attributes
     ----------
     calibration : Calibration or None
-        What ``energy_uncertainty`` and ``forces_uncertainty`` come from.
+        Calibration that gives ``energy_uncertainty`` and ``forces_uncertainty``.
 
     Raises
     ------
     RegistryError, CheckpointError
-        A model cannot be found or read, or there are fewer than two.
+        A model cannot be found or read, or fewer than two models are given.
     StructureError
-        The members have different configs, or those of different entries different levels of theory.
+        The members have different configs, or come from entries with different levels of theory.
     ValueError
-        An argument that is none of the above.
+        An argument is not one of the above.
 
     Notes
     -----
     ``energy``, ``free_energy``, ``energies``, ``forces`` and ``stress`` are means over members, and forces are minus
-    the gradient of the mean energy. Standard deviations over members (``ddof=1``): ``energy_std``, ``energies_std``
-    (N,), ``forces_std`` (N, 3), ``stress_std`` (6,). Each member's own: ``energy_ensemble`` (M,), ``forces_ensemble``
-    (M, N, 3). Per atom and rotation-invariant, in eV/Å:
+    the gradient of the mean energy. Standard deviations over members (``ddof=1``) are ``energy_std``, ``energies_std``
+    (N,), ``forces_std`` (N, 3) and ``stress_std`` (6,). The values of each member are ``energy_ensemble`` (M,) and
+    ``forces_ensemble`` (M, N, 3). The spread of each atom's force, in eV/Å, is rotation-invariant:
 
     .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \langle F_i \rangle|^2}
 
-    (M - 1 where DP-GEN, Comput. Phys. Commun. 253, 107206 (2020), eq. 3, divides by M.)
+    It divides by M - 1, where DP-GEN, Comput. Phys. Commun. 253, 107206 (2020), eq. 3, divides by M.
 
-    With a calibration, ``energy_uncertainty`` (eV) and ``forces_uncertainty`` (N,) eV/Å: half-widths that hold the
-    error of the energy, and the length of an atom's force error, with the calibration's coverage (90 % unless it was
-    made for another), on frames like those it was made on; see `schnet_ase.uncertainty`. At any other
-    coverage, ``calibration.energy.half_width(energy_std, coverage)`` and
-    ``calibration.forces_half_width(forces_deviation, numbers, coverage)`` give them.
+    With a calibration, ``energy_uncertainty`` (eV) and ``forces_uncertainty`` (N,) eV/Å are half-widths that contain
+    the error of the energy, and the length of an atom's force error, with the calibration's coverage (90 % by default)
+    on frames like those used for calibration; see `schnet_ase.uncertainty`. For any other coverage use
+    ``calibration.energy.half_width(energy_std, coverage)`` and
+    ``calibration.forces_half_width(forces_deviation, numbers, coverage)``.
 
-    ASE's writers keep only the properties they know: `annotate` puts the others where extxyz saves them.
+    ASE's writers save only the properties they know; `annotate` puts the others where extxyz saves them.
 
     Examples
     --------
@@ -150,13 +150,13 @@ class SchNetEnsembleCalculator(FixedCalculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Compute all properties of `atoms` into `results`; called by ASE. Raises as `SchNetCalculator`."""
+        """Compute all properties of `atoms` into `results`; called by ASE. See `SchNetCalculator` for errors."""
         energy, energies, forces, stress = self._evaluate(atoms, properties, system_changes)
         members, n_atoms = energies.shape
         columns = [energy[:, None], energies, forces.reshape(members, -1)]
         if stress is not None:
             columns.append(stress)
-        # All at once: one by one they would cost more than all else around a small molecule's networks.
+        # All quantities at once: for a small molecule, one call each would cost more than everything else in Python.
         mean, std = _mean_and_std(np.concatenate(columns, axis=1))
         of_energies, of_forces = slice(1, 1 + n_atoms), slice(1 + n_atoms, 1 + 4 * n_atoms)
         forces_std = std[of_forces].reshape(-1, 3)
@@ -188,16 +188,16 @@ class SchNetEnsembleCalculator(FixedCalculator):
             results["forces_uncertainty"] = calibration.forces_half_width(deviation, numbers, coverage)
 
     def annotate(self, atoms: Atoms) -> None:
-        """Put the last calculation's spread and uncertainty into ``atoms.info`` and ``atoms.arrays``, to be saved.
+        """Copy the spread and uncertainty of the last calculation to ``atoms.info`` and ``atoms.arrays`` for saving.
 
-        Keys get the prefix ``schnet_``. Each member's forces go in as one array a member, ``schnet_forces_<m>``. What
-        an earlier call put there goes. ASE's extxyz format keeps all of them, traj only what is in ``atoms.info``, json
-        and db neither.
+        Keys get the prefix ``schnet_``. The forces of each member become an array ``schnet_forces_<m>``. Values from an
+        earlier call are removed. ASE's extxyz format saves all of them, traj only those in ``atoms.info``, json and db
+        none.
 
         Raises
         ------
         PropertyNotPresent
-            `atoms` are not those of the last calculation.
+            The last calculation was for other atoms.
         """
         if not self.results or self.check_state(atoms):
             raise PropertyNotPresent("annotate: these atoms were not the last to be calculated; ask for their energy")
@@ -214,11 +214,11 @@ class SchNetEnsembleCalculator(FixedCalculator):
                     atoms.set_array(f"schnet_forces_{m}", forces)
 
     def export_properties(self) -> Properties:
-        """All results as ASE's `Properties`, the spread included."""
+        """Return all results, including the spread, as ASE's `Properties`."""
         return EnsembleProperties(self.results)
 
     def calculate_properties(self, atoms: Atoms, properties: Sequence[str]) -> Properties:
-        """Behind `Atoms.get_properties`; ASE's own knows only ASE's names."""
+        """Compute some properties for `Atoms.get_properties`; ASE's own method accepts only the names ASE knows."""
         unknown = [name for name in properties if name not in self.implemented_properties]
         if unknown:
             raise ValueError(f"no such property: {', '.join(unknown)}")
@@ -230,7 +230,7 @@ class SchNetEnsembleCalculator(FixedCalculator):
 
 
 class EnsembleProperties(Properties):
-    """ASE's `Properties`, whose names are a closed set, and beside them those of the ensemble."""
+    """ASE's `Properties`, extended by those of the ensemble, since ASE accepts only a fixed set of names."""
 
     def __init__(self, results: dict[str, Any]) -> None:
         super().__init__({name: value for name, value in results.items() if name not in EXTRA})
@@ -248,16 +248,16 @@ class EnsembleProperties(Properties):
 
 
 def _mean_and_std(values: Floats) -> tuple[Floats, Floats]:
-    """Over members, ``ddof=1``: (M, K) to (K,) and (K,). For few values NumPy's own take longer."""
+    """Return mean and standard deviation (``ddof=1``) over members, (M, K) to (K,) each; faster than NumPy's if few."""
     mean = np.add.reduce(values, axis=0) / len(values)
     deviations = values - mean
     return mean, np.sqrt(np.add.reduce(deviations * deviations, axis=0) / (len(values) - 1))
 
 
 def _given(models: str | os.PathLike[str] | Sequence[ModelLike]) -> list[ModelLike]:
-    """One by one: a name or path, or the several of a sequence, or of the JSON list of them that `todict` gives."""
+    """Return the models as a list; `models` may be one model, a sequence, or the JSON list that `todict` gives."""
     if isinstance(models, str) and models.startswith("["):
-        with contextlib.suppress(json.JSONDecodeError):  # then it is a folder's name
+        with contextlib.suppress(json.JSONDecodeError):  # not JSON, hence the name of a folder
             models = json.loads(models)
     given: list[ModelLike] = [models] if isinstance(models, str) or not isinstance(models, Iterable) else list(models)
     for model in given:
@@ -274,7 +274,7 @@ def _members(model: ModelLike) -> list[SchNet]:
 
 
 def _check_levels(given: Sequence[ModelLike]) -> None:
-    """A mean over levels of theory is neither's energy; what an entry's card does not state is taken on trust."""
+    """Refuse members of different levels of theory, whose mean has no meaning; accept cards that state none."""
     levels: dict[str, str] = {}
     for model in given:
         card = None if isinstance(model, SchNet) else owning_card(model)
@@ -288,7 +288,7 @@ def _check_levels(given: Sequence[ModelLike]) -> None:
 
 
 def _calibration(given: Sequence[ModelLike]) -> Calibration | None:
-    """That of the entry whose members these are; None for models that were put together otherwise."""
+    """Return the calibration of the entry that was given; None for any other set of models."""
     if len(given) > 1 or isinstance(given[0], SchNet):
         return None
     card = find_card(given[0])

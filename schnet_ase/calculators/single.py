@@ -22,16 +22,16 @@ IN_MEMORY = "in memory"
 
 
 class FixedCalculator(Calculator):
-    """What one model and several have in common: an evaluator, and arguments that do not change once it is made."""
+    """Base of the calculators for one model and for several: an evaluator with arguments that never change."""
 
     _evaluator: Evaluator
     _system: Geometry | None = None
-    """What was calculated last."""
+    """System of the last calculation."""
 
-    # A copy of the atoms at every call, as ASE's own calculators keep it, would cost more than all else around a call.
+    # ASE's own calculators copy the atoms at every call, which would cost more than the rest of the call's overhead.
     @property
     def atoms(self) -> Atoms | None:
-        """A copy of the atoms of the last calculation: what an energy depends on, without momenta and the like."""
+        """Copy of the last calculation's atoms, with only what the energy depends on (no momenta, for example)."""
         system = self._system
         return None if system is None else Atoms(system.numbers, system.positions, cell=system.cell, pbc=system.pbc)
 
@@ -46,44 +46,50 @@ class FixedCalculator(Calculator):
 
     @property
     def engine(self) -> EngineChoice:
-        """The engine that computes, and why that one."""
+        """Engine in use, and the reason for choosing it."""
         return self._evaluator.engine
 
     def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Refuse changes; ASE's constructor also calls this, without arguments."""
+        """Refuse any change; ASE's constructor also calls this method, without arguments."""
         if kwargs:
             raise ValueError(f"set({', '.join(kwargs)}): the calculator is fixed once made; make a new one")
         return {}
 
     def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """What has changed since the last calculation; exact, and of what an energy depends on only."""
+        """Return the names of what changed since the last calculation, compared exactly (`tol` is ignored).
+
+        Only quantities that the energy depends on are compared.
+        """
         return changes(self._system, atoms)
 
     def reset(self) -> None:
-        """Forget atoms, results and the neighbour list: what comes next does not depend on what was before."""
+        """Discard atoms, results and neighbour list, so that the next calculation does not depend on earlier ones."""
         self.atoms = None
         self.results = {}
         self._evaluator.neighbors.forget()
 
     @property
     def cutoff(self) -> float | None:
-        """How far an atom sees, Å; None: every other one."""
+        """Distance in Å up to which atoms interact; None if all atoms interact."""
         return self._evaluator.cutoff
 
     def share_neighbors(self, other: FixedCalculator) -> None:
-        """Take the neighbour lists of `other`, which computes the same atoms, where they hold every pair needed."""
+        """Use the neighbour lists of `other`, which computes the same atoms, whenever they contain all pairs needed."""
         self._evaluator.share_neighbors(other._evaluator)
 
     def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
-        """Atoms with no other within the cutoff: the model says the same of them wherever they are, without spread."""
+        """Return the indices of atoms without a neighbour within the cutoff.
+
+        The prediction for such an atom does not depend on its position, so its spread says nothing.
+        """
         return self._evaluator.out_of_reach(geometry(atoms))
 
     def todict(self, skip_default: bool = False) -> dict[str, Any]:
-        """The constructor's arguments, as JSON scalars."""
+        """Return the constructor's arguments as JSON scalars."""
         return dict(self.parameters)
 
     def _evaluate(self, atoms: Atoms | None, properties: Sequence[str], system_changes: Sequence[str]) -> Results:
-        """Results for `atoms`, or for the last ones; those that there are go, unless they are of the same atoms."""
+        """Compute results for `atoms` (default: the previous atoms). Discard old results if the atoms changed."""
         if system_changes:
             self.results = {}
         if atoms is not None:
@@ -99,48 +105,48 @@ class FixedCalculator(Calculator):
 
 
 class SchNetCalculator(FixedCalculator):
-    """A SchNet model: energy and conservative forces, and stress where the cell has a volume.
+    """Calculator for one SchNet model: energy, conservative forces, and stress if the cell has a volume.
 
     Parameters
     ----------
     model
-        Registry name (``"rmd17-ethanol"``: its student, or its best member where it has none;
-        ``"rmd17-ethanol/student"``, ``"rmd17-ethanol/fold-2"``: that one), folder of an entry, path of a
-        ``.safetensors`` file, or a `SchNet` module, which is copied.
+        Registry name, folder of an entry, path of a ``.safetensors`` file, or a `SchNet` module, which is copied. An
+        entry such as ``"rmd17-ethanol"`` stands for its student or, if it has none, its best member;
+        ``"rmd17-ethanol/student"`` and ``"rmd17-ethanol/fold-2"`` name one of its models.
     device
-        ``"cpu"``, ``"cuda"``, ...; default: cuda where it is there, else cpu.
+        ``"cpu"``, ``"cuda"``, ...; default: cuda if available, else cpu.
     dtype
         ``"float32"`` (default; force noise about 1e-5 eV/Å) or ``"float64"`` (for finite differences, vibrations,
         tight optimizations; about half as fast). Results are float64 arrays in both cases.
     engine
-        ``"autograd"``: the PyTorch reference; ``"compiled"``: the fast path on a CPU, whose machine code is made at
-        the first call for each dtype and kind of system (up to a minute and a half) and kept; ``"auto"``: that where
-        it covers the model.
+        ``"autograd"``: the PyTorch reference. ``"compiled"``: the fast engine for CPUs; the first call for each dtype
+        and kind of system compiles it (up to a minute and a half), and the machine code is kept. ``"auto"``: the
+        compiled engine if it supports the model.
     skin
-        Å added to the cutoff of the neighbour list, which is remade when an atom has moved half of it. Larger: fewer
-        lists, more pairs. It does not change results.
+        Å added to the cutoff of the neighbour list, which is rebuilt when an atom has moved half of it. A larger skin
+        means fewer rebuilds but more pairs. It does not change results.
     threads
-        Threads of a call; default: as PyTorch is set, but of ``"compiled"`` one below 300 atoms, those of an ensemble
-        counted once a member. In a forked process (a worker of ``multiprocessing.Pool``) PyTorch, and with it
-        ``"autograd"`` whatever `threads` is, computes on one.
+        Number of threads of a call. Default: PyTorch's number of threads; for ``"compiled"``, one thread if the number
+        of atoms (for an ensemble, times the number of members) is below 300. In a forked process (a worker of
+        ``multiprocessing.Pool``), PyTorch and therefore ``"autograd"`` always use one thread.
 
     Raises
     ------
     RegistryError, CheckpointError
         The model cannot be found or read.
     ValueError
-        An argument that is none of the above.
+        An argument is not one of the above.
 
     Notes
     -----
-    Results in ASE's units: ``energy`` and ``free_energy`` (eV, the same number), ``energies`` (N,) eV, ``forces``
+    Results are in ASE's units: ``energy`` and ``free_energy`` (eV, the same number), ``energies`` (N,) eV, ``forces``
     (N, 3) eV/Å, ``stress`` (6,) eV/Å³ in Voigt order xx yy zz yz xz xy. `parameters` holds JSON scalars, and
-    ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory. A
-    calculator serves one thread of Python's at a time; give each its own.
+    ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory. Only one
+    Python thread at a time may use a calculator; give each thread its own.
 
     The stress is the derivative of the energy with respect to a strain of atoms and cell, over the volume of the cell,
-    whichever directions are periodic. The volume of a slab's cell includes the vacuum: the stress times the cell's
-    height does not depend on it and is the force per length in the plane, eV/Å².
+    whichever directions are periodic. The volume of a slab's cell includes the vacuum; the stress times the cell's
+    height does not depend on the vacuum and is the force per length in the plane, eV/Å².
 
     Examples
     --------
@@ -186,9 +192,9 @@ class SchNetCalculator(FixedCalculator):
         Raises
         ------
         StructureError
-            Atoms the model cannot be evaluated on.
+            The model cannot be evaluated for these atoms.
         PropertyNotImplementedError
-            Stress was asked for, and the cell has no volume.
+            Stress was requested, but the cell has no volume.
         """
         energy, energies, forces, stress = self._evaluate(atoms, properties, system_changes)
         self.results = {
@@ -202,11 +208,11 @@ class SchNetCalculator(FixedCalculator):
 
 
 def changes(known: Geometry | None, atoms: Atoms) -> list[str]:
-    """Names of what differs between two systems. ASE's own comparison costs more than a step of a small molecule."""
+    """Return the names of what differs between two systems; ASE's own comparison is slower than a small MD step."""
     if known is None:
         return list(all_changes)
     changed = []
-    # Bytes: for few atoms a tenth of the time of comparing arrays.
+    # For few atoms, comparing bytes takes a tenth of the time of comparing arrays.
     if known.positions.tobytes() != np.asarray(atoms.positions, dtype=np.float64).tobytes():
         changed.append("positions")
     if known.numbers.tobytes() != atoms.numbers.tobytes():

@@ -1,4 +1,4 @@
-"""Whether errors are as large as a spread predicts: coverage, calibration, sharpness."""
+"""Measures of whether errors are as large as the spread predicts: coverage, calibration, sharpness."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LEVELS = np.linspace(0.0, 1.0, 101)
 
 
 class Predictor(Protocol):
-    """What a spread is taken to say about the error."""
+    """Rule that predicts the size of the error from the spread."""
 
     def sigma(self, spread: Floats) -> Floats:
-        """Root-mean-square error expected."""
+        """Return the expected root-mean-square error."""
 
     def half_width(self, spread: Floats, coverage: float) -> Floats:
-        """What holds the error with this coverage; infinite where that cannot be said."""
+        """Return the half-width that contains the error with this coverage; infinite where none can be given."""
 
 
 class Gaussian(NamedTuple):
-    """Errors as vectors of `dim` components, each normal with the standard deviation α × spread / √dim."""
+    """Rule by which an error has `dim` normal components, each with standard deviation α × spread / √dim."""
 
     alpha: float
     dim: int
@@ -41,7 +41,7 @@ class Gaussian(NamedTuple):
 
 
 class Conformal(NamedTuple):
-    """The half-widths of a calibration."""
+    """Rule that takes the half-widths of a calibration."""
 
     intervals: Intervals
 
@@ -58,31 +58,31 @@ class Agreement(NamedTuple):
     coverage: tuple[float, ...]
     """Share of errors within the half-widths, for each of `COVERAGES`."""
     miscalibration_area: float
-    """Between the curve of observed against expected coverage and the diagonal; 0 to 0.5."""
+    """Area between the curve of observed against expected coverage and the diagonal, from 0 to 0.5."""
     ence: float
     """Expected normalized calibration error."""
     sharpness: float
     """Root mean square of σ, in the unit of the spread."""
     half_width: float
-    """Mean at 90 %, in the unit of the spread."""
+    """Mean half-width at 90 % coverage, in the unit of the spread."""
     curve: Floats
-    """(101,) observed coverage at the expected ones 0, 0.01, ..., 1."""
+    """(101,) observed coverage at the expected coverages 0, 0.01, ..., 1."""
 
 
 def agreement(predictor: Predictor, spread: Floats, error: Floats) -> Agreement:
-    r"""Coverage, miscalibration area, ENCE and sharpness.
+    r"""Compute coverage, miscalibration area, ENCE and sharpness.
 
     Parameters
     ----------
     predictor
-        What the spread is taken to say.
+        Rule that predicts the error from the spread.
     spread, error
         (K,) spreads and absolute errors.
 
     Notes
     -----
-    Miscalibration area and sharpness as in Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020). ENCE (Levi et
-    al., Sensors 22, 5540 (2022)): the mean over ten bins of equally many, by σ, of
+    Miscalibration area and sharpness follow Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020). The ENCE (Levi
+    et al., Sensors 22, 5540 (2022)) is the mean, over ten bins of equal size sorted by σ, of
 
     .. math:: \frac{|\mathrm{RMS}(\sigma) - \mathrm{RMS}(\mathrm{error})|}{\mathrm{RMS}(\sigma)}.
     """
@@ -100,7 +100,7 @@ def agreement(predictor: Predictor, spread: Floats, error: Floats) -> Agreement:
 
 
 def ence(sigma: Floats, error: Floats) -> float:
-    """Expected normalized calibration error of (K,) standard deviations; see `agreement`."""
+    """Return the expected normalized calibration error of (K,) standard deviations; see `agreement`."""
     parts = [p for p in np.array_split(np.argsort(sigma, kind="stable"), BINS) if len(p)]
     predicted = np.array([_rms(sigma[p]) for p in parts])
     if not predicted.all():

@@ -1,4 +1,4 @@
-"""Calibration of a registry entry, on labelled frames that none of its members has seen."""
+"""Calibration of a registry entry on labelled frames that none of its members has seen."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from schnet_ase.uncertainty.errors import EnsembleErrors
 from schnet_ase.uncertainty.fit import calibrate, check_sizes
 
 UNFAMILIAR, MUCH = 20.0, 0.1
-"""Times the error of validation, and eV or eV/Å: an error above both is no matter of temperature. Forces on
-acetylacetone at 600 K, by what was trained at 300 K, have 3 times the error (docs/uncertainty-measured.md)."""
+"""Factor on the validation error, and error in eV or eV/Å: an error above both limits cannot be due to temperature.
+For acetylacetone at 600 K, models trained at 300 K have 3 times the force error (docs/uncertainty-measured.md)."""
 
 
 def calibrate_entry(
@@ -31,31 +31,31 @@ def calibrate_entry(
     Parameters
     ----------
     card
-        Of the entry.
+        Card of the entry.
     dataset
         Labelled frames.
     frames
-        Which of them to calibrate on.
+        Indices of the frames to calibrate on.
     coverage
-        That half-widths have where no other is asked for.
+        Default coverage of the half-widths.
     device
         ``"cpu"`` or ``"cuda"``.
 
     Returns
     -------
     Card
-        The new one.
+        The new card.
 
     Raises
     ------
     CalibrationError
-        A member was trained or validated on one of the frames; fewer than four members; too few frames; two frames
-        that are one; or errors on them far from those of validation: another system, another reference, or another
-        unit.
+        A member was trained or validated on one of the frames; the entry has fewer than four members; there are too few
+        frames; a frame occurs twice; or the errors are far above those of validation, which points to another system,
+        reference method or unit.
     DataError
-        Labels that are not to be trusted.
+        A label is not plausible.
     OSError
-        The entry's folder cannot be written; the old card is then untouched.
+        The entry's folder cannot be written; the old card is kept.
     """
     calibration = _calibrate(card, dataset, frames, None, coverage, device)
     write_card(replace(card, calibration=calibration), card.path)
@@ -71,22 +71,27 @@ def calibrate_driver(
     coverage: float = COVERAGE,
     device: str = "cpu",
 ) -> Calibration:
-    """Calibrate the spread of an entry's members against the errors of a network that they look after.
+    """Calibrate the spread of an entry's members against the errors of another network, which they monitor.
 
-    Its half-widths hold the errors of `driver`, such as the members' student, where those of the entry's own
-    calibration hold the errors of their mean. The threshold is the same: it is of the spread alone.
+    The half-widths contain the errors of `driver`, such as the members' student, whereas those of the entry's own
+    calibration contain the errors of the members' mean. The threshold is the same, as it depends on the spread alone.
 
     Parameters
     ----------
     card, dataset, frames, coverage, device
-        As for `calibrate_entry`; the card is left as it is.
+        See `calibrate_entry`; the card is not changed.
     driver
-        The network, which has learned from none of the frames, nor from labels of theirs.
+        Network that moves the atoms. It must not have learned from any of the frames or from their labels.
+
+    Returns
+    -------
+    Calibration
+        Half-widths for the errors of `driver`.
 
     Raises
     ------
     CalibrationError, DataError
-        As `calibrate_entry`.
+        See `calibrate_entry`.
     """
     return _calibrate(card, dataset, frames, driver, coverage, device)
 
@@ -112,12 +117,12 @@ def _calibrate(
 
 
 def _check_distinct(dataset: Dataset, frames: Sequence[int]) -> None:
-    """A frame that is there twice would count for two, and promise what one cannot."""
+    """Refuse repeated frames: a frame that counts twice would promise more certainty than its label supports."""
     first: dict[bytes, int] = {}
     for i in frames:
         earlier = first.setdefault(content(dataset.frames[i]), i)
         if earlier != i:
-            raise CalibrationError(f"{dataset.source}: frame {i} is frame {earlier} again; give each frame once")
+            raise CalibrationError(f"{dataset.source}: frame {i} repeats frame {earlier}; give each frame once")
 
 
 def _check_familiar(card: Card, errors: EnsembleErrors, source: str) -> None:
@@ -131,6 +136,6 @@ def _check_familiar(card: Card, errors: EnsembleErrors, source: str) -> None:
         here = float(np.nanmean(np.abs(found)))
         if not here <= max(UNFAMILIAR * max(validation), MUCH):
             raise CalibrationError(
-                f"{source}: {name} MAE of {card.name} is {here:.3g} {unit} on these frames, in validation it was "
+                f"{source}: {name} MAE of {card.name} is {here:.3g} {unit} on these frames, but in validation it was "
                 f"{max(validation):.3g}; give frames of the system, reference method and units that it was trained on"
             )

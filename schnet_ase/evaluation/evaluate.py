@@ -25,31 +25,35 @@ from schnet_ase.uncertainty.metrics import Errors, compute_errors
 
 
 class Evaluation(NamedTuple):
-    """Predictions and labels of B frames with A atoms in all; (M,) in front of predictions of M stacked models.
+    """Predictions and labels of B frames with A atoms in total.
 
-    Labels are NaN where a frame has none, and None where no frame has one.
+    Predictions of M stacked models have a leading dimension M. Labels are NaN for a frame without them, and None if no
+    frame has them.
     """
 
     n_atoms: Integers
-    """(B,)."""
+    """(B,) number of atoms of each frame."""
     volume: Floats
-    """(B,) Å³, of the cells; zero where there is none."""
+    """(B,) volume of the cells in Å³; zero for a frame without a cell."""
     energy: Floats
     """(B,) eV."""
     forces: Floats
-    """(A, 3) eV/Å, the frames one after the other."""
+    """(A, 3) eV/Å, with the frames concatenated."""
     stress: Floats
     """(B, 6) eV/Å³ in ASE's order and sign; NaN where the cell has no volume."""
     reference_energy: Floats | None
+    """(B,) eV, labels."""
     reference_forces: Floats | None
+    """(A, 3) eV/Å, labels."""
     reference_stress: Floats | None
+    """(B, 6) eV/Å³, labels."""
     numbers: Integers
     """(A,) atomic numbers."""
     weight: Floats
-    """(B,) how much each frame counts in a loss."""
+    """(B,) weight of each frame in a loss."""
 
     def errors(self) -> Errors:
-        """Errors of one model."""
+        """Return the errors of one model."""
         return compute_errors(
             self.n_atoms,
             self.energy,
@@ -61,10 +65,10 @@ class Evaluation(NamedTuple):
         )
 
     def ensemble_errors(self, driver: Evaluation | None = None) -> EnsembleErrors:
-        """Spread and errors of an evaluation of several.
+        """Return spread and errors of an evaluation of several models.
 
-        The errors are those of the mean, or those of a `driver`: another network, evaluated on the same frames, that
-        moves atoms while the several look, such as their student.
+        The errors are those of the mean or, if given, those of `driver`: the evaluation, on the same frames, of another
+        network that moves the atoms while the ensemble monitors it, such as the ensemble's student.
         """
         errors = ensemble_errors(
             self.n_atoms, self.numbers, self.energy, self.reference_energy, self.forces, self.reference_forces
@@ -77,17 +81,17 @@ class Evaluation(NamedTuple):
         )
 
     def member(self, m: int) -> Evaluation:
-        """One member of an evaluation of several."""
+        """Return the evaluation of member `m`."""
         return self._replace(energy=self.energy[m], forces=self.forces[m], stress=self.stress[m])
 
     def mean(self) -> Evaluation:
-        """The ensemble mean of an evaluation of several."""
+        """Return the evaluation of the ensemble mean."""
         return self._replace(
             energy=self.energy.mean(axis=0), forces=self.forces.mean(axis=0), stress=self.stress.mean(axis=0)
         )
 
     def plus(self, parts: Sequence[Contribution]) -> Evaluation:
-        """The same with predictions to which a contribution to each frame is added."""
+        """Return a copy with one contribution per frame added to the predictions."""
         virials = np.array([part.virial for part in parts])
         return self._replace(
             energy=self.energy + np.array([part.energies.sum() for part in parts]),
@@ -96,7 +100,7 @@ class Evaluation(NamedTuple):
         )
 
     def virial(self, stress: Floats) -> Floats:
-        """(B, 3, 3) eV, the volume times one of the stresses."""
+        """Return the virials (B, 3, 3) in eV: volume times `stress`, which is (B, 6)."""
         matrix: Floats = voigt_6_to_full_3x3_stress(stress)
         return self.volume[:, None, None] * matrix
 
@@ -104,14 +108,25 @@ class Evaluation(NamedTuple):
 def evaluate_dataset(
     models: Sequence[SchNet], dataset: Dataset, *, device: str = "cpu", report: Callable[[int], None] = lambda n: None
 ) -> Evaluation:
-    """Predictions of M models of one config for all frames of a file; `report` is told how many more are done.
+    """Predict all frames of a dataset with M models of the same config.
+
+    Parameters
+    ----------
+    models
+        The models.
+    dataset
+        Labelled frames.
+    device
+        ``"cpu"`` or ``"cuda"``.
+    report
+        Callback that receives the number of frames of each finished batch.
 
     Raises
     ------
     DataError
-        A label that is there is not to be trusted, or there are none; see `check_frames`.
+        A label is not plausible, or no frame has a label; see `check_frames`.
     StructureError
-        An element that the models were not trained on, or members of different configs.
+        The frames have an element that the models were not trained on, or the models have different configs.
     """
     frames = dataset.frames
     energies = any(f.energy is not None for f in frames)
@@ -139,7 +154,7 @@ def evaluate_frames(
     device: str = "cpu",
     report: Callable[[int], None] = lambda n: None,
 ) -> Evaluation:
-    """Predictions for the frames of some indices, the fixed terms of the energy included; see `evaluate`.
+    """Predict the frames with these indices, including the fixed energy terms; see `evaluate`.
 
     Raises
     ------
@@ -159,20 +174,20 @@ def evaluate(
     device: str = "cpu",
     report: Callable[[int], None] = lambda n: None,
 ) -> Evaluation:
-    """Energies and forces of every example by the network alone; `evaluate_frames` adds the fixed terms.
+    """Predict every example with the network alone; `evaluate_frames` adds the fixed energy terms.
 
     Parameters
     ----------
     model
         One `SchNet`, or several stacked ones.
     examples
-        Frames as batches, in the order in which they are returned.
+        Frames as batches; the result has the same order.
     batch_size
-        Examples computed at once; it changes nothing but speed and memory.
+        Number of examples computed together; it affects only speed and memory.
     device
-        Where the model is.
+        Device of the model.
     report
-        Called with the number of examples of each batch that is done.
+        Callback that receives the number of examples of each finished batch.
     """
     parts = []
     for start in range(0, len(examples), batch_size):
@@ -200,7 +215,7 @@ def evaluate(
 
 
 def join(parts: Sequence[Evaluation]) -> Evaluation:
-    """Evaluations of frames that follow one another as one."""
+    """Concatenate evaluations."""
     return Evaluation(
         np.concatenate([p.n_atoms for p in parts]),
         np.concatenate([p.volume for p in parts]),
@@ -225,7 +240,7 @@ def _labels(parts: Sequence[Floats]) -> Floats | None:
 
 
 def _stress(virial: Floats, volume: Floats) -> Floats:
-    """(..., B, 6) in ASE's order from (..., B, 3, 3)."""
+    """Return stresses (..., B, 6) in ASE's order from virials (..., B, 3, 3)."""
     rows, columns = [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]
     stress: Floats = virial[..., rows, columns] / np.where(volume > 0.0, volume, np.nan)[:, None]
     return stress

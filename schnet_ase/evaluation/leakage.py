@@ -1,4 +1,4 @@
-"""No frame is both learned from and judged on: what a model has seen, and what is refused for that."""
+"""Checks that no frame is used both for training and for validation, calibration or tests."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ log = logging.getLogger("schnet_ase")
 
 
 def content(frame: Frame) -> bytes:
-    """What makes a frame this one and no other: its atoms, where they are, and its periodicity."""
+    """Return bytes that identify a frame: its atoms, their positions, and its periodicity."""
     numbers, positions, cell, pbc = frame.geometry
     return numbers.tobytes() + positions.tobytes() + cell[pbc].tobytes() + pbc.tobytes()
 
 
 def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
-    """Indices of the frames that a model was trained or validated on; None: its file does not say.
+    """Return the indices of the frames that a model was trained or validated on; None if its file does not say.
 
-    A file of frames is recognized by its hash: a copy of the training data in another format is not. Where it is one of
-    several that were read together, then or now, or frames were left out of it by another list, all its frames count;
-    and so do those of another file behind the weights that training started from. In the model's own file its own
-    frames count alone: `crossval` sees to it that such weights have not seen what is kept for calibration there.
+    The data file is recognized by its hash, so a copy of the training data in another format is not recognized. All
+    frames count as seen if the model's data and `dataset` share only some of their files, if another list of excluded
+    frames was used, or if the file was used to train the weights that training started from. If `dataset` is the
+    model's own data, only the frames of its split count: `crossval` ensures that the weights it starts from have not
+    seen the frames kept for calibration.
     """
     provenance = Provenance.read(checkpoint)
     identity = provenance.identity
@@ -44,12 +45,12 @@ def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
 
 
 def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
-    """Indices of the frames that no member of an entry was trained or validated on; see `frames_seen`.
+    """Return the indices of the frames that no member of an entry was trained or validated on; see `frames_seen`.
 
     Raises
     ------
     CalibrationError
-        There is none, or a member does not say what it was trained on.
+        No frame is unseen, or the file of a member does not say what it was trained on.
     """
     seen: set[int] = set()
     for member in card.members:
@@ -72,19 +73,19 @@ def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
 def check_extra(
     extra: Sequence[Dataset | None], dataset: Dataset, split: CrossValidationSplit, test: Dataset | None
 ) -> None:
-    """Refuse frames to train on besides `dataset` that are kept for something else.
+    """Refuse extra training frames that are also used for validation, calibration or tests.
 
     Parameters
     ----------
     extra
-        Of each fold of `split`; None: the fold has none.
+        Extra frames of each fold of `split`; None for a fold without any.
     dataset, split, test
-        The frames that are split, how, and those for tests.
+        The data, its split, and the test frames.
 
     Raises
     ------
     DataError
-        A frame is one that is validated, calibrated or tested on.
+        An extra frame is also used for validation, calibration or tests.
     """
     tested = set() if test is None else {content(frame) for frame in test.frames}
     for k, (more, fold) in enumerate(zip(extra, split.folds, strict=True)):
@@ -105,29 +106,30 @@ def check_start(
     test: Dataset | None,
     read_beside: Callable[[str], Dataset],
 ) -> str:
-    """Refuse weights that have seen a frame of validation, calibration or tests; say what could not be checked.
+    """Refuse initial weights that have seen a frame of validation, calibration or tests.
 
-    Frames are compared one by one where those of the start lie beside the data. Elsewhere a frame of another chemical
-    formula than all of the start's cannot be one of them, and of the others it is not known.
+    Frames are compared one by one if the data of the initial weights are found in the folder of `dataset`. Otherwise
+    only chemical formulas are compared: a frame whose formula does not occur in the earlier data cannot have been seen;
+    for all other frames the check is inconclusive.
 
     Parameters
     ----------
     files
         Checkpoint of each fold of `split`.
     dataset, split, test
-        Of the training that starts from them.
+        Data of the new training, their split, and the test frames.
     read_beside
-        Reads the file of a name in the folder of the data; it may raise a DataError.
+        Function that reads the file with a given name in the folder of the data; it may raise a DataError.
 
     Returns
     -------
     str
-        The start's data and what could not be checked, for the card.
+        The data of the initial weights and what could not be checked, for the card.
 
     Raises
     ------
     TrainingError
-        A frame has been seen for sure, or the folds' weights come from different data.
+        A frame has certainly been seen, or the weights of the folds come from different data.
     """
     earlier = [Provenance.read(file) for file in files]
     if len({e.identity.data_sha256 for e in earlier}) > 1:
@@ -165,12 +167,12 @@ def _refuse_if(file: Path, verb: str, use: str, both: int, of: int) -> None:
     if both:
         raise TrainingError(
             f"{file}: was {verb} on {both} of the {of} frames that are for {use} here; "
-            "give a run that splits them in the same way (of several molecules: with data.by_molecule)"
+            "give a run that splits them in the same way (for several molecules: with data.by_molecule)"
         )
 
 
 def _data_of_start(earlier: Provenance, dataset: Dataset, read_beside: Callable[[str], Dataset]) -> Dataset | None:
-    """The frames behind earlier weights; None where they are not there, or are others by now."""
+    """Return the data that earlier weights were trained on; None if they are not found or have changed."""
     sha256, name = earlier.identity.data_sha256, earlier.identity.data_file
     if sha256 == dataset.sha256:
         return dataset
@@ -187,8 +189,8 @@ def _compare_formulas(file: Path, earlier: Provenance, dataset: Dataset, test: D
     source = earlier.identity.data_file or "unknown data"
     if earlier.all_hashes.intersection(_hashes(dataset)):
         raise TrainingError(
-            f"{file}: was trained on frames of {dataset.source}; on which cannot be seen without {source} beside it: "
-            "copy that there, or give other weights"
+            f"{file}: was trained on frames of {dataset.source}; which of them is known only with {source} in the same "
+            "folder: copy it there, or give other weights"
         )
     known, elements = formulas_behind(file), load_checkpoint(file).elements
     symbols = None if elements is None else {chemical_symbols[z] for z in elements}
@@ -196,11 +198,11 @@ def _compare_formulas(file: Path, earlier: Provenance, dataset: Dataset, test: D
     possible = {f for f in here if symbols is None or symbols >= Formula(f).count().keys()}
     shared = sorted(possible if known is None else possible & known)
     if not shared:
-        log.info("%s: was not trained on any %s, so none of these frames can be one of its own", file, _some(here))
+        log.info("%s: was not trained on any %s, so it has seen none of these frames", file, _some(here))
         return source
     log.warning(
-        "%s: was trained on %s, which is not beside %s: whether frames of %s that validate, calibrate or test here are "
-        "among its training frames could not be checked; if they are, the errors are too small",
+        "%s: was trained on %s, which is not in the folder of %s: whether frames of %s that validate, calibrate or "
+        "test here are among its training frames could not be checked; if they are, the errors are too small",
         file,
         source,
         dataset.source,
@@ -215,7 +217,7 @@ def _some(names: Collection[str]) -> str:
 
 
 def _in_both(data: Dataset, frames: Sequence[int], dataset: Dataset) -> set[int]:
-    """Those of `frames` of `data` that are in `dataset`, by their index there."""
+    """Return the indices in `dataset` of those `frames` of `data` that `dataset` contains."""
     if data is dataset:
         return set(frames)
     contents = {content(data.frames[i]) for i in frames}

@@ -1,4 +1,4 @@
-"""Pictures of predictions against reference labels, and of what an ensemble's spread says about the errors."""
+"""Figures of predictions against reference labels, and of errors against the spread of an ensemble."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 class Comparison(NamedTuple):
     """Predictions and reference labels of some frames.
 
-    A reference is NaN where a frame has no such label, and None where no frame has one.
+    Labels are NaN for a frame without them, and None if no frame has them.
     """
 
     reference_energy: Floats | None
     energy: Floats
-    """(B,) eV, both."""
+    """(B,) eV, as `reference_energy`."""
     reference_forces: Floats | None
     forces: Floats
-    """(A, 3) eV/Å, both."""
+    """(A, 3) eV/Å, as `reference_forces`."""
     reference_stress: Floats | None
     stress: Floats
-    """(B, 6) eV/Å³, both."""
+    """(B, 6) eV/Å³, as `reference_stress`."""
 
 
 def parity(compared: Comparison, title: str, path: Path) -> None:
-    """Predicted against reference energies (eV, less the mean), force components (eV/Å) and any stresses (GPa)."""
+    """Plot predicted against reference energies (eV, less the mean), force components (eV/Å) and stresses (GPa)."""
     columns = 2 if compared.reference_stress is None else 3
     figure = Figure(figsize=(4.5 * columns, 4.3), layout="constrained")
     panels = figure.subplots(1, columns)
@@ -49,7 +49,7 @@ def parity(compared: Comparison, title: str, path: Path) -> None:
 
 
 def parity_and_uncertainty(compared: Comparison, reliability: Reliability, title: str, path: Path) -> None:
-    """`parity`, and beside it what the spread of an ensemble says about the error: pictures and the table."""
+    """Plot what `parity` does, together with the reliability of the ensemble's spread as plots and a table."""
     columns = 4 if compared.reference_stress is None else 5
     figure = Figure(figsize=(4 * columns, 8.4), layout="constrained")
     upper = figure.add_gridspec(2, columns)
@@ -123,7 +123,7 @@ def _no_labels(axes: Axes) -> None:
 
 
 def _spread_and_error(axes: Axes, quantity: Quantity, color: str) -> None:
-    """In meV or meV/Å, with the half-width at 90 %."""
+    """Plot errors against spreads in meV or meV/Å, with the half-width at 90 %."""
     some = (quantity.by_element > 0) & (quantity.error > 0)
     spread, error = 1000.0 * quantity.by_element[some], 1000.0 * quantity.error[some]
     axes.scatter(spread, error, s=3, alpha=0.4, color=color, edgecolors="none", rasterized=True)
@@ -132,20 +132,20 @@ def _spread_and_error(axes: Axes, quantity: Quantity, color: str) -> None:
         width = 1000.0 * quantity.predictor.half_width(along / 1000.0, 0.9)
         axes.plot(along, width, color="black", lw=1.0, label="half-width at 90 %")
         axes.set(xscale="log", yscale="log")
-        for axis in (axes.xaxis, axes.yaxis):  # short ones, which do not lie on one another
+        for axis in (axes.xaxis, axes.yaxis):  # fewer tick labels, so that they do not overlap
             axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         axes.legend(frameon=False, fontsize=8)
 
 
 def _coverage_by_spread(axes: Axes, quantity: Quantity, color: str, name: str) -> None:
-    """Coverage of the half-widths at 90 % in each tenth of the spread."""
+    """Plot the coverage of the half-widths at 90 % in each tenth of the spread."""
     held = quantity.error <= quantity.predictor.half_width(quantity.by_element, 0.9)
     tenths = [part for part in np.array_split(np.argsort(quantity.by_element, kind="stable"), 10) if len(part)]
     axes.plot(np.arange(1, len(tenths) + 1), [held[t].mean() for t in tenths], color=color, marker=".", label=name)
 
 
 def _scatter(axes: Axes, x: Floats, y: Floats, color: str) -> None:
-    """Reference values on x, predicted ones on y, where there is a reference."""
+    """Plot predicted (y) against reference values (x), without those that have no reference."""
     there = ~np.isnan(x)
     x, y = x[there], y[there]
     low, high = min(x.min(), y.min()), max(x.max(), y.max())

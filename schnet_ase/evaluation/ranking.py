@@ -1,4 +1,4 @@
-"""Whether large spreads go with large errors."""
+"""Measures of whether a large spread means a large error."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ ORACLE_DRAWS = 100_000
 
 
 class Ranking(NamedTuple):
-    """Whether large spreads go with large errors; unchanged by any calibration that grows with the spread."""
+    """Rank statistics of spread and error; any calibration that grows with the spread leaves them unchanged."""
 
     rho: float
-    """Spearman's, of spread and absolute error."""
+    """Spearman's rank correlation of spread and absolute error."""
     rho_oracle: float
-    """What an ensemble as large reaches whose members and truth are draws of one Gaussian; see `oracle_rho`."""
+    """The same for an ensemble of this size whose members and truth are drawn from one Gaussian; see `oracle_rho`."""
     auroc: float
-    """Of the spread, for telling the worst 5 % of errors."""
+    """AUROC of the spread as a classifier of the worst 5 % of errors."""
 
 
 def ranking(spread: Floats, error: Floats, n_members: int, dim: int) -> Ranking:
-    """From (K,) spreads of some members, in `dim` components, and absolute errors."""
+    """Compute the statistics from (K,) spreads of `n_members` members in `dim` components and (K,) absolute errors."""
     return Ranking(spearman(spread, error), oracle_rho(spread, n_members, dim), auroc(spread, error))
 
 
 def spearman(a: Floats, b: Floats) -> float:
-    """Spearman's rank correlation; NaN where one of the two is constant."""
+    """Return Spearman's rank correlation; NaN if `a` or `b` is constant."""
     if np.ptp(a) == 0.0 or np.ptp(b) == 0.0:
         return float("nan")
     return float(spearmanr(a, b).statistic)
 
 
 def auroc(spread: Floats, error: Floats) -> float:
-    """Probability that the spread of one of the worst 5 % of errors is larger than that of another one.
+    """Return the probability that one of the worst 5 % of errors has a larger spread than one of the others.
 
-    The area under the receiver operating characteristic, as Mann and Whitney's U (Hanley and McNeil, Radiology 143,
-    29 (1982)); NaN where no error is larger than the others.
+    This is the area under the receiver operating characteristic, computed from Mann and Whitney's U (Hanley and McNeil,
+    Radiology 143, 29 (1982)); NaN if all errors are equal.
     """
     worst = error > np.quantile(error, 1.0 - WORST)
     if not worst.any():
@@ -50,23 +50,23 @@ def auroc(spread: Floats, error: Floats) -> float:
 
 
 def oracle_rho(sigma: Floats, n_members: int, dim: int, seed: int = 0) -> float:
-    """Spearman's ρ that a perfect Gaussian ensemble would reach, by simulation.
+    """Simulate the Spearman's ρ that a perfect Gaussian ensemble would reach.
 
     Parameters
     ----------
     sigma
-        (K,) true standard deviations: the spreads found.
+        (K,) true standard deviations; the observed spreads are used for them.
     n_members
-        Of the ensemble.
+        Number of members of the ensemble.
     dim
-        Components of the quantity, 1 or 3; members and truth are normal in each, about one mean.
+        Number of components of the quantity, 1 or 3; members and truth are normal in each, about the same mean.
     seed
-        Of the simulation, which repeats the K values until there are a hundred thousand or more.
+        Seed of the simulation, which repeats the K values until there are a hundred thousand or more.
 
     Notes
     -----
-    The spreads found scatter more than the true σ, by the noise of a few members, which makes the oracle a little
-    better than it could be and ρ/ρ_oracle rather too low.
+    The observed spreads of a few members scatter more than the true σ, so ρ_oracle is slightly too high and
+    ρ/ρ_oracle slightly too low.
     """
     rng = np.random.default_rng(seed)
     repeated = np.tile(sigma, -(-ORACLE_DRAWS // len(sigma)))

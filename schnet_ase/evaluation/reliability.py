@@ -1,4 +1,4 @@
-"""How far the spread of an ensemble can be trusted: ranking, coverage and calibration against labelled frames."""
+"""Reliability of an ensemble's spread: ranking, coverage and calibration against labelled frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, MEV
 
 
 class Range(NamedTuple):
-    """Of a spread over all frames, in its unit."""
+    """Range of a spread over all frames, in the unit of the spread."""
 
     name: str
     minimum: float
@@ -26,50 +26,50 @@ class Range(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """Energy (one value a frame) or force (one length an atom)."""
+    """Reliability of the energy (one value per frame) or of the forces (one length per atom)."""
 
     spread: Floats
-    """Over members."""
+    """Spread over members."""
     by_element: Floats
-    """The spread times the factors of the atoms' elements, where a calibration has them: `predictor` starts from it."""
+    """Spread times the calibration's factors for the atoms' elements, if any; `predictor` takes it as its input."""
     error: Floats
-    """Absolute."""
+    """Absolute error."""
     raw_ranking: Ranking
-    """Of `spread`."""
+    """Ranking by `spread`."""
     ranking: Ranking
-    """Of `by_element`."""
+    """Ranking by `by_element`."""
     raw: Agreement
-    """The spread as a Gaussian's standard deviation."""
+    """Agreement if the spread is taken as the standard deviation of a Gaussian."""
     alpha: float | None
-    """Imbalzano's factor: the calibration's, or fitted to these very errors where there is none."""
+    """Imbalzano's factor α from the calibration; without a calibration, fitted to these errors."""
     scaled: Agreement | None
-    """The spread times α as that; None for fewer than four members."""
+    """Agreement if α times the spread is that standard deviation; None for fewer than four members."""
     conformal: Agreement | None
-    """The calibration's half-widths; None without calibration."""
+    """Agreement of the calibration's half-widths; None without a calibration."""
     predictor: Predictor
-    """Of the last of these three that there is."""
+    """Predictor of `conformal` if available, else of `scaled`, else of `raw`."""
 
     @property
     def rankings(self) -> tuple[Ranking | None, Ranking | None, Ranking | None]:
-        """Of what each of the three starts from."""
+        """Rankings for `raw`, `scaled` and `conformal`; None where that agreement is None."""
         raw = self.raw_ranking
         return raw, raw if self.scaled is not None else None, self.ranking if self.conformal is not None else None
 
 
 class Reliability(NamedTuple):
-    """An ensemble's uncertainty against labelled frames; None where there is no such label."""
+    """Reliability of an ensemble's uncertainty on labelled frames; a quantity without labels is None."""
 
     n_members: int
     n_frames: int
     energy: Quantity | None
-    """eV."""
+    """Reliability of the energy, eV."""
     forces: Quantity | None
-    """eV/Å."""
+    """Reliability of the forces, eV/Å."""
     ranges: tuple[Range, ...]
-    """Of the standard deviation over members: energy (eV), force components x, y, z (eV/Å)."""
+    """Ranges of the standard deviation over members for the energy (eV) and force components x, y, z (eV/Å)."""
 
     def lines(self) -> list[str]:
-        """The table, for a terminal or a monospaced font; meV, meV/Å and kcal/mol."""
+        """Return the lines of a table for a terminal or a monospaced font, in meV, meV/Å and kcal/mol."""
         columns = [*_columns(self.energy), *_columns(self.forces)]
         rankings, agreements = [c.ranking for c in columns], [c.agreement for c in columns]
         return [
@@ -95,9 +95,9 @@ def reliability(errors: EnsembleErrors, calibration: Calibration | None) -> Reli
     Parameters
     ----------
     errors
-        Of the ensemble on these frames.
+        Spread and errors of the ensemble on these frames.
     calibration
-        The one of the ensemble, made on other frames; None where it has none.
+        Calibration of the ensemble, made on other frames; None if it has none.
     """
     m = errors.n_members
     energy = forces = None
@@ -118,7 +118,7 @@ def reliability(errors: EnsembleErrors, calibration: Calibration | None) -> Reli
 def _quantity(
     stds: Floats, errors: Floats, n_members: int, intervals: Intervals | None, factors: Floats | float = 1.0
 ) -> Quantity:
-    """From standard deviations and signed errors, (K,) or with a column for each component, and factors of elements."""
+    """Compute a quantity from standard deviations and signed errors, (K,) or (K, components), and element factors."""
     dim = 1 if stds.ndim == 1 else stds.shape[1]
     spread = np.linalg.norm(stds.reshape(-1, dim), axis=1)
     error = np.linalg.norm(errors.reshape(-1, dim), axis=1)
@@ -146,7 +146,7 @@ def _quantity(
 
 
 class _Column(NamedTuple):
-    """One way to read a spread, as the table shows it; None where there is no such way."""
+    """Column of the table: one way to predict the error from the spread; None where it is not available."""
 
     head: str
     ranking: Ranking | None
@@ -154,7 +154,7 @@ class _Column(NamedTuple):
 
 
 def _columns(quantity: Quantity | None) -> tuple[_Column, _Column, _Column]:
-    """The raw spread, the spread times α, and the calibration's half-widths, with the ranks each starts from."""
+    """Return the columns for the raw spread, the spread times α, and the calibration's half-widths."""
     if quantity is None:
         return _Column("raw", None, None), _Column("α × raw", None, None), _Column("conformal", None, None)
     raw, scaled, conformal = quantity.rankings
@@ -167,12 +167,12 @@ def _columns(quantity: Quantity | None) -> tuple[_Column, _Column, _Column]:
 
 
 def _row(label: str, values: Sequence[float | None]) -> str:
-    """A line of the table."""
+    """Return a line of the table."""
     return f"  {label:30s}" + "".join(f"{'–' if v is None else f'{v:.3f}':>11s}" for v in values)
 
 
 def _range_row(spread: Range) -> str:
-    """The line of one range, in meV and in kcal/mol."""
+    """Return the line of one range, in meV and in kcal/mol."""
     unit = "meV" if spread.name == "energy" else "meV/Å"
     values = (spread.minimum, spread.maximum, spread.mean)
     return _row(f"{spread.name} ({unit})", [*(MEV * v for v in values), *(KCAL_PER_MOL * v for v in values)])

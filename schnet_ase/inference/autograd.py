@@ -33,13 +33,13 @@ class Autograd:
         self._pairs: HalfNeighbors | None = None
         self._graph: Graph | None = None
 
-    @torch.inference_mode(False)  # forces need autograd, whatever mode the caller is in
+    @torch.inference_mode(False)  # forces need autograd, even if the caller is in inference mode
     def __call__(self, system: Geometry, pairs: HalfNeighbors, *, pair_gradients: bool = False) -> SystemPrediction:
-        """Compute what `Backend` says."""
+        """Compute a prediction as described in `Backend`."""
         if self._graph is None or pairs is not self._pairs:
             self._graph = make_graph(system, pairs).to(self._device)
             self._pairs = pairs
-        else:  # same list: only what moves is sent again
+        else:  # same list: only positions and cell are sent to the device again
             self._graph = self._graph._replace(
                 positions=torch.from_numpy(system.positions).to(self._device),
                 cell=torch.from_numpy(system.cell)[None].to(self._device),
@@ -66,7 +66,7 @@ class Autograd:
 
 @contextlib.contextmanager
 def _threads(n: int | None) -> Iterator[None]:
-    """PyTorch's number of threads is one for the process; it is put back. After a fork it stays at one."""
+    """Set PyTorch's process-wide number of threads and restore it afterwards; after a fork, leave it at one."""
     before = torch.get_num_threads()
     n = None if is_forked() else n
     if n is not None:

@@ -1,4 +1,4 @@
-"""What every backend computes, and the interface by which the evaluator calls it."""
+"""Interface of the backends that evaluate networks, and the type of their results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Closest(NamedTuple):
 
 
 class SystemPrediction(NamedTuple):
-    """What M models say of one system of N atoms."""
+    """Predictions of M models for one system of N atoms."""
 
     energies: Floats
     """(M, N) eV, per atom."""
@@ -28,26 +28,26 @@ class SystemPrediction(NamedTuple):
     """(M, 3, 3) eV."""
     closest: Closest
     pair_gradients: Floats | None = None
-    """(M, P, 3) eV/Å, derivative of the energy with respect to the vector of each pair of the list, from its first atom
-    to its second, of what the backend computes; zero beyond the cutoff. None where they were not asked for."""
+    """(M, P, 3) eV/Å, derivative of the energy that the backend computes with respect to the vector of each pair of the
+    list, from its first atom to its second; zero beyond the cutoff. None if they were not requested."""
 
 
 class Backend(Protocol):
-    """M networks as one function of a geometry, on whatever device and by whatever program."""
+    """M networks as one function of a geometry, whatever the device and the implementation."""
 
     def __call__(self, system: Geometry, pairs: HalfNeighbors, /, *, pair_gradients: bool = False) -> SystemPrediction:
-        """Compute energies, forces and virial, and where asked for the gradients of pairs.
+        """Compute energies, forces and virial and, if requested, the pair gradients.
 
-        An engine that sends forces between processors, a virial of each atom and a heat flux need the gradients of
-        pairs: with :math:`g_{ij} = \\partial E / \\partial r_{ij}` forces are
+        Pair gradients are needed by engines that exchange forces between processors, and for per-atom virials and heat
+        fluxes. With :math:`g_{ij} = \\partial E / \\partial r_{ij}`, the forces are
         :math:`F_i = \\sum_j g_{ij} - \\sum_j g_{ji}` and the virial is :math:`\\sum_{ij} r_{ij} \\otimes g_{ij}`.
 
         Parameters
         ----------
         system
-            N atoms.
+            System of N atoms.
         pairs
-            A half list of P pairs sorted by the first atom, with or without a skin.
+            Half list of P pairs sorted by the first atom, with or without a skin.
         pair_gradients
-            Whether `SystemPrediction.pair_gradients` is wanted.
+            Whether to compute `SystemPrediction.pair_gradients`.
         """

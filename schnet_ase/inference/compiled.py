@@ -1,4 +1,4 @@
-"""Stacked SchNets bound to the compiled kernel: memory, threads, calls."""
+"""Stacked SchNets evaluated by the compiled kernel: its memory, threads and calls."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from schnet_ase.inference.backend import Closest, SystemPrediction
 from schnet_ase.networks import SchNet, SchNetConfig
 
 COVERED = ("ssp", "silu")
-"""Activations of the kernel. Inside the filter networks, which are tabulated, they are all the same to it."""
+"""Activations that the kernel supports. Inside the filter networks any is allowed, since filters are tabulated."""
 THREADS_FROM_ATOMS = 300
-"""Atoms times members from which on other threads save more than waiting for them costs."""
+"""Number of atoms times members from which several threads are faster than one."""
 BEGUN = np.zeros(1, np.int64)
-"""Calls on several threads that this process has begun."""
+"""Number of multi-threaded calls that this process has begun."""
 
 
 def why_not_compiled(config: SchNetConfig) -> str | None:
-    """What of `config` the kernel does not cover; None where it covers all."""
+    """Return the setting of `config` that the kernel does not support; None if it supports all."""
     if config.activation not in COVERED:
         return f"activation {config.activation!r}"
     if config.readout_activation not in (None, *COVERED):
@@ -44,16 +44,16 @@ def why_not_compiled(config: SchNetConfig) -> str | None:
 
 
 class CompiledSchNet:
-    """M networks of one config as one function of a geometry.
+    """M networks of one config as one function of a geometry; a `Backend`.
 
     Parameters
     ----------
     models
-        The members; see `why_not_compiled` for their config.
+        Members; `why_not_compiled` says which configs are supported.
     dtype
         ``"float32"`` or ``"float64"``.
     threads
-        Threads of a call; None: one, or for systems large enough for it to pay as many as PyTorch uses.
+        Number of threads of a call; None: one, or PyTorch's number of threads if the system is large enough to gain.
 
     Raises
     ------
@@ -71,15 +71,15 @@ class CompiledSchNet:
         self._team: Team | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        # Memory and threads are this process's own.
+        # Memory and threads belong to this process and cannot be pickled.
         return {**self.__dict__, "_pairs": None, "_system": None, "_work": None, "_team": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._weights = self._weights.on_lines()  # which pickling does not keep
+        self._weights = self._weights.on_lines()  # pickling does not keep the alignment to cache lines
 
     def __call__(self, geometry: Geometry, pairs: HalfNeighbors, *, pair_gradients: bool = False) -> SystemPrediction:
-        """Compute what `Backend` says."""
+        """Compute a prediction as described in `Backend`."""
         if pairs is not self._pairs:
             self._take(geometry, pairs)
         system, work = self._system, self._work
@@ -109,13 +109,14 @@ class CompiledSchNet:
                 team.call(partial(_run_thread, arguments, None), threads)
             _run_thread(arguments, team, 0)
         except BaseException:
-            # Ctrl-C: the others would wait for this thread for ever. They run through, in memory not used again.
+            # After Ctrl-C the other threads would wait for this one for ever. Let them run to the end, in memory that
+            # is not used again.
             arguments.work.arrived[0] += 1 << 40
             self._pairs = self._work = None
             raise
 
     def _take(self, geometry: Geometry, pairs: HalfNeighbors) -> None:
-        """Lay out a new list of pairs, and memory for it."""
+        """Prepare a new list of pairs and its memory for the kernel."""
         atoms = len(geometry.numbers)
         start = np.searchsorted(pairs.first, np.arange(atoms + 1)).astype(np.int64)
         threads = self.threads
@@ -126,8 +127,9 @@ class CompiledSchNet:
         members, units = self._shape.members, self._shape.features // (2 * VECTOR_BYTES // self._weights.dense.itemsize)
         tile, parts, ranges = TILE, 1, 1
         if threads > 1:
-            # Several items for each thread, so that none waits long for a slower one: of the layers four, of sums over
-            # pairs up to six, unless that were many sums to add, of forces two or three.
+            # Each thread gets several work items per stage, so that none waits long for a slower one: four for the
+            # layers, up to six for sums over pairs (fewer if that would leave many partial sums to add), two or three
+            # for the forces.
             tile = min(TILE, max(4, math.ceil(members * atoms / (4 * threads))))
             parts = math.ceil(max(1, min(6, 4 * members * units // threads)) * threads / (members * units))
             ranges = math.ceil(max(6, 2 * threads) / members)
@@ -152,7 +154,7 @@ class CompiledSchNet:
         claimed = n_stages.py_func(shape) * threads
         if old is not None and (len(old.end), len(old.claimed)) == (atoms, claimed) and len(old.second) >= pairs:
             return old
-        pairs += pairs // 8  # the next list is a little longer or shorter
+        pairs += pairs // 8  # spare room, since the next list may be a little longer
 
         def real(*sizes: int) -> NDArray[Any]:
             return zeros_on_line(math.prod(sizes), dtype)
@@ -182,7 +184,7 @@ class CompiledSchNet:
 
 
 class _Arguments(NamedTuple):
-    """Of `run_stages`, the same for all threads."""
+    """Arguments of `run_stages` that are the same for all threads."""
 
     shape: Shape
     weights: Weights
@@ -197,7 +199,7 @@ class _Arguments(NamedTuple):
 def _run_thread(arguments: _Arguments, team: Team | None, thread: int) -> None:
     stage = run_stages(0, *arguments, thread)
     while stage != DONE:
-        # Too few cores for all threads: let the others run. One that has failed would never arrive.
+        # There are fewer cores than threads: let the others run. Check them too, as a failed one would never arrive.
         time.sleep(0.0)
         if team is not None:
             team.check()
@@ -205,6 +207,9 @@ def _run_thread(arguments: _Arguments, team: Team | None, thread: int) -> None:
 
 
 def _equal_parts(start: Integers, parts: int) -> NDArray[np.int64]:
-    """First atoms of parts with as many pairs each, and the end: a half list gives early atoms more than late ones."""
+    """Return the first atom of each part, and the end, such that parts have equally many pairs.
+
+    In a half list, early atoms have more pairs than late ones.
+    """
     first = np.searchsorted(start, start[-1] * np.arange(parts) / parts)
     return np.append(first, len(start) - 1).astype(np.int64)

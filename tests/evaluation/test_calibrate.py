@@ -110,7 +110,7 @@ def test_frames_of_something_else_do_not_replace_a_calibration(card, new, label)
 
 def test_one_frame_twice_does_not_count_for_two(card, new):
     copies = new._replace(frames=[*new.frames[:20], new.frames[3]])
-    with pytest.raises(CalibrationError, match=r"new\.extxyz: frame 20 is frame 3 again") as caught:
+    with pytest.raises(CalibrationError, match=r"new\.extxyz: frame 20 repeats frame 3") as caught:
         calibrate_entry(card, copies, range(21))
     one_line(caught)
     assert calibrate_entry(card, copies, range(20)).calibration.n_frames == 20
