@@ -40,6 +40,11 @@ class FixedCalculator(Calculator):
         self._system = None if atoms is None else geometry(atoms).copy()
 
     @property
+    def calculated(self) -> Geometry | None:
+        """What the results are of; nothing writes into its arrays, nor into those of the results."""
+        return self._system
+
+    @property
     def engine(self) -> EngineChoice:
         """Engine in use, and the reason for choosing it."""
         return self._evaluator.engine

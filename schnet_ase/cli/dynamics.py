@@ -11,12 +11,12 @@ import click
 
 from schnet_ase.cli.common import FiniteRange, calculator_options, files_prefix, output_options, stem
 from schnet_ase.cli.doubts import doubts, doubts_of_run, say_what_is_strange, with_advice
+from schnet_ase.cli.lines import DynamicsLines, flagged, known, print_degrees_of_freedom
 from schnet_ase.errors import CheckpointError, RunawayError, StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from schnet_ase.geometry.motion import Thermometer
     from schnet_ase.monitor.monitor import UncertaintyMonitor
 
 GENTLER_MD = "take a lower temperature, shorter steps, or a start that schnet-ase relax has made"
@@ -86,9 +86,7 @@ def md(
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
     prefix = files_prefix(output, f"{stem(model)}-md", (".traj", ".csv", ".png", *watched), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float32")
-    watch = None
-    if monitor:
-        watch = _watch(model, atoms, interval, threshold, stop, prefix, overwrite)
+    watch = _watch(model, atoms, interval, threshold, stop, prefix, overwrite) if monitor else None
     fresh = not atoms.get_momenta().any()
     equilibration = equilibration_steps(timestep) if fresh and not thermostat and temperature else 0
     kind = f"Langevin at {temperature:g} K" if thermostat else "NVE"
@@ -96,26 +94,17 @@ def md(
     if equilibration:
         velocities = f"after {equilibration} with a thermostat, for a mean temperature near {temperature:g} K"
     print(f"{model}: {atoms.get_chemical_formula()}, {steps} steps of {timestep:g} fs, {kind}, {velocities}")
-    _print_degrees_of_freedom(atoms, Thermometer(not thermostat))
-    known = say_what_is_strange(model, atoms, moving=True)
-    last = f"{'mean T (K)':>18s}" if thermostat else "  drift (meV/atom)"
-    print(f"  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K) {last}   deviation (eV/Å)")
-    every = max(interval, steps // 20 // interval * interval)
-    kelvin: list[float] = []
+    print_degrees_of_freedom(atoms, Thermometer(not thermostat))
+    trained_on = say_what_is_strange(model, atoms, moving=True)
+    lines = DynamicsLines(thermostat, steps, interval)
+    print(lines.header())
     with Progress(steps + equilibration, "md") as progress:
 
         def report(step: int, row: MDRow | None) -> None:
             if step:
                 progress.update()
-            if row is None:
-                return
-            kelvin.append(row.temperature_K)
-            if step % every == 0 or step == steps:
-                last = f"{sum(kelvin) / len(kelvin):18.1f}" if thermostat else f"{row.drift_meV_per_atom:18.4f}"
-                progress.print(
-                    f"  {row.time_ps:9.4f} {row.potential_eV:16.4f} {row.kinetic_eV:14.4f} {row.total_eV:16.4f} "
-                    f"{row.temperature_K:8.1f} {last} {_known(row.max_forces_deviation_eV_per_A):>18s}"
-                )
+            if row is not None and (line := lines.line(step, row)):
+                progress.print(line)
 
         rows: list[MDRow] = []
         try:
@@ -135,11 +124,11 @@ def md(
         except UncertaintyExceeded as stopped:
             progress.print(f"stopped: {stopped}")
         except RunawayError as error:
-            raise with_advice(error, known, atoms, GENTLER_MD) from error
+            raise with_advice(error, trained_on, atoms, GENTLER_MD) from error
     if rows:
-        _print_mean_temperature(kelvin, thermostat)
+        print(lines.mean_temperature())
     if watch is not None:
-        print(f"{_flagged(watch, prefix)}; the deviations are in {prefix}-uncertainty.csv")
+        print(f"{flagged(watch, prefix)}; the deviations are in {prefix}-uncertainty.csv")
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in doubts_of_run(atoms, [row.max_forces_deviation_eV_per_A for row in rows], watch):
         print(f"do not trust this run: {doubt}", file=sys.stderr)
@@ -171,33 +160,20 @@ def relax(
     prefix = files_prefix(output, f"{stem(model)}-relax", (".xyz", ".traj", ".csv", ".png"), overwrite)
     atoms = _atoms(model, structure, device, dtype or "float64")
     print(f"{model}: {atoms.get_chemical_formula()}, BFGS to {fmax:g} eV/Å")
-    known = say_what_is_strange(model, atoms, moving=False)
+    trained_on = say_what_is_strange(model, atoms, moving=False)
     print("  step       energy (eV)   largest force (eV/Å)   deviation (eV/Å)")
 
     def report(row: RelaxRow) -> None:
-        deviation = _known(row.max_forces_deviation_eV_per_A)
+        deviation = known(row.max_forces_deviation_eV_per_A)
         print(f"  {row.step:4d} {row.energy_eV:17.6f} {row.max_force_eV_per_A:22.5f} {deviation:>18s}", flush=True)
 
     try:
         rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
     except RunawayError as error:
-        raise with_advice(error, known, atoms, GENTLER_RELAX) from error
+        raise with_advice(error, trained_on, atoms, GENTLER_RELAX) from error
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
-
-
-def _print_degrees_of_freedom(atoms: Atoms, thermometer: Thermometer) -> None:
-    """Say that the temperature counts fewer degrees of freedom than the atoms have, where it does."""
-    degrees = thermometer.degrees(atoms)
-    if degrees < 3 * len(atoms):
-        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
-
-
-def _print_mean_temperature(kelvin: list[float], thermostat: bool) -> None:
-    # A thermostat that begins with a relaxed structure has to heat it first.
-    settled, of = (kelvin[len(kelvin) // 2 :], " of the second half") if thermostat else (kelvin, "")
-    print(f"mean temperature{of}: {sum(settled) / len(settled):.0f} K")
 
 
 def _watch(
@@ -243,14 +219,6 @@ def _watch(
     return watch
 
 
-def _flagged(watch: UncertaintyMonitor, prefix: Path) -> str:
-    if not watch.flags:
-        return "no frame flagged"
-    kept = sum(flag.status == "candidate" for flag in watch.flags)
-    where = f" in {prefix}-flagged.extxyz" if kept else ""
-    return f"{len(watch.flags)} flagged, at most one in {watch.cooldown} steps, {kept} of them kept{where}"
-
-
 def _levels(text: str) -> float | tuple[float, float]:
     try:
         levels = [float(part) for part in text.split(",")]
@@ -262,10 +230,6 @@ def _levels(text: str) -> float | tuple[float, float]:
         case [lo, hi] if 0.0 < lo < hi:
             return lo, hi
     raise click.BadParameter(f"{text} is no LO, as 0.1, nor LO,HI, as 0.1,0.5, with 0 < LO < HI in eV/Å")
-
-
-def _known(deviation: float) -> str:
-    return "–" if math.isnan(deviation) else f"{deviation:.4f}"
 
 
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:

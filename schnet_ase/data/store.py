@@ -111,11 +111,9 @@ class StoredFrames(Lazy[Frame]):
     def _frame(self, chosen: int) -> Frame:
         index = int(self._chosen[chosen])
         a, rows = self._arrays, self._rows("atoms", index)
-        geometry = Geometry(
-            a["numbers"][rows].astype(np.int64), a["positions"][rows], a["cell"][index], a["pbc"][index]
-        )
+        numbers = a["numbers"][rows].astype(np.int64)
         return Frame(
-            geometry,
+            Geometry(numbers, a["positions"][rows], a["cell"][index], a["pbc"][index]),
             float(a["energy"][index]) if a["has_energy"][index] else None,
             a["forces"][rows] if a["has_forces"][index] else None,
             a["stress"][index] if a["has_stress"][index] else None,
@@ -136,8 +134,7 @@ def stored_dataset(
     cache: Path | None = None,
     exclude: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """Read a data set as `read_dataset` does, but keep it on disk: the first call for a file makes it, later ones find
-    it.
+    """Read a data set as `read_dataset` does, but from arrays on disk, which the first call for a file makes.
 
     Parameters
     ----------

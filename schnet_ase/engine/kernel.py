@@ -67,6 +67,21 @@ def run_stage(number, shape, weights, system, work, output, positions, cell, thr
 
 
 @compiled
+def one_by_one(shape, weights, system, work, output, positions, cell):
+    """All stages on one thread, a member after the other: what it needs twice is then nearer than all members are."""
+    stages = n_stages(shape)
+    for item in range(n_items(0, shape, system, work)):
+        run_item(0, item, shape, weights, system, work, output, positions, cell, 0)
+    for m in range(shape.members):
+        for number in range(1, stages - 1):
+            items = n_items(number, shape, system, work) // shape.members
+            for item in range(m * items, (m + 1) * items):
+                run_item(number, item, shape, weights, system, work, output, positions, cell, 0)
+    for item in range(n_items(stages - 1, shape, system, work)):
+        run_item(stages - 1, item, shape, weights, system, work, output, positions, cell, 0)
+
+
+@compiled
 def run_item(number, item, shape, weights, system, work, output, positions, cell, thread):
     """Run one item of one stage."""
     L = shape.layers
@@ -264,6 +279,10 @@ def _entry(sources: str) -> Callable[..., int]:
             add_one(work.arrived, 0)
             if threads > 1:
                 add_one(work.begun, 0)
+        if threads == 1:
+            one_by_one(shape, weights, system, work, output, positions, cell)
+            work.arrived[0] += stages
+            return DONE
         begun = before + 1
         while all_arrived(work.arrived, begun + number * threads):
             if number == stages:

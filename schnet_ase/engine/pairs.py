@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from schnet_ase.engine.jit import compiled
-from schnet_ase.engine.simd import fma, item, lanes, load, splat, store, total
+from schnet_ase.engine.simd import fma, item, lanes, load, prefetch, splat, store, total
 
 
 @compiled
@@ -88,6 +88,27 @@ def locate(shape, system, work, number):
 
 
 @compiled
+def to_next(shape, work, f, after):
+    """How much farther on in the table the filters of the features are that come next on one thread; 0 of one member.
+
+    After the last features of an interaction come the first ones of the interaction that is `after` farther on.
+    """
+    blocks = shape.features // lanes(work.h)
+    if shape.members == 1:
+        return 0
+    return (2 if f + 2 < blocks else 2 + (after - 1) * blocks) * shape.rows * 6 * lanes(work.h)
+
+
+@compiled
+def fetch(table, row):
+    """Have a row of the table fetched, without waiting for it: it may be out of reach of the nearer caches."""
+    V = lanes(table)
+    prefetch(table, row)
+    prefetch(table, row + 2 * V)
+    prefetch(table, row + 4 * V)
+
+
+@compiled
 def slope_of(shape, system, work, layer, m, f):
     """Return where the slopes of a unit are, and whether it sets them instead of adding, because they are from an
     earlier call.
@@ -114,6 +135,7 @@ def convolve(shape, weights, system, work, layer, number):
     h1 = h0 + block
     t0 = ((m * shape.layers + layer) * features + f) * slice_
     t1 = t0 + slice_
+    ahead = to_next(shape, work, f, 1 if layer < shape.layers - 1 else 0)
     sums[y0 : y1 + block] = 0.0
     for i in range(system.parts[part], system.parts[part + 1]):
         h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
@@ -121,6 +143,9 @@ def convolve(shape, weights, system, work, layer, number):
         for p in range(item(start, i), item(end, i)):
             j = item(second, p) * V
             v, k = splat(item(u, p)), item(row, p)
+            if ahead:
+                fetch(table, t0 + ahead + k)
+                fetch(table, t1 + ahead + k)
             w = quintic(table, t0 + k, v)
             y0_i = fma(w, load(h, h0 + j), y0_i)
             store(sums, y0 + j, fma(w, h0_i, load(sums, y0 + j)))
@@ -152,6 +177,7 @@ def convolve_back(shape, weights, system, work, layer, number):
     g1 = g0 + block
     t0 = ((m * shape.layers + layer) * features + f) * slice_
     t1 = t0 + slice_
+    ahead = to_next(shape, work, f, -1)
     sums[y0 : y1 + block] = 0.0
     for i in range(system.parts[part], system.parts[part + 1]):
         h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
@@ -160,6 +186,9 @@ def convolve_back(shape, weights, system, work, layer, number):
         for p in range(item(start, i), item(end, i)):
             j = item(second, p) * V
             v, k = splat(item(u, p)), item(row, p)
+            if ahead:
+                fetch(table, t0 + ahead + k)
+                fetch(table, t1 + ahead + k)
             w, d = quintic_and_slope(table, t0 + k, v)
             g_j = load(g, g0 + j)
             y0_i = fma(w, g_j, y0_i)
@@ -194,12 +223,16 @@ def slopes(shape, weights, system, work, number):
     g1 = g0 + block
     t0 = (m * shape.layers * features + f) * slice_
     t1 = t0 + slice_
+    ahead = to_next(shape, work, f, shape.layers)
     for i in range(system.parts[part], system.parts[part + 1]):
         h0_i, h1_i = load(h, h0 + i * V), load(h, h1 + i * V)
         g0_i, g1_i = load(g, g0 + i * V), load(g, g1 + i * V)
         for p in range(item(start, i), item(end, i)):
             j = item(second, p) * V
             v, k = splat(item(u, p)), item(row, p)
+            if ahead:
+                fetch(table, t0 + ahead + k)
+                fetch(table, t1 + ahead + k)
             _, d = quintic_and_slope(table, t0 + k, v)
             products = d * fma(g0_i, load(h, h0 + j), load(g, g0 + j) * h0_i)
             _, d = quintic_and_slope(table, t1 + k, v)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -11,6 +12,7 @@ from ase.calculators.mixing import LinearCombinationCalculator
 from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
 from schnet_ase.calculators.single import FixedCalculator
 from schnet_ase.errors import MonitorError, RegistryError, StructureError
+from schnet_ase.geometry.arrays import Floats
 from schnet_ase.registry.lookup import owning_card
 
 SPREAD = ("energy_std", "forces_deviation")
@@ -60,26 +62,30 @@ def _inside(calculator: Any) -> Any:
     return next(iter(found.values()))
 
 
-def driven(atoms: Atoms) -> dict[str, Any]:
-    """Energy, forces and stress of the calculator that moves the atoms, and the spread where that is an ensemble.
+def driven(atoms: Atoms, sure: bool) -> tuple[Floats, Floats, dict[str, Any]]:
+    """Positions, cell, and what the calculator that moves the atoms says there: arrays that nobody writes into.
 
-    Nothing where the calculator, or a part of it that is ours, refuses the atoms.
+    These are energy, forces and stress, with the spread where that calculator is an ensemble, or nothing where it, or a
+    part of it that is ours, refuses the atoms. Unless they have to be `sure`, one of our calculators is taken by its
+    word: a dynamics has just had it calculate these atoms.
     """
     calculator = atoms.calc
-    try:
-        if isinstance(calculator, FixedCalculator):  # whose results are arrays that nobody writes into
+    ours = isinstance(calculator, FixedCalculator)
+    if ours and not sure and calculator.calculated is not None:
+        return calculator.calculated.positions, calculator.calculated.cell, calculator.results
+    results: dict[str, Any] = {}
+    with contextlib.suppress(StructureError):
+        if ours:
             if "forces" not in calculator.results or calculator.check_state(atoms):
                 atoms.get_forces()
-            return calculator.results
-        # Forces first: some calculators find the energy on the way. Copies, since some use their arrays again.
-        forces = atoms.get_forces(apply_constraint=False).copy()
-        results = {"energy": atoms.get_potential_energy(apply_constraint=False), "forces": forces}
-        stress = getattr(calculator, "results", {}).get("stress")
-        if stress is not None:
-            results["stress"] = stress.copy()
-        return results
-    except StructureError:
-        return {}
+            results = calculator.results
+        else:
+            # Forces first: some calculators find the energy on the way. Copies, since some use their arrays again.
+            forces = atoms.get_forces(apply_constraint=False).copy()
+            found = {"energy": atoms.get_potential_energy(apply_constraint=False), "forces": forces}
+            stress = getattr(calculator, "results", {}).get("stress")
+            results = found if stress is None else found | {"stress": stress.copy()}
+    return atoms.positions.copy(), atoms.cell.array.copy(), results
 
 
 def with_spread(results: dict[str, Any], atoms: Atoms, ensemble: Any) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class Frame:
     step: int
     """Of the dynamics."""
     time_fs: float
-    positions: Floats
     momenta: Floats
+    positions: Floats
     cell: Floats
     results: dict[str, Any]
     """Energy, forces and stress of the calculator that moves the atoms; once the ensemble has looked, its spread."""

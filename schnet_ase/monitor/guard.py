@@ -82,6 +82,8 @@ class Guard:
         known = largest_known_force(atoms.calc)
         self._force = max(FORCE if known is None else STRONGER * known, RISE * _largest_force(atoms))
         self._first_deviation: float | None = None
+        self._calibration: Any = None
+        self._threshold = math.inf
         self._spread_of(atoms.calc)
         self._lone = self._out_of_reach()
         self.good = self._frame(0)
@@ -134,7 +136,9 @@ class Guard:
             self._first_deviation = deviation
         if calibration is None:
             return None
-        threshold = calibration.threshold()
+        if calibration is not self._calibration:  # once: it takes longer than all else here
+            self._calibration, self._threshold = calibration, calibration.threshold()
+        threshold = self._threshold
         if deviation <= max(DEVIATION * threshold, RISE * self._first_deviation):
             return None
         return (

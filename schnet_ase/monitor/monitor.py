@@ -181,10 +181,11 @@ class UncertaintyMonitor:
         # Of a small molecule's step this is several per cent, half of it caches gone cold: every line counts.
         dynamics = calling_dynamics()
         step = self._calls if dynamics is None else dynamics.nsteps
-        frame = self._frame(step, time_of(dynamics))
+        looks = step % self._interval == 0
+        frame = self._frame(step, time_of(dynamics), looks or dynamics is None)
         self._frames.append(frame)
         self._calls += 1
-        spread = None if step % self._interval else self._look(frame)
+        spread = self._look(frame) if looks else None
         if dynamics is not None and frame.results:
             reason = self._ending.reason(dynamics, frame.step, spread)
             if reason is not None:
@@ -199,13 +200,12 @@ class UncertaintyMonitor:
         """The largest ``forces_deviation`` of the watched atoms, eV/Å, if `step` was the last looked at; else NaN."""
         return self._last.largest if self._last is not None and self._last_step == step else math.nan
 
-    def _frame(self, step: int, time_fs: float) -> Frame:
+    def _frame(self, step: int, time_fs: float, sure: bool) -> Frame:
         atoms = self._atoms
         if atoms.calc is not self._calculator:
             self._calculator, self.ensemble = atoms.calc, ensemble_of(atoms.calc, self._given)
             if self._ending.own:
                 self._ending = Ending(atoms, self.ensemble)
-        results = driven(atoms)
         momenta = atoms.arrays.get("momenta")
         momenta = np.zeros((len(atoms), 3)) if momenta is None else momenta.copy()
         if len(momenta) != len(self._inverse_masses):
@@ -213,7 +213,7 @@ class UncertaintyMonitor:
                 f"there are {len(atoms)} atoms now, but were {len(self._inverse_masses)} when the monitor was made; "
                 "make a monitor after adding or removing atoms"
             )
-        return Frame(self._calls, step, time_fs, atoms.positions.copy(), momenta, atoms.cell.array.copy(), results)
+        return Frame(self._calls, step, time_fs, momenta, *driven(atoms, sure))
 
     def _look(self, frame: Frame) -> float:
         """Have the ensemble look at a frame, and where it flags it at those since the last look; the largest spread."""

@@ -108,14 +108,10 @@ def run_md(
         log.write(",".join(MDRow._fields) + "\n")
         rows: list[MDRow] = []
 
-        def deviation(step: int) -> float:
-            known = atoms.calc.results.get("forces_deviation")
-            if known is not None:
-                return float(known.max())
-            return math.nan if monitor is None else monitor.deviation_at(step)
-
         def record(step: int) -> MDRow:
-            rows.append(_md_row(atoms, step * timestep_fs / 1000.0, guard.thermometer, rows, deviation(step)))
+            rows.append(
+                _md_row(atoms, step * timestep_fs / 1000.0, guard.thermometer, rows, _deviation(atoms, monitor, step))
+            )
             log.write(",".join(f"{value:.12g}" for value in rows[-1]) + "\n")
             trajectory.write()
             return rows[-1]
@@ -167,6 +163,16 @@ def _dynamics(
         fixcm=False,  # keeping the centre of mass would not sample NVT
         rng=rng,
     )
+
+
+def _deviation(atoms: Atoms, monitor: UncertaintyMonitor | None, step: int) -> float:
+    """The largest ``forces_deviation`` at a step, eV/Å; NaN where no ensemble has looked."""
+    known = atoms.calc.results.get("forces_deviation")
+    if known is not None:
+        return float(known.max())
+    if monitor is not None and step == 0:  # which is recorded before the monitor is called
+        return float(monitor.ensemble.get_property("forces_deviation", atoms).max())
+    return math.nan if monitor is None else monitor.deviation_at(step)
 
 
 def _in_words(step: int, timestep_fs: float) -> str:

@@ -10,6 +10,8 @@ import pytest
 from schnet_ase import SchNetEnsembleCalculator, save_model
 from schnet_ase.data import read_dataset
 from schnet_ase.errors import CalibrationError, DataError, RegistryError
+from schnet_ase.evaluation.calibrate import calibrate_driver
+from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import read_card, write_card
 from schnet_ase.registry.checkpoint import load_checkpoint, read_provenance
@@ -60,6 +62,29 @@ def test_calibration_goes_into_the_card_and_nothing_else_changes(card, new):
     assert after.calibration.file == "new.extxyz"
     assert after.calibration.sha256 == new.sha256
     assert list(card.path.glob(".*")) == []
+
+
+def test_half_widths_hold_the_errors_of_who_moves_the_atoms(card, new):
+    """A member stands in for a student: its errors against the members' spread, and the threshold of the spread."""
+    entry = calibrate_entry(card, new, range(30))
+    before = (card.path / "card.json").read_bytes()
+    frames, driver = range(30), load_checkpoint(card.path / card.members[0].file)
+    found = calibrate_driver(card, new, frames, driver)
+    assert (card.path / "card.json").read_bytes() == before
+    assert found.threshold() == entry.calibration.threshold()
+    assert (found.members, found.sha256) == (entry.calibration.members, entry.calibration.sha256)
+    models = [load_checkpoint(card.path / member.file) for member in card.members]
+    spread, alone = evaluate_dataset(models, new), evaluate_dataset([driver], new).member(0)
+    errors = spread.ensemble_errors(alone)
+    np.testing.assert_allclose(errors.deviation, spread.ensemble_errors().deviation)
+    np.testing.assert_allclose(errors.force_errors, alone.forces - alone.reference_forces)
+    np.testing.assert_allclose(errors.energy_error, alone.energy - alone.reference_energy)
+    half_widths = found.forces_half_width(errors.deviation, errors.numbers, 0.9)
+    assert 0.85 < np.mean(errors.force_error <= half_widths) < 0.97
+    # Not those of the mean, whose own calibration holds them.
+    assert found.forces.scores != entry.calibration.forces.scores
+    with pytest.raises(CalibrationError, match="too few"):
+        calibrate_driver(card, new, range(5), driver)
 
 
 def test_calibrating_again_replaces(card, new):
