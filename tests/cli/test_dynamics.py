@@ -17,7 +17,7 @@ def test_md_with_a_monitor(here, run, mistake):
     arguments = ("md", "ethanol-emt", "--steps", 20, "--thermostat", "--monitor", "--threshold", 1e-9)
     status, out, _ = run(*arguments)
     assert status == 0
-    assert "1 flagged, at most one in 100 steps, 1 of them kept in ethanol-emt-md-flagged.extxyz" in out
+    assert "1 flagged, at most one in 100 steps, 1 of them saved in ethanol-emt-md-flagged.extxyz" in out
     with open("ethanol-emt-md-uncertainty.csv") as file:
         assert len(list(csv.DictReader(file))) == 21
     assert read("ethanol-emt-md-flagged.extxyz").info["schnet_status"] == "candidate"

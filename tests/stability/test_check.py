@@ -131,7 +131,7 @@ def test_the_index_beside_an_entry_is_out_of_date(broken, run):
     write_index(broken.path.parent)
     out = check(run, "loose", "--temperature", 1, "--picoseconds", 0.01)
     renew = f"schnet-ase models index {broken.path.parent}"
-    assert f"index.json has the hash of the former card; renew it with: {renew}" in out
+    assert f"index.json has the hash of the old card; update it with: {renew}" in out
 
 
 def test_a_folder_that_cannot_be_written(broken, run, monkeypatch):
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written(broken, run, monkeypatch):
     monkeypatch.setattr(module, "write_card", refuse)
     out = check(run, "loose", "--temperature", 1, "--picoseconds", 0.01, "--output", "kept")
     assert "wrote kept/card.json" in out
-    assert f"{broken.path} cannot be written (Permission denied); copy that file there to keep the result" in out
+    assert f"{broken.path} cannot be written (Permission denied); copy this file there to keep the result" in out
     assert read_card(broken.path).dynamics is None
     assert read_card(broken.path.parent / "kept").dynamics.stable == 0.01
 
