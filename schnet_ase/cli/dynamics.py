@@ -30,21 +30,21 @@ GENTLER_RELAX = "start nearer to a minimum, such as that of another method"
 @click.option("--timestep", default=0.5, show_default=True, type=FiniteRange(0, min_open=True), help="fs.")
 @click.option("--temperature", default=300.0, show_default=True, type=FiniteRange(0), help="K.")
 @click.option("--thermostat", is_flag=True, help="Langevin dynamics (NVT); default: NVE.")
-@click.option("--friction", type=FiniteRange(0), help="Of the thermostat, 1/ps.  [default: 10]")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of velocities and thermostat.")
+@click.option("--friction", type=FiniteRange(0), help="Friction of the thermostat, 1/ps.  [default: 10]")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of velocities and thermostat.")
 @click.option("--interval", default=10, show_default=True, type=click.IntRange(1), help="Steps between rows.")
 @click.option(
     "--monitor",
     is_flag=True,
-    help="Flag uncertain frames, and keep them. Where MODEL has a student, that moves the atoms, and the members look "
-    "every --interval steps and go back to the first uncertain one; else the mean of the members moves them, whose "
-    "spread is known at every step.",
+    help="Flag uncertain frames, and save them. If MODEL has a student, the student moves the atoms; the members check "
+    "the run every --interval steps, and go back through the frames since to find the first uncertain one. Otherwise "
+    "the mean of the members moves the atoms, and their spread is checked at every step.",
 )
 @click.option(
     "--threshold",
     callback=lambda context, option, text: None if text is None else _levels(text),
     metavar="LO[,HI]",
-    help="Of the monitor, eV/Å; frames above HI are not kept.  [default: from the ensemble's calibration]",
+    help="Threshold of the monitor, eV/Å; frames above HI are not saved.  [default: from the ensemble's calibration]",
 )
 @click.option("--stop", is_flag=True, help="With --monitor: end the run at the first flagged frame.")
 @calculator_options
@@ -69,10 +69,10 @@ def md(
 ) -> None:
     """Run molecular dynamics with MODEL on STRUCTURE (any file ASE reads; default: the model's own molecule).
 
-    Atoms at rest get velocities, and for a run at constant energy (NVE, by velocity Verlet) an equilibration of 1 ps,
-    so that its mean temperature is the one asked for. Of a file with several frames the last is taken, with its
-    velocities where it has some: an earlier run goes on, its time counted from 0 again. With --thermostat give that
-    another --seed. A run whose atoms fly apart is stopped, with exit status 3.
+    Atoms at rest get velocities. A run at constant energy (NVE, by velocity Verlet) is then equilibrated for 1 ps, so
+    that its mean temperature is the requested one. If the file has several frames, the last one is used, with its
+    velocities if it has any; this continues an earlier run, with the time counted from 0 again. To continue a run with
+    --thermostat, give another --seed. A run whose atoms fly apart is stopped with exit status 3.
     """
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
     from schnet_ase.geometry.motion import Thermometer, equilibration_steps
@@ -153,7 +153,7 @@ def relax(
 ) -> None:
     """Optimize the geometry of STRUCTURE with MODEL (BFGS; default: the model's own molecule, in float64).
 
-    An optimization whose atoms fly apart or fall into each other is stopped, with exit status 3.
+    An optimization whose atoms fly apart or collapse onto each other is stopped with exit status 3.
     """
     from schnet_ase.simulation.relaxation import RelaxRow, run_relax
 
@@ -185,7 +185,7 @@ def _watch(
     prefix: Path,
     overwrite: bool,
 ) -> UncertaintyMonitor:
-    """The monitor of a run; where the entry has a student, `atoms` are moved by that from here on."""
+    """Return the monitor of a run; if the entry has a student, give `atoms` its calculator."""
     from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
     from schnet_ase.calculators.single import SchNetCalculator
     from schnet_ase.errors import MonitorError
@@ -203,7 +203,7 @@ def _watch(
     if student:
         device, dtype = (ensemble.parameters[name] for name in ("device", "dtype"))
         atoms.calc = SchNetCalculator(model, device=device, dtype=dtype)
-        print(f"the student of {model} moves the atoms, and its {len(members)} members look every {interval} steps")
+        print(f"the student of {model} moves the atoms, and its {len(members)} members check every {interval} steps")
     watch = UncertaintyMonitor(
         atoms,
         ensemble=ensemble if student else None,
@@ -214,7 +214,7 @@ def _watch(
         log=f"{prefix}-uncertainty.csv",
         append=not overwrite,
     )
-    failed = f", and not kept above {watch.failed_above:.4f}" if math.isfinite(watch.failed_above) else ""
+    failed = f", but not saved above {watch.failed_above:.4f}" if math.isfinite(watch.failed_above) else ""
     print(f"frames with a forces_deviation above {watch.threshold:.4f} eV/Å are flagged{failed}")
     return watch
 
@@ -229,11 +229,11 @@ def _levels(text: str) -> float | tuple[float, float]:
             return lo
         case [lo, hi] if 0.0 < lo < hi:
             return lo, hi
-    raise click.BadParameter(f"{text} is no LO, as 0.1, nor LO,HI, as 0.1,0.5, with 0 < LO < HI in eV/Å")
+    raise click.BadParameter(f"{text!r}; expected LO or LO,HI, such as 0.1 or 0.1,0.5, with 0 < LO < HI in eV/Å")
 
 
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:
-    """The structure, or the entry's own, with the calculator of the model: an ensemble where there are members."""
+    """Return the structure, or the entry's own, with the model's calculator (an ensemble if it has several members)."""
     import ase.io
 
     from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
@@ -247,7 +247,9 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     except CheckpointError as error:
         if Path(model).suffix == ".safetensors":
             raise
-        raise StructureError(f"{model} is no model; give MODEL, a name or a .safetensors file, before it") from error
+        raise StructureError(
+            f"{model} is no model; give MODEL, a name or a .safetensors file, before STRUCTURE"
+        ) from error
     if card := owning_card(model):
         check_forces(card)
     atoms: Atoms
@@ -258,7 +260,7 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
             raise StructureError(
                 f"{structure}: there is no such file; expected a structure that ASE can read"
             ) from error
-        except Exception as error:  # ase.io's readers raise whatever their parser met
+        except Exception as error:  # ASE's readers raise any kind of error
             raise StructureError(f"{structure}: not a structure that ASE can read ({error})") from error
     elif model.endswith(".safetensors"):
         raise StructureError(f"{model} is a file and has no molecule of its own; give a STRUCTURE")
@@ -271,5 +273,5 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
         atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
     else:
         atoms.calc = SchNetCalculator(members[0].path, device=device, dtype=dtype)
-    atoms.get_forces()  # what the model does not know is refused before anything is printed or removed
+    atoms.get_forces()  # refuse unsuitable atoms before anything is printed or removed
     return atoms

@@ -1,4 +1,4 @@
-"""What the commands that move atoms print while they run and when they have."""
+"""Lines that the commands for dynamics and optimization print during and after a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class DynamicsLines:
-    """What is printed of a run: some twenty of its rows, and its mean temperature."""
+    """Lines printed for a run: about twenty of its rows, and its mean temperature."""
 
     def __init__(self, thermostat: bool, steps: int, interval: int) -> None:
         self._thermostat, self._steps = thermostat, steps
@@ -23,12 +23,12 @@ class DynamicsLines:
         self._kelvin: list[float] = []
 
     def header(self) -> str:
-        """Name the columns."""
+        """Return the names of the columns."""
         last = f"{'mean T (K)':>18s}" if self._thermostat else "  drift (meV/atom)"
         return f"  time (ps)   potential (eV)   kinetic (eV)       total (eV)    T (K) {last}   deviation (eV/Å)"
 
     def line(self, step: int, row: MDRow) -> str:
-        """Return the line of a row, empty where it is none of those printed."""
+        """Return the line for a row; an empty one if the row is not printed."""
         self._kelvin.append(row.temperature_K)
         if step % self._every and step != self._steps:
             return ""
@@ -40,30 +40,30 @@ class DynamicsLines:
         )
 
     def mean_temperature(self) -> str:
-        """Say it, over what part of the run it is taken."""
+        """Return a line with the mean temperature, and the part of the run that it is taken over."""
         if not self._thermostat:
             return f"mean temperature: {sum(self._kelvin) / len(self._kelvin):.0f} K"
-        # A thermostat that begins with a relaxed structure has to heat it first.
+        # A thermostat first has to heat a relaxed structure.
         settled = self._kelvin[len(self._kelvin) // 2 :]
         return f"mean temperature of the second half: {sum(settled) / len(settled):.0f} K"
 
 
 def print_degrees_of_freedom(atoms: Atoms, thermometer: Thermometer) -> None:
-    """Say that the temperature counts fewer degrees of freedom than the atoms have, where it does."""
+    """Print how many degrees of freedom the temperature is taken over, if these are not all."""
     degrees = thermometer.degrees(atoms)
     if degrees < 3 * len(atoms):
-        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: energy cannot get into the others")
+        print(f"temperatures count {degrees} of {3 * len(atoms)} degrees of freedom: the others cannot exchange energy")
 
 
 def flagged(watch: UncertaintyMonitor, prefix: Path) -> str:
-    """How many frames of a run were flagged, and where they are."""
+    """Return in words how many frames of a run were flagged, and which file has them."""
     if not watch.flags:
         return "no frame flagged"
     kept = sum(flag.status == "candidate" for flag in watch.flags)
     where = f" in {prefix}-flagged.extxyz" if kept else ""
-    return f"{len(watch.flags)} flagged, at most one in {watch.cooldown} steps, {kept} of them kept{where}"
+    return f"{len(watch.flags)} flagged, at most one in {watch.cooldown} steps, {kept} of them saved{where}"
 
 
 def known(deviation: float) -> str:
-    """Four digits of a deviation, or a dash where there is none."""
+    """Return a deviation with four decimals, or a dash if it is NaN."""
     return "–" if math.isnan(deviation) else f"{deviation:.4f}"

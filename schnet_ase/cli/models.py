@@ -1,4 +1,4 @@
-"""Commands about models: what there is, what a card says, which engine one gets."""
+"""Commands about models: list, show, install and check them, and report the engine of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def models(context: click.Context) -> None:
-    """List the models that can be used by name, and those that can be had."""
+    """List the installed models, and those available for installation."""
     if context.invoked_subcommand is not None:
         return
     from schnet_ase.registry.lookup import list_models, listings
@@ -42,7 +42,7 @@ def models(context: click.Context) -> None:
 @models.command("show")
 @click.argument("name")
 def models_show(name: str) -> None:
-    """Print the card of the model NAME, or of the entry in a folder; of a run or a file, what the file says."""
+    """Print the card of the model NAME or of the entry in a folder; for a run or a file, print its provenance."""
     from schnet_ase.registry.loading import locate_members
     from schnet_ase.registry.lookup import owning_card
 
@@ -92,7 +92,7 @@ def models_show(name: str) -> None:
 
 
 def _print_network(network: Loaded) -> None:
-    """What a checkpoint that belongs to no entry says of itself."""
+    """Print the provenance of a checkpoint that belongs to no entry."""
     from ase.data import chemical_symbols
 
     from schnet_ase.registry.provenance import Provenance
@@ -116,10 +116,13 @@ def _print_network(network: Loaded) -> None:
 
 @models.command("get")
 @click.argument("name")
-@click.option("--from", "source", help="Folder or https address of its files.  [default: that of the index]")
-@click.option("--sha256", help="Of its card.json.  [default: that of the index]")
+@click.option("--from", "source", help="Folder or https address of its files.  [default: from the index]")
+@click.option("--sha256", help="SHA-256 of its card.json.  [default: from the index]")
 def models_get(name: str, source: str | None, sha256: str | None) -> None:
-    """Install the model NAME in your data folder, whole or not at all; the same command resumes."""
+    """Install the model NAME in your data folder.
+
+    An interrupted installation leaves no incomplete entry; the same command resumes it.
+    """
     from schnet_ase.registry.install import install_entry
 
     card = install_entry(name, source, sha256=sha256)
@@ -129,17 +132,19 @@ def models_get(name: str, source: str | None, sha256: str | None) -> None:
 @models.command("check")
 @click.argument("name")
 @click.option("--temperature", default=500.0, show_default=True, type=FiniteRange(0, min_open=True), help="K.")
-@click.option("--picoseconds", default=100.0, show_default=True, type=FiniteRange(0.001), help="Of each run.")
-@click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="Runs, with seeds from 0 on.")
+@click.option("--picoseconds", default=100.0, show_default=True, type=FiniteRange(0.001), help="Length of each run.")
+@click.option(
+    "--seeds", default=1, show_default=True, type=click.IntRange(1), help="Number of runs, with seeds 0, 1, ..."
+)
 @click.option(
     "--molecule",
     "molecules",
     multiple=True,
     metavar="ENTRY",
-    help="Start from the structure of another entry, too, whose molecule NAME knows; may be repeated.",
+    help="Start also from the structure of ENTRY, whose molecule NAME must be trained on; may be repeated.",
 )
-@click.option("--times", is_flag=True, help="Make no runs: measure the time of a step again.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--times", is_flag=True, help="Only measure the time per step again, without runs.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Number of runs at a time.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the runs.  [default: runs/NAME-check]")
 def models_check(
     name: str,
@@ -153,8 +158,8 @@ def models_check(
 ) -> None:
     """Run dynamics of the entry NAME until a bond breaks, time its steps, and write that into its card.
 
-    An entry whose bonds break is marked as experimental. The same command resumes an interrupted check, and a longer
-    one goes on from a shorter.
+    An entry whose bonds break is marked as experimental. The same command resumes an interrupted check, and a check
+    with more --picoseconds continues a shorter one.
     """
     from schnet_ase.registry.index import INDEX_FILE, read_index
     from schnet_ase.stability.check import check_entry, time_entry
@@ -177,18 +182,18 @@ def models_check(
     print("\n".join((*checked.runs, *card.dynamics.lines())))
     print(f"wrote {checked.file}")
     if checked.obstacle is not None:
-        print(f"{card.path} cannot be written ({checked.obstacle.strerror}); copy that file there to keep the result")
+        print(f"{card.path} cannot be written ({checked.obstacle.strerror}); copy this file there to keep the result")
     elif card.name in {listing.name for listing in read_index(card.path.parent)}:
         index = card.path.parent
-        print(f"{index / INDEX_FILE} has the hash of the former card; renew it with: schnet-ase models index {index}")
+        print(f"{index / INDEX_FILE} has the hash of the old card; update it with: schnet-ase models index {index}")
     print(checked.verdict())
 
 
 @models.command("index")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--address", help="Where a copy of FOLDER can be got.  [default: what the index says]")
+@click.option("--address", help="Address from which FOLDER can be downloaded.  [default: from the old index]")
 def models_index(folder: Path, address: str | None) -> None:
-    """Write the index of the entries in FOLDER, so that others can list and get them."""
+    """Write the index of the entries in FOLDER, so that others can list and install them."""
     from schnet_ase.registry.index import INDEX_FILE, write_index
 
     listings = write_index(folder, address)
@@ -198,7 +203,7 @@ def models_index(folder: Path, address: str | None) -> None:
 @click.command()
 @click.argument("model", required=False)
 def info(model: str | None) -> None:
-    """Print versions, devices, where models are looked for, and which engine MODEL gets."""
+    """Print versions, devices, the search path of models, and the engine that MODEL gets."""
     from importlib.metadata import version
 
     import torch
@@ -208,7 +213,7 @@ def info(model: str | None) -> None:
     from schnet_ase.registry.loading import load_model
     from schnet_ase.registry.lookup import search_path
 
-    calculator = None if model is None else SchNetCalculator(model)  # first: it may not be there
+    calculator = None if model is None else SchNetCalculator(model)  # first, since the model may not exist
     for name in ("schnet_ase", "torch", "ase", "numpy", "numba", "matscipy"):
         print(f"{name:12s} {version(name)}")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {torch.get_num_threads()} threads"

@@ -64,7 +64,7 @@ def check_forces(card: Card) -> None:
         It is one.
     """
     if card.best.validation.force_mae is None:
-        raise StructureError(f"{card.name} was taught no forces, so that nothing can move by it; give another model")
+        raise StructureError(f"{card.name} was not trained on forces, so it cannot move atoms; give another model")
 
 
 def knows(model: Taught, atoms: Atoms) -> bool | None:

@@ -1,4 +1,4 @@
-"""The card of a registry entry: what an ensemble was trained on, how, and how well it does."""
+"""Card of a registry entry: the training data of an ensemble, how it was trained, and its errors."""
 
 from __future__ import annotations
 
@@ -20,51 +20,51 @@ from schnet_ase.uncertainty.metrics import Errors
 CARD_FILE = "card.json"
 STUDENT_FILE: Final = "student.safetensors"
 NOT_STATED = "not stated"
-"""What a card says of the origin of data where whoever made it said nothing."""
+"""Value on a card for an origin of the data that was not given."""
 
 
 @dataclass(frozen=True)
 class Member:
     """One model of an ensemble."""
 
-    # A card may come from elsewhere: no name on it leads out of its folder.
+    # A card may come from an untrusted source, so no file name on it may lead out of its folder.
     file: Annotated[str, Field(pattern=r"^\w[\w.-]*\.safetensors$")]
-    """Name within the entry's folder."""
+    """File name within the entry's folder."""
     sha256: str
     validation: Errors
-    """On the fold it was selected on."""
+    """Errors on the fold that the model was validated on."""
     test: Errors | None
-    """On frames that no member saw; None where there are none."""
+    """Errors on frames that no member saw; None if there are none."""
     seconds: float
-    """Of training."""
+    """Duration of the training."""
 
 
 @dataclass(frozen=True)
 class Student:
-    """One network distilled from the members: it learned their mean, from no labels but theirs."""
+    """One network distilled from the members: it learned the mean of their predictions, without other labels."""
 
     sha256: str
-    """Of the file `STUDENT_FILE`."""
+    """SHA-256 of the file `STUDENT_FILE`."""
     validation: Errors
-    """Against the mean of the members, on runs that it was not trained on."""
+    """Errors against the mean of the members, on runs that it was not trained on."""
     test: Errors | None
-    """Against the reference, on the frames that the members were tested on; None where they were not at hand."""
+    """Errors against the reference, on the test frames of the members; None if these were not available."""
     frames: str
-    """The frames that it learned from, in words."""
+    """Description of the frames that it learned from."""
     seconds: float
-    """Of training."""
+    """Duration of the training."""
     command: str
-    """That made it."""
+    """Command that made it."""
     file: Literal["student.safetensors"] = STUDENT_FILE
 
     def ratio(self, mean: Errors | None) -> float | None:
-        """Its force MAE over that of the members' mean on the same test frames; None where either is not known."""
+        """Return the ratio of its force MAE to that of the members' mean, both on the test frames; None if unknown."""
         if self.test is None or mean is None or self.test.force_mae is None or not mean.force_mae:
             return None
         return self.test.force_mae / mean.force_mae
 
     def lines(self, mean: Errors | None) -> list[str]:
-        """For people to read."""
+        """Return a description for the terminal; `mean` are the test errors of the members' mean."""
         ratio = self.ratio(mean)
         beside = "" if ratio is None else f"; force MAE on test frames {ratio:.3f} times that of the mean"
         return [f"student of {self.frames}{beside}", f"student made by {self.command}, SHA-256 {self.sha256}"]
@@ -75,13 +75,14 @@ class Metrics:
     """Errors of the ensemble mean."""
 
     calibration: Errors | None
-    """On the frames of the training file that no fold touched."""
+    """Errors on the calibration frames, which no fold used."""
     test: Errors | None
+    """Errors on the test frames."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The frames behind an entry; energies in eV."""
+    """Frames that an entry was trained on; energies in eV."""
 
     description: str
     file: str
@@ -97,19 +98,18 @@ class TrainingData:
     energy_max: float | None
     split: str
     initial: str | None = None
-    """The frames behind the weights that training started from, and what could not be checked of them; None where they
-    were random."""
+    """Data of the initial weights, and what could not be checked about them; None if they were random."""
     extra: str | None = None
-    """More frames that were trained on, not counted in the others; None where there were none."""
+    """File of additional training frames, which the other fields do not count; None if there were none."""
     force_max: float | None = None
-    """eV/Å, the largest force on one atom; None: not known, or no frame has forces."""
+    """Largest force on one atom, eV/Å; None: unknown, or no frame has forces."""
     formulas: tuple[str, ...] | None = None
-    """Chemical formulas, in Hill's order, of all frames behind the weights; None: not known, or very many."""
+    """Chemical formulas, in Hill order, of all frames that the weights depend on; None: unknown, or too many."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """Atoms as JSON; Å."""
+    """Atoms in a form that can be written as JSON; lengths in Å."""
 
     numbers: tuple[int, ...]
     positions: tuple[tuple[float, float, float], ...]
@@ -131,17 +131,18 @@ class Structure:
 
 @dataclass(frozen=True)
 class OtherRun:
-    """A run from another seed, or from the structure of another entry, of a molecule that this one knows too."""
+    """Run with another seed, or from the structure of another entry whose molecule this entry was trained on too."""
 
     structure: str | None
-    """Name of the other entry; None: its own structure."""
+    """Name of the other entry; None: the entry's own structure."""
     stable: float
+    """Stable time in ps, see `Dynamics`."""
     flagged: float | None
-    """ps, both, as of `Dynamics`."""
+    """Time of the first flag in ps, see `Dynamics`."""
     seed: int = 0
 
     def which(self) -> str:
-        """What it differs in."""
+        """Return in what this run differs from the main one."""
         seed = f"seed {self.seed}"
         if self.structure is None:
             return seed
@@ -150,49 +151,49 @@ class OtherRun:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """A run of dynamics at a temperature with the ensemble and a monitor's threshold, and the speed of its members."""
+    """Stability of the ensemble's dynamics at a temperature, first flag of a monitor, and speed of the members."""
 
     temperature: float
-    """K."""
+    """Temperature, K."""
     picoseconds: float
-    """Asked for."""
+    """Requested length of the run."""
     stable: float
-    """ps until a bond was more than 0.5 Å off its relaxed length, protons of hydrogen bonds aside; else all of them."""
+    """ps until a bond was more than 0.5 Å off its relaxed length (shared protons excepted), else the whole length."""
     threshold: float | None
-    """eV/Å, of the monitor; None where there is no calibration."""
+    """Threshold of the monitor, eV/Å; None without a calibration."""
     flagged: float | None
     """ps until the monitor's first flag; None if there was none."""
     milliseconds: tuple[float, ...]
-    """A step of Velocity Verlet, of each member on one thread."""
+    """Time per step of velocity Verlet for each member on one thread."""
     processor: str
     command: str
-    """That made the run; times may be newer."""
+    """Command that made the run; the times may be newer."""
     yardstick: float | None = None
-    """ms a step of an untrained network of three interactions of 128 features to 5 Å, in turns with the members."""
+    """ms per step of an untrained network (three interactions, 128 features, 5 Å), timed in turns with the members."""
     others: tuple[OtherRun, ...] = ()
-    """As long, as hot and with the same threshold."""
+    """Further runs of the same length and temperature with the same threshold."""
 
     def lines(self) -> list[str]:
-        """For people to read."""
+        """Return a description for the terminal."""
         run = f"{self.picoseconds:g} ps at {self.temperature:g} K"
         at = "" if self.threshold is None else f", at {self.threshold:.4f} eV/Å"
         times = ", ".join(f"{t:.2f}" for t in self.milliseconds)
         beside = "" if self.yardstick is None else f", {self.yardstick:.2f} of a network of 3 × 128"
         return [
             f"{run}: {self.outcome(self.stable, self.flagged)}{at}",
-            *(f"the same of {other.which()}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
+            *(f"the same from {other.which()}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
             f"{times} ms a step of each member{beside} ({self.processor})",
         ]
 
     def outcome(self, stable: float, flagged: float | None) -> str:
-        """What came of a run like this one."""
+        """Return the outcome of a run of this length and threshold, in words."""
         end = "stable" if stable >= self.picoseconds else f"a bond broke after {stable:.3f} ps"
         if self.threshold is None:
             return f"{end}; not watched, without a calibration"
         return f"{end}; {'none flagged' if flagged is None else f'first flag after {flagged:.3f} ps'}"
 
     def broken(self) -> str | None:
-        """In which runs a bond broke, in words; None: in none."""
+        """Return in words in which runs a bond broke; None if none broke."""
         runs = [("", self.stable), *((f" ({other.which()})", other.stable) for other in self.others)]
         broken = [f"{stable:.3f} ps{which}" for which, stable in runs if stable < self.picoseconds]
         return f"at {self.temperature:g} K a bond broke after {' and '.join(broken)}" if broken else None
@@ -200,29 +201,29 @@ class Dynamics:
 
 @dataclass(frozen=True)
 class Card:
-    """What `list_models` returns for each entry."""
+    """Card of an entry, as `list_models` returns it."""
 
     name: str
     elements: tuple[str, ...]
-    """Chemical symbols the members were trained on."""
+    """Chemical symbols of the elements that the members were trained on."""
     data: TrainingData
     members: Annotated[tuple[Member, ...], Field(min_length=1)]
     metrics: Metrics
     structure: Structure
-    """A geometry relaxed with the ensemble, to start from."""
+    """Geometry relaxed with the ensemble, as a structure to start from."""
     command: str
-    """That made the entry."""
+    """Command that made the entry."""
     versions: dict[str, str]
     calibration: Calibration | None = None
-    """Of these members; None where there is none."""
+    """Calibration of these members; None if there is none."""
     dynamics: Dynamics | None = None
-    """None where it was not measured."""
+    """Stability and speed; None if not measured."""
     student: Student | None = None
-    """None where there is none."""
+    """Student of the members; None if there is none."""
     experimental: str | None = None
-    """Why it is not to be trusted in long dynamics; None where nothing is known against it."""
+    """Reason not to trust the entry in long dynamics; None if none is known."""
     path: Annotated[Path, Field(exclude=True)] = Path()
-    """The entry's folder."""
+    """Folder of the entry."""
 
     def __post_init__(self) -> None:
         if self.calibration is not None and self.calibration.members != tuple(m.sha256 for m in self.members):
@@ -237,13 +238,13 @@ class Card:
 
     @property
     def networks(self) -> dict[str, str]:
-        """SHA-256 of each member and of the student, by the names of their files."""
+        """SHA-256 of each member and of the student, by file name."""
         student = () if self.student is None else (self.student,)
         return {network.file: network.sha256 for network in (*self.members, *student)}
 
     @property
     def best(self) -> Member:
-        """The member with the smallest validation force error (energy error, if it has no forces)."""
+        """Member with the smallest force error in validation (energy error if there are no forces)."""
 
         def error(member: Member) -> tuple[float, float]:
             e = member.validation

@@ -1,4 +1,4 @@
-"""Models as files: one safetensors file, everything else as JSON in its header. Loading runs no code from it."""
+"""Checkpoints: one safetensors file per model with JSON in its header. Loading runs no code from the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schnet_ase.output.files import atomic_write
 
 FORMAT_VERSION = "1"
 WITH_TERMS = "2"
-"""Format of models whose energy has a term beside the network, which a package that knows none must not leave out."""
+"""Format of models with an energy term beside the network; a version without such terms must refuse to read them."""
 
 
 class Tensors(NamedTuple):
@@ -46,14 +46,14 @@ def write_tensors(
     tensors
         Named tensors.
     kind
-        What the file holds, ``"model"`` or ``"training state"``; checked on reading.
+        Content of the file, ``"model"`` or ``"training state"``, which is checked on reading.
     header
-        JSON-able.
+        Values that can be written as JSON.
 
     Raises
     ------
     OSError
-        As `atomic_write`.
+        See `atomic_write`.
     """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header, sort_keys=True)
@@ -67,13 +67,13 @@ def write_tensors(
 
 
 def read_tensors(path: str | os.PathLike[str], kind: str) -> Tensors:
-    """Read what `write_tensors` wrote.
+    """Read a file written by `write_tensors`.
 
     Raises
     ------
     CheckpointError
-        The file is missing, truncated, not ours, of another kind, of a newer format, or its content is not what
-        was written.
+        The file is missing, truncated, written by another program, of another kind or a newer format, or its content
+        differs from what was written.
     """
     file = Path(path)
     if not file.is_file():
@@ -108,7 +108,7 @@ def read_tensors(path: str | os.PathLike[str], kind: str) -> Tensors:
 
 
 def _version(header: Any) -> str:
-    """The format of a file with this header, which may be anything in a file of another hand."""
+    """Return the format version for this header, which may be any JSON, since files are not trusted."""
     config = header.get("config") if isinstance(header, dict) else None
     named = isinstance(config, dict) and any(config.get(name) is not None for name in TERMS)
     return WITH_TERMS if named else FORMAT_VERSION
@@ -116,8 +116,8 @@ def _version(header: Any) -> str:
 
 def _unknown_version(file: Path, version: str | None) -> CheckpointError:
     return CheckpointError(
-        f"{file}: format version {version!r:.20}, this schnet_ase reads {FORMAT_VERSION!r}, and of models with a prior "
-        f"{WITH_TERMS!r}; upgrade schnet_ase if it is newer"
+        f"{file}: format version {version!r:.20}; this schnet_ase reads {FORMAT_VERSION!r} and, for models with a "
+        f"prior, {WITH_TERMS!r}; upgrade schnet_ase if the file is newer"
     )
 
 
@@ -131,12 +131,12 @@ def save_model(model: SchNet, path: str | os.PathLike[str], /, **metadata: Any) 
     path
         Target file, replaced atomically.
     **metadata
-        JSON-able provenance (data hash, split indices, seed, metrics, ...) kept in the header.
+        Provenance that can be written as JSON (data hash, split indices, seed, metrics, ...), kept in the header.
 
     Raises
     ------
     OSError
-        The disk is full or the folder not writable; an earlier file at `path` stays intact.
+        The disk is full or the folder is not writable; an earlier file at `path` stays intact.
     """
     header = {
         "config": model.config.to_dict(),
@@ -153,11 +153,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:
     Raises
     ------
     CheckpointError
-        Naming the file and the reason.
+        The file cannot be read as a model; the message names the file and the reason.
     """
     tensors, header = read_tensors(path, "model")
     try:
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and dropped at once
+        with torch.random.fork_rng(devices=[]):  # the constructor draws initial weights, which are replaced at once
             model = SchNet(SchNetConfig(**header["config"]))
         model.to(tensors["embedding.weight"].dtype)
         model.load_state_dict(tensors)
@@ -169,12 +169,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The metadata that was given to `save_model`, as JSON; `Provenance` is that of a training.
+    """Read the metadata that `save_model` was given; for a trained model, `Provenance.read` returns them typed.
 
     Raises
     ------
     CheckpointError
-        Naming the file and the reason.
+        The file cannot be read or has no provenance; the message names the file and the reason.
     """
     header = read_tensors(path, "model").header
     if not isinstance(header.get("provenance"), dict):

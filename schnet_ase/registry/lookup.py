@@ -1,4 +1,4 @@
-"""Named models: where entries are looked for, and which folder or file a name stands for. Nothing here loads torch."""
+"""Search path of registry entries, and the folder or file that a name stands for. This module does not load torch."""
 
 from __future__ import annotations
 
@@ -13,26 +13,35 @@ from schnet_ase.registry.card import CARD_FILE, Card, read_card
 from schnet_ase.registry.index import Listing, entries_in, read_index
 
 BEST, STATE = "best.safetensors", "state.safetensors"
-"""In the folder of a training: its best model, and what it goes on from."""
+"""Files in the folder of a training: its best model, and the state that it resumes from."""
 SEARCH_VARIABLE = "SCHNET_ASE_MODELS"
 PACKAGE = Path(__file__).parent.parent
-# In a wheel the entries lie inside the package, in a source tree beside it.
+# A wheel has the entries inside the package, a source tree beside it.
 SHIPPED = PACKAGE / "models" if (PACKAGE / "models").is_dir() else PACKAGE.parent / "models"
 
 
 def user_models() -> Path:
-    """The folder for a user's own entries."""
+    """Return the folder for the user's own entries."""
     return Path(user_data_path("schnet_ase")) / "models"
 
 
 def search_path() -> list[Path]:
-    """Folders of entries, first match wins: those of ``SCHNET_ASE_MODELS``, the user's own, the shipped ones."""
+    """Return the folders that are searched for entries, in this order.
+
+    First those named in ``SCHNET_ASE_MODELS``, then the user's own folder, then that of the shipped entries. The first
+    folder that has an entry of the requested name is used.
+    """
     named = [Path(p) for p in os.environ.get(SEARCH_VARIABLE, "").split(os.pathsep) if p]
     return [*named, user_models(), SHIPPED]
 
 
 def list_models() -> list[Card]:
-    """Cards of all entries that can be found, sorted by name.
+    """Return the cards of all entries on the search path, sorted by name.
+
+    Returns
+    -------
+    list of Card
+        One card per name; an entry hides those of the same name later on the search path.
 
     Raises
     ------
@@ -43,7 +52,7 @@ def list_models() -> list[Card]:
 
 
 def entry_folders() -> dict[str, Path]:
-    """Every entry's folder by its name, the first of a name."""
+    """Return the folder of each entry by its name; the first on the search path counts."""
     folders: dict[str, Path] = {}
     for place in search_path():
         for folder in entries_in(place):
@@ -52,7 +61,9 @@ def entry_folders() -> dict[str, Path]:
 
 
 def listings() -> dict[str, Listing]:
-    """Every entry that an index on the search path names, the first of a name; it need not be installed.
+    """Return the entries listed by any index on the search path, by name; they need not be installed.
+
+    If several indices list a name, the first on the search path counts.
 
     Raises
     ------
@@ -67,12 +78,12 @@ def listings() -> dict[str, Listing]:
 
 
 def get_card(name: str) -> Card:
-    """The card of the entry `name`.
+    """Return the card of the entry `name`.
 
     Raises
     ------
     RegistryError
-        There is no such entry; the message lists near names, or how to get it.
+        There is no such entry; the message lists similar names, or says how to install it.
     """
     folders = entry_folders()
     if name not in folders:
@@ -81,7 +92,7 @@ def get_card(name: str) -> Card:
 
 
 def find_card(name: str | os.PathLike[str]) -> Card | None:
-    """The card that goes with all members of `name`: an entry's, by name or folder; None for anything else.
+    """Return the card of an entry given by name or folder; None if `name` is not a whole entry.
 
     Raises
     ------
@@ -93,7 +104,7 @@ def find_card(name: str | os.PathLike[str]) -> Card | None:
 
 
 def owning_card(name: str | os.PathLike[str]) -> Card | None:
-    """The card of the entry that `name` is, or is a member of, by name or by file; None where there is none.
+    """Return the card of the entry that `name` is or belongs to, given by name or by file; None if there is none.
 
     Raises
     ------
@@ -106,14 +117,14 @@ def owning_card(name: str | os.PathLike[str]) -> Card | None:
 
 
 def lasting_name(name: str | os.PathLike[str]) -> str:
-    """A registry name as it is; a file or folder by its absolute path, so that it is found from elsewhere too."""
+    """Return a registry name unchanged, and a file or folder as an absolute path, valid in any working directory."""
     if isinstance(name, str) and (name in entry_folders() or named_member(name)):
         return name
     return str(Path(name).resolve())
 
 
 def named_member(name: str | os.PathLike[str]) -> tuple[Card, str] | None:
-    """The card and the file that ``"entry/member"`` or ``"entry/student"`` stands for; None for anything else."""
+    """Return the card and file name that ``"entry/member"`` or ``"entry/student"`` stands for; else None."""
     entry, _, member = name.partition("/") if isinstance(name, str) else ("", "", "")
     if not member or entry not in entry_folders():
         return None
@@ -122,9 +133,9 @@ def named_member(name: str | os.PathLike[str]) -> tuple[Card, str] | None:
 
 
 def folder_of(name: str | os.PathLike[str]) -> Path | None:
-    """The folder that `name` stands for: an entry's by its registry name, else one that is there.
+    """Return the folder that `name` stands for: the entry of this name, or an existing folder; None for anything else.
 
-    That of on-the-fly learning stands for the ensemble of its last generation.
+    The folder of on-the-fly learning stands for the ensemble of its last generation.
     """
     folders = entry_folders() if isinstance(name, str) else {}
     if name in folders:
@@ -136,7 +147,7 @@ def folder_of(name: str | os.PathLike[str]) -> Path | None:
 
 
 def unknown_model(name: str) -> RegistryError:
-    """An error that says what is near a name for which there is no model."""
+    """Return an error for a name without a model; it suggests similar names."""
     entry, installed, named = name.partition("/")[0], entry_folders(), listings()
     if entry in named and entry not in installed:
         return RegistryError(f"{entry} is not installed; get it with: schnet-ase models get {entry}")
@@ -154,5 +165,5 @@ def unknown_model(name: str) -> RegistryError:
 
 
 def is_file(name: str | os.PathLike[str]) -> bool:
-    """Whether a name can only be that of a checkpoint file."""
+    """Return whether `name` can only be the path of a checkpoint file."""
     return not isinstance(name, str) or name.endswith(".safetensors") or Path(name).is_file()

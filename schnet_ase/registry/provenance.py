@@ -1,4 +1,4 @@
-"""What a checkpoint's header says of where its model comes from: the one place that reads and writes these keys."""
+"""Provenance of a model in the header of its checkpoint; only this module reads and writes these keys."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from schnet_ase.errors import CheckpointError
 from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.uncertainty.metrics import Errors
 
-_AS_IT_IS = ConfigDict(ser_json_inf_nan="constants")  # else a loss that is NaN would be null in the header
+_AS_IT_IS = ConfigDict(ser_json_inf_nan="constants")  # otherwise a loss of NaN would be written as null
 
 
 class Row(NamedTuple):
-    """One validation of a training."""
+    """Result of one validation during a training."""
 
     step: int
     epoch: float
     learning_rate: float
     training_loss: float
-    """Mean over the steps since the last validation, weights as they were at each; (eV/Å)², of absolute errors eV/Å."""
+    """Mean loss of the steps since the last validation; (eV/Å)², or eV/Å for the loss of absolute errors."""
     validation_loss: float
     errors: Errors
-    """On the validation frames."""
+    """Errors on the validation frames."""
     seconds: float
-    """Of training since it was first started, interruptions left out."""
+    """Duration of the training so far, without interruptions."""
 
     def to_json(self) -> dict[str, Any]:
         return {**self._asdict(), "errors": asdict(self.errors)}
@@ -41,14 +41,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, config=_AS_IT_IS)
 class Identity:
-    """What the weights of a training depend on; None: not known, or there was none."""
+    """Everything that the weights of a training depend on; None where unknown or not used."""
 
     config: dict[str, Any] | None = None
-    """`SchNetConfig.to_dict`."""
+    """Network, as `SchNetConfig.to_dict` returns it."""
     training: dict[str, Any] | None = None
-    """`TrainingConfig.to_dict`."""
+    """Hyperparameters, as `TrainingConfig.to_dict` returns them."""
     seed: int | None = None
-    """Of the first weights and of the order of the batches."""
+    """Seed of the initial weights and of the order of the batches."""
     data_sha256: str | None = None
     data_file: str | None = None
     data_units: str | None = None
@@ -56,17 +56,18 @@ class Identity:
     forces_key: str | None = None
     stress_key: str | None = None
     reference_energies: dict[str, float] | None = None
-    """eV, those that the configuration gives."""
+    """Reference energies given in the configuration, eV by chemical symbol."""
     training_frames: tuple[int, ...] | None = None
-    """Indices in the data file."""
+    """Indices of the training frames in the data file."""
     validation_frames: tuple[int, ...] | None = None
+    """Indices of the validation frames in the data file."""
     extra_file: str | None = None
-    """More frames to train on."""
+    """File of additional training frames."""
     extra_sha256: str | None = None
     extra_parts: tuple[str, ...] | None = None
-    """SHA-256 of each of several files."""
+    """SHA-256 of each file, if the additional frames come from several."""
     initial_sha256: str | None = None
-    """Of the file of the weights that training started from."""
+    """SHA-256 of the checkpoint that training started from."""
 
     def to_json(self) -> dict[str, Any]:
         table: dict[str, Any] = _IDENTITY.dump_python(self, mode="json")
@@ -75,48 +76,49 @@ class Identity:
 
 @dataclass(frozen=True, config=_AS_IT_IS)
 class Origin:
-    """More about the frames behind a model; not part of the identity, which older training states have without it."""
+    """More about the training frames; not part of the identity, because older training states do not have it."""
 
     data_parts: tuple[str, ...] | None = None
-    """SHA-256 of each of several files of data."""
+    """SHA-256 of each file, if the data come from several."""
     initial_data: tuple[str, ...] | None = None
-    """SHA-256 of every file of frames behind the weights that training started from."""
+    """SHA-256 of every file of frames that the initial weights were trained on."""
     formulas: tuple[str, ...] | None = None
-    """Chemical formulas, in Hill's order, of all frames behind the weights; None: not known, or very many."""
+    """Chemical formulas, in Hill order, of all frames that the weights depend on; None: unknown, or too many."""
     periodic: bool | None = None
-    """Whether any frame was."""
+    """Whether any frame was periodic."""
 
 
 @dataclass(frozen=True, config=_AS_IT_IS)
 class Provenance:
-    """Where a model comes from; None: its file does not say.
+    """Origin of a model; a field is None if the file does not contain it.
 
-    The JSON in the header is flat, with the names of the fields here. Keys that are not among them are a user's own.
+    The JSON in the header is flat and uses the names of the fields here. Any other key belongs to the user.
     """
 
     identity: Identity = Identity()
     origin: Origin = Origin()
     learning_rate: float | None = None
-    """The largest."""
+    """Largest learning rate of the training."""
     validation: Annotated[Row, PlainSerializer(Row.to_json)] | None = None
     versions: dict[str, str] | None = None
-    """See `library_versions`."""
+    """Versions that `library_versions` returned."""
     name: str | None = None
-    """Of a member of an entry, such as ``rmd17-ethanol/fold-1``."""
+    """Name of the model in its entry, such as ``rmd17-ethanol/fold-1``."""
     calibration_frames: tuple[int, ...] | None = None
-    """Indices in the data file, of frames that no member of its entry was trained or validated on."""
+    """Indices in the data file of frames that no member of the entry was trained or validated on."""
     best_step: int | None = None
+    """Step of the training at which these weights were validated."""
     teacher: tuple[str, ...] | None = None
-    """SHA-256 of the members whose mean a student has learned."""
+    """For a student: SHA-256 of the members whose mean it learned."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Provenance:
-        """What the checkpoint at `path` says.
+        """Read the provenance from the checkpoint at `path`.
 
         Raises
         ------
         CheckpointError
-            It cannot be read, or a value is not of the kind that its key has.
+            The file cannot be read, or a value has the wrong type for its key.
         """
         table = read_provenance(path)
         try:
@@ -130,19 +132,19 @@ class Provenance:
             ) from error
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of the header: of identity and origin all, of the others those that are known."""
+        """Return the table for the header: all keys of identity and origin, and the other keys that are not None."""
         table = _PROVENANCE.dump_python(self, mode="json")
         identity, origin = table.pop("identity"), table.pop("origin")
         return {**identity, **origin, **{key: value for key, value in table.items() if value is not None}}
 
     @property
     def extra_hashes(self) -> set[str]:
-        """SHA-256 of the files that the model was trained on besides its data."""
+        """SHA-256 of the files of additional training frames."""
         return _known(self.identity.extra_sha256, self.identity.extra_parts)
 
     @property
     def all_hashes(self) -> set[str]:
-        """SHA-256 of every file of frames behind the model, those behind the weights that it started from too."""
+        """SHA-256 of every file of frames that the model, or the weights it started from, was trained on."""
         own = _known(self.identity.data_sha256, self.origin.data_parts)
         return own | self.extra_hashes | {*(self.origin.initial_data or ())}
 
@@ -156,5 +158,5 @@ def _known(one: str | None, parts: tuple[str, ...] | None) -> set[str]:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what made a model, for its provenance."""
+    """Return the versions of the packages that made a model, for its provenance."""
     return {name: version(name) for name in ("schnet_ase", "torch", "ase", "numpy")}

@@ -1,4 +1,4 @@
-"""Bonds of a structure, and when one of them is broken."""
+"""Bonds of a structure, and a criterion for a broken bond."""
 
 from __future__ import annotations
 
@@ -12,58 +12,59 @@ from numpy.typing import NDArray
 from schnet_ase.geometry.arrays import Floats, Integers
 
 STRETCH = 1.25
-"""Times the sum of covalent radii: atoms nearer to each other than that are bonded."""
+"""Atoms nearer to each other than this multiple of the sum of their covalent radii are bonded."""
 BROKEN = 0.5
-"""Å. A bond whose length is farther than this from its mean is broken."""
+"""Deviation from the mean length, in Å, above which a bond is broken."""
 HYDROGEN_BOND = 2.2
-"""Å, in a molecule: how far a proton may be from another atom that it may go to."""
+"""Largest distance in Å, in a molecule, between a proton and another atom that it may transfer to."""
 TAKERS = (7, 8, 9)
-"""N, O and F: atoms between which a proton may change sides without a bond being broken."""
+"""Atomic numbers of N, O and F, between which a proton may transfer without a bond being broken."""
 
 
 @dataclass(frozen=True, eq=False)
 class Bonds:
-    """The bonds of a structure, and their lengths where it is sound.
+    """Bonds of a structure and their lengths while it is intact.
 
-    A proton that may be on several atoms has a bond to each of them; of these the one nearest to its length counts.
+    A proton that may transfer between several atoms has a bond to each of them; only the bond that deviates least from
+    its mean length counts.
     """
 
     numbers: Integers
     """(N,) atomic numbers."""
     first: Integers
-    """(B,) one atom of each bond."""
+    """(B,) index of one atom of each bond."""
     second: Integers
-    """(B,) the other."""
+    """(B,) index of the other atom."""
     mean: Floats
-    """(B,) Å."""
+    """(B,) mean lengths, Å."""
     cell: Floats
-    """(3, 3) Å, of the periodic directions."""
+    """(3, 3) cell vectors, Å; only those of periodic directions are used."""
     pbc: NDArray[np.bool_]
     """(3,) which directions are periodic."""
 
     def lengths(self, positions: Floats) -> Floats:
-        """(..., B) Å for (..., N, 3) positions; to the nearest image in periodic directions."""
+        """Return the lengths (..., B) in Å for (..., N, 3) positions, with the nearest image in periodic directions."""
         return _lengths(positions, self.first, self.second, self.cell, self.pbc)
 
     def off(self, positions: Floats) -> Floats:
-        """(...) Å by which the worst bond is off its mean length."""
+        """Return the deviation (...) in Å of the worst bond from its mean length, for (..., N, 3) positions."""
         largest: Floats = self._off(positions)[0].max(axis=-1)
         return largest
 
     def worst(self, positions: Floats) -> str:
-        """The bond that is farthest from its mean length in (N, 3) positions, like ``O2–H8``."""
+        """Return the name, such as ``O2–H8``, of the bond farthest from its mean length in (N, 3) positions."""
         off, bonds = self._off(positions)
         bond = bonds[int(np.argmax(np.where(np.isnan(off), np.inf, off)))]
         pair = sorted((self.first[bond], self.second[bond]), key=lambda k: -self.numbers[k])
         return "–".join(f"{chemical_symbols[self.numbers[k]]}{k}" for k in pair)
 
     def names(self) -> list[str]:
-        """Kinds of the bonds, like ``O–H``."""
+        """Return the kinds of all bonds, such as ``O–H``."""
         pairs = zip(self.numbers[self.first], self.numbers[self.second], strict=True)
         return ["–".join(chemical_symbols[z] for z in sorted(pair, reverse=True)) for pair in pairs]
 
     def holders(self, positions: Floats) -> Integers:
-        """The atom that each hydrogen with a bond is nearest to, in (N, 3) positions."""
+        """Return, for each bonded hydrogen, the index of the bonded atom nearest to it in (N, 3) positions."""
         hydrogen, other = self._hydrogens()
         has = self.numbers[hydrogen] == 1
         order = np.lexsort((self.lengths(positions)[has], hydrogen[has]))
@@ -72,7 +73,10 @@ class Bonds:
         return holders
 
     def _off(self, positions: Floats) -> tuple[Floats, Integers]:
-        """(..., G) Å that each group of bonds is off, and the first bond of each; a hydrogen's bonds are a group."""
+        """Return the deviation (..., G) in Å of each group of bonds, and the first bond of each group.
+
+        All bonds of a hydrogen form a group, every other bond a group of its own.
+        """
         hydrogen, _ = self._hydrogens()
         group = np.where(self.numbers[hydrogen] == 1, hydrogen, len(self.numbers) + np.arange(len(hydrogen)))
         order = np.argsort(group, kind="stable")
@@ -81,23 +85,28 @@ class Bonds:
         return np.minimum.reduceat(deviation, starts, axis=-1), order[starts]
 
     def _hydrogens(self) -> tuple[Integers, Integers]:
-        """Of each bond the hydrogen, or else an atom, and the other one."""
+        """Return the two atoms of each bond, the hydrogen first if there is one."""
         swap = self.numbers[self.first] != 1
         return np.where(swap, self.second, self.first), np.where(swap, self.first, self.second)
 
 
 def find_bonds(atoms: Atoms, frames: Floats | None = None, *, shared_protons: bool = True) -> Bonds:
-    """Pairs of atoms whose mean distance is that of a bond by covalent radii.
+    """Find the pairs of atoms that are bonded according to their mean distance and covalent radii.
 
     Parameters
     ----------
     atoms
-        A structure that is sound.
+        Intact structure.
     frames
-        (F, N, 3) Å, more positions of the same atoms, over which lengths are averaged. None: those of `atoms` alone.
+        Positions (F, N, 3) of the same atoms in Å, over which lengths are averaged; None: only those of `atoms`.
     shared_protons
-        Whether a proton on N, O or F may change sides: to those that are within 2.2 Å of it in `atoms`, or to all of
-        them where `atoms` are periodic, since in a liquid others come near.
+        Whether a proton on N, O or F may transfer to others of these atoms: to those within 2.2 Å of it in `atoms` or,
+        if `atoms` are periodic, to all of them, since in a liquid others come near.
+
+    Returns
+    -------
+    Bonds
+        The bonds; there may be none.
     """
     positions = atoms.positions[None] if frames is None else frames
     cell, pbc, numbers = atoms.cell.complete().array, atoms.pbc.copy(), atoms.numbers.astype(np.int64)
@@ -109,13 +118,13 @@ def find_bonds(atoms: Atoms, frames: Floats | None = None, *, shared_protons: bo
 
 
 def first_broken(off: Floats) -> int | None:
-    """The first of (T,) deviations in Å at which a bond is broken, or its length no number; None if none is."""
-    intact = off <= BROKEN  # not where it is not a number
+    """Return the index of the first of (T,) deviations in Å that means a broken bond, or is NaN; None if none does."""
+    intact = off <= BROKEN  # False for NaN
     return None if intact.all() else int(np.argmin(intact))
 
 
 def _with_shared_protons(bonds: Bonds, atoms: Atoms) -> Bonds:
-    """The bonds, and for each proton between several takers one to each, as long as its own."""
+    """Return the bonds with those of each shared proton to its other acceptors added, with the same mean length."""
     takers = np.isin(bonds.numbers, TAKERS)
     first, second, mean = bonds.first.tolist(), bonds.second.tolist(), bonds.mean.tolist()
     for i, j, own in zip(*bonds._hydrogens(), bonds.mean, strict=True):
@@ -130,7 +139,10 @@ def _with_shared_protons(bonds: Bonds, atoms: Atoms) -> Bonds:
 
 
 def _lengths(positions: Floats, first: Integers, second: Integers, cell: Floats, pbc: NDArray[np.bool_]) -> Floats:
-    """(..., B) Å. Rounding finds the nearest image wherever that is nearer than half the cell is high."""
+    """Return the lengths (..., B) in Å.
+
+    Rounding finds the nearest image if it is nearer than half the smallest height of the cell.
+    """
     vectors = positions[..., first, :] - positions[..., second, :]
     if pbc.any():
         images = np.round(vectors @ np.linalg.inv(cell)) * pbc

@@ -1,4 +1,4 @@
-"""Dynamics of an entry, written into its card: is it stable, and how long does a step take?"""
+"""Check the stability and the speed of an entry's dynamics, and write the results into its card."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from schnet_ase.stability.times import member_times
 
 
 class Checked(NamedTuple):
-    """What came of a check."""
+    """Result of a check."""
 
     card: Card
-    """With the result on it."""
+    """Card with the result."""
     runs: tuple[str, ...]
-    """A line for each run."""
+    """One line for each run."""
     file: Path
-    """The card that was written."""
+    """File that the card was written to."""
     obstacle: OSError | None
-    """Why that is not the entry's own."""
+    """Error for which the card could not be written to the entry's folder; None if it was."""
 
     def verdict(self) -> str:
-        """Whether a bond broke, in a line."""
+        """Return one line that says whether a bond broke."""
         dynamics = self.card.dynamics
         assert dynamics is not None
         if reason := dynamics.broken():
@@ -54,41 +54,46 @@ def check_entry(
     workers: int = 1,
     folder: Path | None = None,
 ) -> Checked:
-    """Run an entry's dynamics until a bond breaks or the time is over, and write its card.
+    """Run an entry's dynamics until a bond breaks or the requested time is over, and write the result into its card.
 
-    Runs start from the relaxed structure on the card, with the ensemble, in steps of 0.5 fs: a free molecule that is
-    not linear with a Nosé-Hoover chain, anything else with a Langevin thermostat. A run is flagged at the first frame
-    whose ``forces_deviation`` exceeds the threshold of the calibration. Then the members are timed. An entry whose
-    bonds break is marked as experimental; a mark stays, since a gentler check says nothing against it, until the entry
-    is trained anew.
+    Runs start from the relaxed structure on the card, with the ensemble, in steps of 0.5 fs. A free nonlinear molecule
+    gets a Nosé-Hoover chain, anything else a Langevin thermostat. A run is flagged at the first frame whose
+    ``forces_deviation`` exceeds the threshold of the calibration. Then the members are timed. An entry whose bonds
+    break is marked as experimental. The mark stays until the entry is trained again, since a gentler check cannot
+    refute it.
 
     Parameters
     ----------
     name
         Name or folder of an entry.
     command
-        What to state on the card as what made the run.
+        Command to state on the card.
     temperature
-        K.
+        Temperature, K.
     picoseconds
         Length of each run.
     seeds
-        Number of runs from each structure, with seeds from 0 on.
+        Number of runs from each structure, with seeds 0, 1, ...
     molecules
-        Entries whose structures to start from besides: of molecules that this entry knows too. They are added to the
-        runs on the card; where those are of this length, temperature and threshold, they are not made again.
+        Other entries from whose structures to start as well; this entry must be trained on their molecules. Their runs
+        are added to the runs on the card, which are kept if they have this length, temperature and threshold.
     workers
-        Runs at a time, each on one thread where there are several.
+        Number of runs at a time; with several, each uses one thread.
     folder
-        Where runs are kept, by which an interrupted check resumes, and where the card goes if the entry's folder cannot
-        be written. Default: ``runs/NAME-check``.
+        Folder that keeps the runs, from which an interrupted check resumes. The card is written there if the entry's
+        folder is not writable. Default: ``runs/NAME-check``.
+
+    Returns
+    -------
+    Checked
+        The new card, a line for each run, and the file of the card.
 
     Raises
     ------
     RegistryError
         There is no such entry, or it was changed in the meantime.
     StructureError
-        It was taught no forces, or a structure has no bonds.
+        The entry was not trained on forces, or a structure has no bonds.
     """
     card = _entry(name)
     check_forces(card)
@@ -139,7 +144,19 @@ def check_entry(
 
 
 def time_entry(name: str | os.PathLike[str], folder: Path | None = None) -> Checked:
-    """Time the members of an entry again and write that into its card, beside the runs that are there.
+    """Time the members of an entry again and write the times into its card, which keeps its runs.
+
+    Parameters
+    ----------
+    name
+        Name or folder of an entry.
+    folder
+        Folder for the card if that of the entry is not writable. Default: ``runs/NAME-check``.
+
+    Returns
+    -------
+    Checked
+        The new card and its file.
 
     Raises
     ------
@@ -148,7 +165,7 @@ def time_entry(name: str | os.PathLike[str], folder: Path | None = None) -> Chec
     """
     card = _entry(name)
     if card.dynamics is None:
-        raise RegistryError(f"{card.name}: its card has no run of dynamics to put times beside; check it first")
+        raise RegistryError(f"{card.name}: its card has no run of dynamics to add times to; check it first")
     times = member_times(card)
     timed = replace(card.dynamics, milliseconds=times.members, yardstick=times.yardstick, processor=processor())
     return _write(card, timed, folder or Path("runs") / f"{card.name}-check", [])
@@ -157,27 +174,27 @@ def time_entry(name: str | os.PathLike[str], folder: Path | None = None) -> Chec
 def _entry(name: str | os.PathLike[str]) -> Card:
     card = find_card(name)
     if card is None and Path(name).is_dir():
-        raise RegistryError(f"{name}: no {CARD_FILE} in it; expected an entry, such as schnet-ase crossval makes")
+        raise RegistryError(f"{name}: has no {CARD_FILE}; expected an entry, such as schnet-ase crossval makes")
     return card or get_card(os.fspath(name))
 
 
 def _line(job: Job, run: Run, seeds: int) -> str:
     which = f"{job.name}, seed {job.seed}" if seeds > 1 else job.name
     if not run.collapsed:
-        return f"{which}: whole for {run.picoseconds:g} ps at {run.temperature:.0f} K"
-    if job.bonds.off(run.last) <= BROKEN:  # atoms met, or flew to infinity, within one step
+        return f"{which}: intact for {run.picoseconds:g} ps at {run.temperature:.0f} K"
+    if job.bonds.off(run.last) <= BROKEN:  # atoms collided, or flew to infinity, between two looks at the bonds
         return f"{which}: lost after {run.picoseconds:.3f} ps"
     return f"{which}: the bond {job.bonds.worst(run.last)} broke after {run.picoseconds:.3f} ps"
 
 
 def _flagged(run: Run, threshold: float | None) -> float | None:
-    """ps until the first flag."""
+    """Return the time in ps of the first flag; None if there is none."""
     flags = [] if threshold is None else run.flags(threshold)
     return flags[0] * TIMESTEP_FS / 1000.0 if flags else None
 
 
 def _write(card: Card, dynamics: Dynamics, folder: Path, runs: list[str]) -> Checked:
-    newest = read_card(card.path)  # it may have been calibrated meanwhile
+    newest = read_card(card.path)  # the entry may have been calibrated meanwhile
     if newest.members != card.members:
         raise RegistryError(f"{card.path}: the entry was changed while it was checked; check it again")
     new = replace(newest, dynamics=dynamics, experimental=dynamics.broken() or newest.experimental)

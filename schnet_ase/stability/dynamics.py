@@ -1,4 +1,4 @@
-"""Dynamics of an entry until a bond breaks or the time is over, kept as it goes and resumed after a kill."""
+"""Dynamics of an entry until a bond breaks or the time is over, saved regularly so that a killed run resumes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,24 @@ from schnet_ase.stability.runs import BLOCK, Job, Kept, Run, read_kept, write_ke
 from schnet_ase.stability.thermostats import Thermostatted, resume, start
 
 STATE_STEPS, STATE_SECONDS = 500, 10.0
-"""Between the states that a run resumes from."""
+"""Number of steps, and least number of seconds, between the saved states that a run resumes from."""
 
 
 def simulate(
     job: Job, folder: Path, threads: int | None = 1, report: Callable[[int], None] = lambda steps: None
 ) -> Run:
-    """Run a job, or what is left of it; `report` gets the number of steps made so far.
+    """Run a job, or the rest of it if it was interrupted.
+
+    Parameters
+    ----------
+    job
+        The run to make.
+    folder
+        Folder that keeps the run.
+    threads
+        Number of threads; None: the calculator's default.
+    report
+        Callback that receives the number of steps made so far.
 
     Raises
     ------
@@ -36,7 +47,7 @@ def simulate(
     atoms = job.structure.atoms()
     calculator = SchNetEnsembleCalculator if len(job.members) > 1 else SchNetCalculator
     atoms.calc = calculator(job.entry, threads=threads)
-    atoms.get_forces()  # a structure that is refused has not collapsed
+    atoms.get_forces()  # a structure that the model refuses raises here; inside the run it would count as a collapse
     if kept is None or not kept.state.step:
         return _Recorder(job, folder, start(atoms, job.temperature, job.seed, job.heated_to), None).run(report)
     resumed = resume(atoms, job.temperature, kept.state, job.heated_to)
@@ -44,7 +55,7 @@ def simulate(
 
 
 class _Recorder:
-    """Runs a job, and keeps what it is judged by of every step."""
+    """Runs a job and records, for every step, the quantities that stability is judged by."""
 
     def __init__(self, job: Job, folder: Path, thermostatted: Thermostatted, before: Run | None) -> None:
         self._job, self._folder, self._thermostatted = job, folder, thermostatted
@@ -59,7 +70,7 @@ class _Recorder:
         self._began = time.process_time() - (0.0 if before is None else before.seconds)
 
     def run(self, report: Callable[[int], None]) -> Run:
-        """Go on to the end. Whole blocks are made, so that some steps after a collapse are made in vain."""
+        """Run to the end or to a collapse, in whole blocks; steps of a block after a collapse are discarded."""
         job, dynamics = self._job, self._dynamics
         dynamics.attach(self._look)
         state, saved = self._thermostatted.state(), time.monotonic()
@@ -67,7 +78,8 @@ class _Recorder:
             report(self._steps)
             while self._steps < job.steps and not self._collapsed:
                 if self._steps % STATE_STEPS == 0:
-                    # A run that resumes here has no neighbour list from before either, so that its sums are the same.
+                    # A run that resumes here starts without a neighbour list. Discard it here too, so that sums are
+                    # rounded in the same way.
                     self._atoms.calc.reset()
                     state = self._thermostatted.state()
                     if time.monotonic() - saved > STATE_SECONDS:
@@ -75,7 +87,7 @@ class _Recorder:
                         saved = time.monotonic()
                 self._block(min(BLOCK, job.steps - self._steps))
                 report(self._steps)
-        except BaseException:  # Ctrl-C, or whoever waits for it is gone
+        except BaseException:  # Ctrl-C, or the process that waits for this one has ended
             write_kept(Kept(self._made().first(state.step, job.spacing), state), job, self._folder)
             raise
         write_kept(Kept(self._made(), state), self._job, self._folder)
@@ -95,7 +107,7 @@ class _Recorder:
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 self._dynamics.run(steps)
-        except StructureError:  # positions that are not finite, or two atoms on one spot
+        except StructureError:  # positions are not finite, or two atoms coincide
             self._collapsed = True
         looks = np.array(self._looks).reshape(-1, *self._last.shape)
         off, self._steps = self._job.bonds.off(looks), len(self._kinetic) - 1
@@ -111,7 +123,7 @@ class _Recorder:
             self._frames.append(self._atoms.get_positions())
 
     def _made(self) -> Run:
-        """The run up to the last whole block."""
+        """Return the run up to the last whole block."""
         return Run(
             self._steps,
             self._collapsed,

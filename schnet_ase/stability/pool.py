@@ -1,4 +1,4 @@
-"""Several runs one after the other or at the same time."""
+"""Several runs, one after the other or in parallel processes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from schnet_ase.stability.dynamics import simulate
 from schnet_ase.stability.runs import Job, Run, read_run
 
 PATIENCE = 30.0
-"""Seconds that a process gets to save what it has made."""
+"""Seconds that a process may take to save its run before it is abandoned."""
 
 
 def run_jobs(jobs: Sequence[Job], folder: Path, workers: int, progress: Progress) -> Iterator[tuple[Job, Run]]:
-    """Run jobs, `workers` at a time, each kept in `folder`; `progress` counts steps, a collapsed run's all at once.
+    """Run jobs, `workers` at a time, and yield each with its result when it is done.
+
+    The runs are kept in `folder`. `progress` counts steps; a run that collapses counts as complete.
 
     Raises
     ------
     SchNetError
-        As `simulate`, or a process ended without a result.
+        A run failed, see `simulate`, or its process ended without a result.
     """
     if workers > 1 and len(jobs) > 1:
         yield from _side_by_side(jobs, folder, workers, progress)
@@ -63,14 +65,14 @@ def _side_by_side(jobs: Sequence[Job], folder: Path, workers: int, progress: Pro
                 if isinstance(said, Run):
                     del running[connection]
                     yield job, said
-    finally:  # processes that nobody listens to save what they have and end
+    finally:  # a process whose connection is closed saves its run and ends
         for connection, (_, _, process) in running.items():
             connection.close()
             process.join(PATIENCE)
 
 
 def _listen(connection: Connection, job: Job, process: BaseProcess, folder: Path) -> int | Run:
-    """What comes next from a process: the number of steps that it has made, or its result."""
+    """Return the next message of a process: its number of steps so far, or its result."""
     try:
         said: int | str = connection.recv()
     except EOFError:
@@ -86,10 +88,10 @@ def _listen(connection: Connection, job: Job, process: BaseProcess, folder: Path
 
 
 def _run_in_process(job: Job, folder: Path, there: Connection) -> None:
-    """Send the number of steps made so far, or what was wrong."""
+    """Run a job, sending the number of steps so far, or the message of an error."""
     try:
         simulate(job, folder, 1, there.send)
-    except (KeyboardInterrupt, BrokenPipeError):  # nobody waits for it; what there is of it is saved
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody waits for the result; the run so far is saved
         return
     except SchNetError as error:
         there.send(str(error))

@@ -1,4 +1,4 @@
-"""Runs of dynamics: what they depend on, what comes of them, and the files that they are kept in."""
+"""Runs of dynamics: their parameters, their results, and the files that keep them."""
 
 from __future__ import annotations
 
@@ -19,49 +19,49 @@ from schnet_ase.stability.bonds import Bonds, find_bonds
 from schnet_ase.stability.thermostats import TIMESTEP_FS, State
 
 BLOCK = 100
-"""Steps between the frames that are kept, and after a flag until the next."""
+"""Number of steps between kept frames, and least number of steps between two flags."""
 LIQUID_SPACING = 20
-"""Steps between looks at the bonds of a periodic system, which has many pairs of protons and takers."""
+"""Number of steps between looks at the bonds of a periodic system, which has many pairs of protons and acceptors."""
 
 
 class Job(NamedTuple):
-    """A run, and all that its result depends on."""
+    """Parameters of a run, which determine its result."""
 
     entry: Path
-    """Its folder."""
+    """Folder of the entry."""
     members: tuple[str, ...]
-    """SHA-256 of the entry's files."""
+    """SHA-256 of the members' files."""
     name: str
-    """Of the entry whose relaxed structure is where it starts."""
+    """Name of the entry whose relaxed structure the run starts from."""
     structure: Structure
     bonds: Bonds
-    """By which it is judged."""
+    """Bonds that stability is judged by."""
     temperature: float
-    """K, at which it starts, and is kept."""
+    """Temperature in K at the start and, unless `heated_to` is given, of the thermostat."""
     heated_to: float | None
-    """K; None: it is kept."""
+    """Temperature of the thermostat in K, if it differs from that at the start."""
     picoseconds: float
-    """At most."""
+    """Length of the run if no bond breaks."""
     seed: int
 
     @property
     def steps(self) -> int:
-        """At most."""
+        """Number of steps if no bond breaks."""
         return round(1000.0 * self.picoseconds / TIMESTEP_FS)
 
     @property
     def spacing(self) -> int:
-        """Steps between looks at the bonds."""
+        """Number of steps between looks at the bonds."""
         return LIQUID_SPACING if self.bonds.pbc.any() else 1
 
     @property
     def file(self) -> str:
-        """Name of the file that it is kept in."""
+        """Name of the file that keeps the run."""
         heated = "" if self.heated_to is None else f"-to-{self.heated_to:g}K"
         return f"{self.name}-{self.temperature:g}K{heated}-seed-{self.seed}.npz"
 
     def identity(self) -> str:
-        """Of what the numbers of its steps depend on, however many there are."""
+        """Return a hash of everything that the trajectory depends on, except for its length."""
         structure = self.structure
         said = (self.members, structure.numbers, structure.positions, structure.cell, structure.pbc)
         digest = hashlib.sha256(repr((*said, self.temperature, self.heated_to, self.seed)).encode())
@@ -71,37 +71,38 @@ class Job(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What came of a job, up to the collapse where there was one; step 1 is the first after the start."""
+    """Result of a job, up to the collapse if there was one; step 1 is the first after the start."""
 
     steps: int
     collapsed: bool
+    """Whether a bond broke or the structure became invalid."""
     degrees: int
-    """Of freedom, that hold the kinetic energy."""
+    """Number of degrees of freedom that hold kinetic energy."""
     off: Floats
-    """(looks,) Å, that of the bond farthest from its mean."""
+    """(looks,) Å, deviation of the bond farthest from its mean length."""
     deviation: Floats
-    """(steps + 1,) eV/Å, the largest forces_deviation from the start on; empty for a single network."""
+    """(steps + 1,) eV/Å, largest forces_deviation at the start and after each step; empty for a single network."""
     kinetic: Floats
-    """(steps + 1,) eV."""
+    """(steps + 1,) eV, kinetic energy at the start and after each step."""
     frames: Floats
-    """(K, N, 3) Å, after every 100 steps."""
+    """(K, N, 3) Å, positions after every 100 steps."""
     last: Floats
-    """(N, 3) Å, at the last look at the bonds."""
+    """(N, 3) Å, positions at the last look at the bonds."""
     seconds: float
-    """Of the processor."""
+    """Processor time."""
 
     @property
     def picoseconds(self) -> float:
-        """How long it was whole."""
+        """Time up to the end or the collapse."""
         return self.steps * TIMESTEP_FS / 1000.0
 
     @property
     def temperature(self) -> float:
-        """K, mean over the run."""
+        """Mean temperature of the run, K."""
         return float(self.kinetic[1:].mean()) * 2.0 / (self.degrees * units.kB)
 
     def flags(self, threshold: float) -> list[int]:
-        """Steps at which a monitor of this threshold in eV/Å flags, its cool-down being 100 steps."""
+        """Return the steps that a monitor with this threshold in eV/Å and a cool-down of 100 steps flags."""
         flags: list[int] = []
         for step in np.flatnonzero(~(self.deviation <= threshold)).tolist():
             if not flags or step > flags[-1] + BLOCK:
@@ -109,7 +110,7 @@ class Run(NamedTuple):
         return flags
 
     def first(self, steps: int, spacing: int) -> Run:
-        """What it was after its first `steps`."""
+        """Return the run as it was after its first `steps`."""
         if steps >= self.steps:
             return self
         return self._replace(
@@ -123,13 +124,13 @@ class Run(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """A run so far, and where it goes on."""
+    """A run so far, and the state that it resumes from."""
 
     run: Run
     state: State
 
     def finished(self, job: Job) -> Run | None:
-        """The result, where there is no more to be done."""
+        """Return the result if the run is complete, else None."""
         over = self.run.collapsed or self.run.steps >= job.steps
         return self.run.first(job.steps, job.spacing) if over else None
 
@@ -144,7 +145,9 @@ def make_job(
     heated_to: float | None = None,
     bonds: Bonds | None = None,
 ) -> Job:
-    """A run of `card` from the structure of the entry `start`, judged by the bonds there but for `bonds`.
+    """Return the job that runs the entry `card` from the structure of the entry `start`.
+
+    Stability is judged by `bonds`; None: the bonds of that structure. See `Job` for the other parameters.
 
     Raises
     ------
@@ -153,20 +156,20 @@ def make_job(
     """
     bonds = find_bonds(start.structure.atoms()) if bonds is None else bonds
     if not len(bonds.mean):
-        raise StructureError(f"{start.name}: its structure has no bonds, by which it would be whole or broken")
+        raise StructureError(f"{start.name}: its structure has no bonds, so its stability cannot be judged")
     members = tuple(member.sha256 for member in card.members)
     entry = card.path.resolve()
     return Job(entry, members, start.name, start.structure, bonds, temperature, heated_to, picoseconds, seed)
 
 
 def read_run(job: Job, folder: Path) -> Run | None:
-    """The result of a job that is done; None where it is not, or was done with another model or reference."""
+    """Return the result of a finished job; None if it is not finished or was made with other models or parameters."""
     kept = read_kept(job, folder)
     return None if kept is None else kept.finished(job)
 
 
 def read_kept(job: Job, folder: Path) -> Kept | None:
-    """What there is of a job; None where there is nothing, or that of another model or reference."""
+    """Read the saved part of a job; None if there is none or it was made with other models or parameters."""
     try:
         with (folder / job.file).open("rb") as file, np.load(file) as arrays:
             if str(arrays["identity"]) != job.identity():
@@ -175,13 +178,13 @@ def read_kept(job: Job, folder: Path) -> Kept | None:
             run = Run(**numbers, **{name: arrays[name] for name in ("off", "deviation", "kinetic", "frames", "last")})
             positions, momenta, chain = (arrays[name] for name in ("positions", "momenta", "chain"))
             state = State(int(arrays["step"]), positions, momenta, chain, str(arrays["random"]))
-    except (FileNotFoundError, BadZipFile, KeyError, ValueError, EOFError):  # none, or not one of ours
+    except (FileNotFoundError, BadZipFile, KeyError, ValueError, EOFError):  # there is no file, or it is not a run
         return None
     return Kept(run, state)
 
 
 def write_kept(kept: Kept, job: Job, folder: Path) -> None:
-    """Write what `read_kept` reads, atomically."""
+    """Write the file that `read_kept` reads, atomically."""
     content = io.BytesIO()
     np.savez(content, identity=job.identity(), **kept.run._asdict(), **kept.state._asdict())
     atomic_write(folder / job.file, content.getvalue())

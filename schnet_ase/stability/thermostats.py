@@ -1,4 +1,4 @@
-"""Dynamics at a temperature, begun from a structure or from the saved state of an earlier run."""
+"""Dynamics at a temperature, started from a structure or resumed from a saved state."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from schnet_ase.geometry.motion import draw_velocities, rigid_modes
 
 TIMESTEP_FS = 0.5
 DAMPING_FS = 50.0
-"""Of the Nosé-Hoover chain: 100 steps, as ASE advises."""
+"""Damping time of the Nosé-Hoover chain: 100 steps, as ASE recommends."""
 FRICTION_FS = 100.0
-"""1 / friction of the Langevin thermostat, as in schnet-ase md."""
+"""Inverse friction of the Langevin thermostat, as in schnet-ase md."""
 
 
 class State(NamedTuple):
-    """Everything that the next step of a dynamics depends on."""
+    """Everything that the next step of the dynamics depends on."""
 
     step: int
     positions: Floats
     """(N, 3) Å."""
     momenta: Floats
-    """(N, 3) eV^½ u^½, as ASE has them."""
+    """(N, 3) eV^½ u^½, ASE's unit of momentum."""
     chain: Floats
-    """(2, links) positions and momenta of the Nosé-Hoover chain; empty with Langevin's thermostat."""
+    """(2, links) positions and momenta of the Nosé-Hoover chain; empty for a Langevin thermostat."""
     random: str
-    """State of the random numbers' generator, JSON."""
+    """State of the random number generator, as JSON."""
 
 
 class Thermostatted(NamedTuple):
-    """A dynamics with a thermostat."""
+    """Dynamics with a thermostat."""
 
     dynamics: MolecularDynamics
     rng: np.random.Generator
     degrees: int
-    """Degrees of freedom that hold kinetic energy."""
+    """Number of degrees of freedom that hold kinetic energy."""
 
     def state(self) -> State:
-        """Where it is."""
+        """Return the present state."""
         atoms, chain = self.dynamics.atoms, np.empty((2, 0))
         if isinstance(self.dynamics, NoseHooverChainNVT):
             chain = np.array([self.dynamics._thermostat._eta, self.dynamics._thermostat._p_eta])
@@ -53,19 +53,19 @@ class Thermostatted(NamedTuple):
 
 
 def start(atoms: Atoms, temperature: float, seed: int, heated_to: float | None = None) -> Thermostatted:
-    """Draw velocities and begin.
+    """Draw velocities and prepare the dynamics.
 
     Parameters
     ----------
     atoms
-        With a calculator; moved.
+        Atoms with a calculator; the dynamics moves them.
     temperature
-        K, of the velocities, and of the thermostat but for `heated_to`.
+        Temperature in K of the velocities and, unless `heated_to` is given, of the thermostat.
     seed
-        Of the velocities, and of Langevin's thermostat.
+        Seed of the velocities and of the Langevin thermostat.
     heated_to
-        K, of a Langevin thermostat. None: a Nosé-Hoover chain at `temperature` for a free molecule that is not linear,
-        a Langevin thermostat for anything else.
+        Temperature in K of a Langevin thermostat. None: a free nonlinear molecule gets a Nosé-Hoover chain at
+        `temperature`, anything else a Langevin thermostat.
     """
     rng = np.random.default_rng(seed)
     draw_velocities(atoms, temperature, rng)
@@ -73,7 +73,7 @@ def start(atoms: Atoms, temperature: float, seed: int, heated_to: float | None =
 
 
 def resume(atoms: Atoms, temperature: float, state: State, heated_to: float | None = None) -> Thermostatted:
-    """The dynamics that `start` began, in a later state; its numbers are those of one that was not interrupted."""
+    """Resume the dynamics that `start` began from a later state, with the same numbers as without an interruption."""
     rng = np.random.default_rng()
     rng.bit_generator.state = json.loads(state.random)
     begun = _with_thermostat(atoms, temperature, heated_to, rng, state)
@@ -86,10 +86,11 @@ def resume(atoms: Atoms, temperature: float, state: State, heated_to: float | No
 def _with_thermostat(
     atoms: Atoms, temperature: float, heated_to: float | None, rng: np.random.Generator, state: State | None = None
 ) -> Thermostatted:
-    """ASE's chain reckons with all 3N degrees of freedom.
+    """Add a thermostat, in `state` if given.
 
-    Six of them would hold no energy, as the molecule keeps its total momentum and rotation of zero, and the others
-    theirs: it would be 3N / (3N - 6) times too hot, ethanol at 643 K for 500 K. The chain is asked for as much less.
+    ASE's chain assumes that all 3N degrees of freedom hold kinetic energy. The total momentum and rotation of the
+    molecule stay zero, so six hold none, and the others would be 3N / (3N - 6) times too hot: ethanol would be at
+    643 K for 500 K. The temperature of the chain is reduced by this factor.
     """
     n, step = 3 * len(atoms), TIMESTEP_FS * units.fs
     nonlinear = rigid_modes(atoms).shape[1] == 6
@@ -101,6 +102,6 @@ def _with_thermostat(
         chain = NoseHooverChainNVT(atoms, step, temperature_K=scaled, tdamp=DAMPING_FS * units.fs)
         return Thermostatted(chain, rng, n - 6)
     friction, kelvin = 1.0 / (FRICTION_FS * units.fs), temperature if heated_to is None else heated_to
-    # Keeping the centre of mass would not sample NVT.
+    # With a fixed centre of mass, the thermostat would not sample the NVT ensemble.
     langevin = Langevin(atoms, step, temperature_K=kelvin, friction=friction, fixcm=False, rng=rng)
     return Thermostatted(langevin, rng, n)

@@ -1,4 +1,4 @@
-"""Time per step of dynamics, of several models taking turns."""
+"""Time per step of dynamics for several models that are timed in turns."""
 
 from __future__ import annotations
 
@@ -21,19 +21,22 @@ TIMESTEP_FS = 0.5
 YARDSTICK = SchNetConfig(
     n_interactions=3, n_features=128, cutoff=5.0, n_rbf=32, gamma=None, envelope="cosine", filter_activation_last=False
 )
-"""The network in whose steps those of shipped members are measured."""
+"""Network whose time per step makes the times of members comparable between machines."""
 
 
 class MemberTimes(NamedTuple):
-    """Milliseconds per step of Velocity Verlet on one thread."""
+    """Milliseconds per step of velocity Verlet on one thread."""
 
     members: tuple[float, ...]
     yardstick: float
-    """Of `YARDSTICK`."""
+    """Time of the network `YARDSTICK`."""
 
 
 def member_times(card: Card) -> MemberTimes:
-    """Time an entry's members and the yardstick, untrained and scaled down until nothing moves by it, in turns."""
+    """Time an entry's members and the yardstick in turns.
+
+    The yardstick is untrained; its energy is scaled down so far that its forces move nothing.
+    """
     atoms = card.structure.atoms()
     yardstick = SchNet(YARDSTICK)
     yardstick.scale.fill_(1e-6)
@@ -45,9 +48,9 @@ def member_times(card: Card) -> MemberTimes:
 def milliseconds_per_step(
     atoms: Atoms, models: Sequence[Path | SchNet], rounds: int = 7, steps: int = 200
 ) -> list[float]:
-    """Time a step of Velocity Verlet with each model on one thread: the median over rounds.
+    """Return the median over rounds of the time per step of velocity Verlet, for each model on one thread.
 
-    A file's model starts at 300 K, a network from rest.
+    Models from files start at 300 K, networks in memory from rest.
     """
     runs = [
         start(atoms.copy(), SchNetCalculator(model, threads=1), 0.0 if isinstance(model, SchNet) else 300.0)
@@ -66,7 +69,7 @@ def milliseconds_per_step(
 def start(
     atoms: Atoms, calculator: SchNetCalculator | SchNetEnsembleCalculator, kelvin: float = 300.0
 ) -> VelocityVerlet:
-    """Velocity Verlet after its first steps: compiled, and with a neighbour list."""
+    """Return velocity Verlet dynamics after its first steps, which compile the engine and build a neighbour list."""
     atoms.calc = calculator
     thermalize_momenta(atoms, temperature_K=kelvin, rng=np.random.default_rng(0))
     Stationary(atoms)

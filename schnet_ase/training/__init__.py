@@ -1,4 +1,4 @@
-"""Training: configuration, loss, trainer, cross-validation. Nothing of the calculators."""
+"""Training: configuration, loss, trainer, cross-validation. It does not use the calculators."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ _ABOVE = {
     "TuneResult": "tune.tune",
     "tune": "tune.tune",
 }
-"""Names of rooms that import this one: they are imported on first use."""
+"""Names from packages that import this one; they are imported on first use."""
 
 
 def __getattr__(name: str) -> Any:

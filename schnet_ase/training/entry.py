@@ -1,4 +1,4 @@
-"""From trained folds to a registry entry: checkpoints, errors, a relaxed structure and the card."""
+"""Write a registry entry from trained folds: checkpoints, errors, a relaxed structure and the card."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ log = logging.getLogger("schnet_ase")
 
 
 def fold_seed(config: RunConfig, k: int) -> int:
-    """Seed of the fold with index `k`: of its initial weights and the order of its batches."""
+    """Return the seed of the initial weights and the batch order of the fold with index `k`."""
     return config.folds * config.seed + k
 
 
 def fold_name(k: int) -> str:
-    """Name of the fold with index `k`, counted from 1."""
+    """Return the name of the fold with index `k`; names count from 1."""
     return f"fold-{k + 1}"
 
 
 def earlier_entry(entry: Path, data: TrainingData, members: Sequence[Provenance]) -> Card | None:
-    """The card of the entry that an earlier call of the same run wrote; None where there is none.
+    """Return the card of the entry that an earlier call of the same run wrote; None if there is none.
 
     Parameters
     ----------
     entry
-        Its folder.
+        Folder of the entry.
     data, members
-        As for `entry_differences`.
+        See `entry_differences`.
 
     Raises
     ------
     TrainingError
-        It is the entry of another run.
+        The folder holds the entry of another run.
     """
     if not entry.exists():
         return None
@@ -66,7 +66,7 @@ def earlier_entry(entry: Path, data: TrainingData, members: Sequence[Provenance]
             f"{entry}: an entry of this name exists, with other {', '.join(changed[:5])}{more}; "
             "remove it or give the configuration another name"
         )
-    log.info("%s: is there already, of the same configuration and data", entry)
+    log.info("%s: exists already, with the same configuration and data", entry)
     return card
 
 
@@ -85,26 +85,31 @@ def write_entry(
     Parameters
     ----------
     config
-        Of the run.
+        Configuration of the run.
     dataset, test
-        The frames of the folds and of calibration; those that are only evaluated, or None.
+        Frames of the folds and of the calibration; test frames, or None.
     split
-        Which frames of `dataset` served what.
+        Split of `dataset`.
     results
-        One a fold, in their order.
+        Result of each fold, in order.
     entry
-        Folder to write; it must not exist. It is built beside itself and renamed.
+        Folder to write, which must not exist. It is written under a temporary name beside it and renamed.
     command
-        That made it, for the card.
+        Command that made the entry, for the card.
     data
-        What the card says of the frames; None: `describe_data` of a run that started from random weights.
+        Description of the frames for the card; None: that of `describe_data` for a run from random weights.
+
+    Returns
+    -------
+    Card
+        The card of the new entry.
 
     Raises
     ------
     CalibrationError
-        There are calibration frames, but too few of them or of the folds.
+        There are calibration frames, but too few of them or too few folds.
     OSError
-        The disk is full or the folder not writable; nothing is left behind.
+        The disk is full or the folder is not writable; nothing is left behind.
     """
     data = data or describe_data(
         config, dataset, test, split, formulas=Provenance.read(results[0].path).origin.formulas
@@ -114,7 +119,7 @@ def write_entry(
     calibration = _evaluate(ensemble, dataset, split.calibration.tolist())
     tested = None if test is None else _evaluate(ensemble, test, list(range(len(test.frames))))
     building = entry.with_name(f".{entry.name}.new")
-    if building.exists():  # of a process that was killed at this point
+    if building.exists():  # left by a process that was killed
         shutil.rmtree(building)
     building.mkdir(parents=True)
     try:
@@ -186,16 +191,16 @@ def describe_data(
     initial: str | None = None,
     formulas: Sequence[str] | None = None,
 ) -> TrainingData:
-    """What a card says of the frames of a run.
+    """Describe the frames of a run for its card.
 
     Parameters
     ----------
     config, dataset, test, split
-        Of the run.
+        Configuration of the run, its data, test frames and split.
     initial
-        The frames behind the weights that training started from, in words; None: random weights.
+        Description of the data of the initial weights; None: random weights.
     formulas
-        See `TrainingData`.
+        Chemical formulas of all frames, see `TrainingData`.
     """
     energies = [f.energy for f in dataset.frames if f.energy is not None]
     forces = [float(np.linalg.norm(f.forces, axis=1).max()) for f in dataset.frames if f.forces is not None]
@@ -230,7 +235,7 @@ def _in_words(split: CrossValidationSplit) -> str:
 
 
 def _lowest(dataset: Dataset) -> Atoms:
-    """The frame of several atoms, or of a crystal, with the lowest energy per atom."""
+    """Return the frame with the lowest energy per atom, frames of isolated atoms excepted."""
     energies = [
         np.inf if f.energy is None or is_isolated_atom(f) else f.energy / len(f.geometry.numbers)
         for f in dataset.frames
@@ -239,11 +244,11 @@ def _lowest(dataset: Dataset) -> Atoms:
 
 
 def relax(models: list[SchNet], start: Atoms) -> Atoms:
-    """`start` at the nearest minimum of the mean energy, cell fixed; computed in float64.
+    """Relax `start` to the nearest minimum of the mean energy in float64, with a fixed cell.
 
-    In small steps: far from its data a network has minima that are no molecules, and a line search finds them.
+    Steps are small, because a line search can find unphysical minima that a network has far from its training data.
     """
-    # Not at the top: they load Numba, which training does without.
+    # Imported here because they load Numba, which training does not need.
     from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
     from schnet_ase.calculators.single import SchNetCalculator
 

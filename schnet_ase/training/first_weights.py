@@ -1,4 +1,4 @@
-"""The weights before the first step: random ones, or those of a trained network, and how near a validated one stays."""
+"""Initial weights of a training, random or from a trained network, and interpolation towards them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LEAST_SHARE = 1 / 8
 
 
 class FirstWeights(NamedTuple):
-    """A network that is to be trained."""
+    """Network before its training."""
 
     model: SchNet
     rate: float | None = None
-    """The learning rate for trained weights where none is given; None: they are random."""
+    """Default learning rate for trained weights; None: the weights are random."""
     shift: Shift | None = None
-    """Of trained weights: how their reference energies were refitted, if there were energies."""
+    """Change of the reference energies of trained weights; None: random weights, or data without energies."""
 
 
 def first_weights(
@@ -39,26 +39,27 @@ def first_weights(
     initial: Path | None,
     device: torch.device,
 ) -> FirstWeights:
-    """Make a network for some labelled frames.
+    """Make the network that a training starts from.
 
     Parameters
     ----------
     config
-        Its architecture.
+        Architecture of the network.
     frames, examples
-        The frames to train on, and the same as batches of one.
+        Training frames, and the same frames as batches of one.
     known
-        eV, reference energies by atomic number.
+        Reference energies in eV by atomic number.
     initial
-        Checkpoint whose weights it gets, refitted to the frames, see `shift_references`; None: they are random, see
-        `fit_normalization`.
+        Checkpoint of the initial weights, whose reference energies are refitted to the frames, see `shift_references`;
+        None: random weights, see `fit_normalization`.
     device
-        Where trained weights are refitted.
+        Device on which trained weights are refitted.
 
     Raises
     ------
     TrainingError
-        The checkpoint's network is neither that of `config` nor a narrower one, or it has other fixed terms.
+        The checkpoint's network has neither the architecture of `config` nor a narrower one, or it has other fixed
+        energy terms.
     """
     model = SchNet(config)
     if initial is None:
@@ -70,13 +71,13 @@ def first_weights(
         theirs, ours = getattr(start.config, name), getattr(config, name)
         if theirs != ours:
             raise TrainingError(
-                f"{initial}: has model.{name} {_named(theirs)}, this configuration {_named(ours)}; its weights have "
-                "learned what that leaves of the labels: give the same, or leave out [model], which takes the start's"
+                f"{initial}: has model.{name} {_named(theirs)}, this configuration {_named(ours)}; its weights were "
+                "trained on labels without that term: give the same, or leave out [model] to use that of the checkpoint"
             )
     if not fits(start.config, config):
         raise TrainingError(
-            f"{initial}: has another architecture; give a run of the same [model], or of a narrower, or leave out "
-            "[model], which takes that of the start"
+            f"{initial}: has another architecture; give a run with the same or a narrower [model], or leave out "
+            "[model] to use that of the checkpoint"
         )
     inherit(model, start)
     model.to(device).eval()
@@ -91,10 +92,9 @@ def _named(term: str | None) -> str:
 
 @torch.no_grad()
 def between(start: SchNet, trained: SchNet, share: float) -> SchNet:
-    """The network with a `share` of the way from the weights of `start` to those of `trained`.
+    """Return the network whose weights lie a `share` of the way from those of `start` to those of `trained`.
 
-    On few frames training fits what is theirs alone before it learns anything; a part of its way often gains without
-    losing [1]_.
+    With few frames, training overfits them early; going only part of the way often improves on both ends [1]_.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""A training from its configuration: data in, checked, split, trained, and registered where asked."""
+"""Train a model from a configuration: read, check and split the data, train, and write an entry if requested."""
 
 from __future__ import annotations
 
@@ -34,31 +34,37 @@ def train_from_config(
     command: str = "schnet_ase.training.train_from_config",
     report: Report = lambda step, row: None,
 ) -> TrainingResult:
-    """Train one model on the data of a configuration, a tenth of which validates unless it says otherwise, and test it.
+    """Train one model on the data of a configuration, and test it.
+
+    By default, a tenth of the frames is used for validation.
 
     Parameters
     ----------
+    config, folder, device, processes, report
+        See `train`.
     models
-        Where to write ``<models>/<config.name>/``, a registry entry with this one member; None: nowhere.
+        Folder for a registry entry ``<models>/<config.name>/`` with this one member; None: no entry is written.
     initial
-        Trained weights to start from, whatever `load_model` takes; of an entry, its best member. That they have not
-        seen what is validated or tested on here is checked as far as it can be, see `check_start`. None: random
-        weights.
+        Trained weights to start from: whatever `load_model` takes; an entry stands for its best member. As far as
+        possible, `check_start` checks that they have not seen the validation and test frames. None: random weights.
     command
-        What to write into its card as the command that made it.
+        Command to state on the card of the entry.
 
-    The other parameters are those of `train`.
+    Returns
+    -------
+    TrainingResult
+        The best model, its validation and, with test frames, its test errors.
 
     Raises
     ------
     DataError, TrainingError
-        As `load_frames`, `train`, `check_start` and `earlier_entry`.
+        See `load_frames`, `train`, `check_start` and `earlier_entry`.
     """
-    # An entry's student learned from all folds, so that no frame of its data could be validated on.
+    # A student is no start: its members learned from all folds, so no frame would be left for validation.
     weights = None if initial is None else locate(initial, student=False).path
     dataset = processes.agree(lambda: load_frames(config.data.file, config))
     split = split_for_training(config, dataset)
-    # First: what is wrong with it should not be found out after hours.
+    # Read the test frames first, so that a mistake in them shows now and not after hours of training.
     test = processes.agree(lambda: load_test(config, dataset))
     whole = CrossValidationSplit((split,), np.zeros(0, dtype=np.int64), "random")
     extra = processes.agree(lambda: load_extra(config, 0, dataset))

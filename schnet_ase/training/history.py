@@ -1,4 +1,4 @@
-"""What a training reports: a row per validation, as CSV and as a learning curve."""
+"""History of a training, one row per validation, as CSV and as a learning curve."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _STRESSES = ("stress_mae", "stress_rmse")
 
 
 def write_metrics(rows: Sequence[Row], folder: Path) -> None:
-    """Write ``metrics.csv``, atomically: losses as trained on, errors in meV and kcal/mol, of forces per Å.
+    """Write ``metrics.csv`` atomically: losses, and errors in meV and kcal/mol (for forces, per Å).
 
-    Errors of stresses, in meV/Å³ and GPa, are columns where there are any.
+    If there are stresses, further columns have their errors in meV/Å³ and GPa.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -53,7 +53,7 @@ def write_metrics(rows: Sequence[Row], folder: Path) -> None:
 
 def draw_history(rows: Sequence[Row], folder: Path) -> None:
     """Draw ``learning_curve.png``, atomically."""
-    from schnet_ase.training.pictures import learning_curve  # matplotlib is loaded where something is drawn
+    from schnet_ase.training.pictures import learning_curve  # loads matplotlib, hence only here
 
     learning_curve(
         [r.step for r in rows],
@@ -67,7 +67,7 @@ def draw_history(rows: Sequence[Row], folder: Path) -> None:
 
 
 def describe(row: Row) -> str:
-    """A validation in a line, for logs and bars."""
+    """Describe a validation in one line, for logs and progress bars."""
     parts = [f"validation loss {row.validation_loss:.3g}"]
     if row.errors.energy_mae is not None:
         parts.append(f"E {MEV * row.errors.energy_mae:.2f} meV")
@@ -85,7 +85,7 @@ def _or_nan(error: float | None) -> float:
 
 
 def out_of_patience(rows: Sequence[Row], patience: int | None) -> bool:
-    """Whether the last `patience` validations brought no better one; None: never."""
+    """Return whether the last `patience` validations brought no improvement; False if `patience` is None."""
     if patience is None or not rows:
         return False
     losses = [row.validation_loss for row in rows]

@@ -1,4 +1,4 @@
-"""What makes a training this one and no other, so that a folder or an entry of another is not taken for it."""
+"""Identity of a training, by which a folder or an entry of another training is recognized."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from schnet_ase.training.state import differences
 from schnet_ase.training.task import TrainingTask
 
 MANY = 100
-"""Formulas that a card has room for."""
+"""Largest number of chemical formulas on a card."""
 
 
 def identity(task: TrainingTask) -> Identity:
-    """What the weights of a training depend on, as its checkpoints say it."""
+    """Return what the weights of a training depend on, for its checkpoints."""
     config, dataset, extra, initial = task.config, task.dataset, task.extra, task.initial
     training = config.training.to_dict()
     if initial is not None:
-        training["learning_rate"] = config.training.learning_rate  # unset, it follows from all the rest
+        training["learning_rate"] = config.training.learning_rate  # if unset, it follows from the other keys
     return Identity(
         config=config.model.to_dict(),
         training=training,
@@ -45,7 +45,7 @@ def identity(task: TrainingTask) -> Identity:
 
 
 def origin(task: TrainingTask) -> Origin:
-    """More about the frames behind a training, as its checkpoints say it."""
+    """Return more about the frames of a training, for its checkpoints."""
     return Origin(
         data_parts=task.dataset.parts,
         initial_data=None if task.initial is None else tuple(sorted(Provenance.read(task.initial).all_hashes)),
@@ -55,7 +55,7 @@ def origin(task: TrainingTask) -> Origin:
 
 
 def formulas_to_keep(task: TrainingTask) -> tuple[str, ...] | None:
-    """The chemical formulas of all frames behind a training, those of its start too; None: unknown, or very many."""
+    """Return the chemical formulas of the frames of a training and its initial weights; None: unknown, or too many."""
     found = {*formulas(task.dataset.frames), *(() if task.extra is None else formulas(task.extra.frames))}
     if task.initial is not None:
         earlier = formulas_behind(task.initial)
@@ -66,16 +66,16 @@ def formulas_to_keep(task: TrainingTask) -> tuple[str, ...] | None:
 
 
 def entry_differences(card: Card, data: TrainingData, members: Sequence[Provenance]) -> list[str]:
-    """Dotted keys in which an entry differs from that which a run would write; none: it is the run's.
+    """Return the dotted keys in which an entry differs from the one that a run would write; empty if it is the same.
 
     Parameters
     ----------
     card
-        Of the entry.
+        Card of the entry.
     data
-        What the run would write of its frames.
+        Description of the frames that the run would write.
     members
-        Identity and calibration frames of each of the run's models.
+        Identity and calibration frames of each model of the run.
     """
     found = differences({"data": asdict(card.data)}, {"data": asdict(data)})
     if len(card.members) != len(members):

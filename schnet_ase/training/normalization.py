@@ -1,4 +1,4 @@
-"""The scale of the network's output and the per-element reference energies, fitted on the training set."""
+"""Scale of the network's output and reference energies per element, fitted to the training set."""
 
 from __future__ import annotations
 
@@ -19,44 +19,45 @@ from schnet_ase.networks import SchNet
 
 AT_ONCE = 32  # frames predicted together
 FINE_TUNING_RATE = 1e-3
-"""Learning rate of trained weights for data that they know nothing of."""
+"""Learning rate of trained weights whose forces are entirely wrong for the new data."""
 LEAST, FRAMES_LOOKED_AT = 1e-3, 200
 
 
 class Shift(NamedTuple):
-    """What a refit of the references changed."""
+    """Result of refitting the reference energies."""
 
     changes: dict[int, float]
-    """Of the reference energies, eV by atomic number."""
+    """Changes of the reference energies, eV by atomic number."""
     before: float
-    """Mean absolute error of the energies of the frames with the old references, eV."""
+    """Mean absolute error of the frames' energies with the old references, eV."""
     after: float
-    """The same with the new ones."""
+    """Mean absolute error of the frames' energies with the new references, eV."""
 
     def describe(self) -> str:
-        """In a line."""
+        """Describe the refit in one line."""
         each = ", ".join(f"{chemical_symbols[z]} {change:+.4f}" for z, change in self.changes.items())
         return (
-            f"reference energies were refitted to the data, {each} eV an atom: the start's energies were off by "
-            f"{self.before:.4g} eV on average, now by {self.after:.4g} eV; its forces are as they were"
+            f"reference energies were refitted to the data, {each} eV per atom: the mean absolute error of the initial "
+            f"weights' energies was {self.before:.4g} eV and is now {self.after:.4g} eV; their forces are unchanged"
         )
 
 
 def is_isolated_atom(frame: Frame) -> bool:
-    """Whether a frame is one atom by itself. A primitive cell of a crystal has one atom too, but is periodic."""
+    """Return whether a frame is a single isolated atom, as opposed to a primitive cell of a crystal with one atom."""
     named = frame.config_type.lower() == "isolatedatom"
     return len(frame.geometry.numbers) == 1 and (named or not frame.geometry.pbc.any())
 
 
 def known_references(given: Mapping[str, float], frames: Iterable[Frame]) -> dict[int, float]:
-    """Reference energies, eV by atomic number, that need no fit.
+    """Return the reference energies, eV by atomic number, that need no fit.
 
     Parameters
     ----------
     given
-        By chemical symbol; these come first.
+        Energies in eV by chemical symbol, which take precedence.
     frames
-        Those of isolated atoms give the others. Where an element has several, the lowest counts: its ground state.
+        Frames, of which those of isolated atoms give further energies. If an element has several, the lowest is used,
+        which is that of the ground state.
     """
     known: dict[int, float] = {}
     for frame in frames:
@@ -69,25 +70,26 @@ def known_references(given: Mapping[str, float], frames: Iterable[Frame]) -> dic
 def fit_normalization(model: SchNet, frames: Sequence[Frame], known: Mapping[int, float] | None = None) -> None:
     """Set the `scale`, `reference` and `elements` of a model with random weights from labelled frames.
 
-    The references are the least-squares solution of ``E = Σ_i e(z_i)`` over the compositions. Where all frames have one
-    composition it is not unique, and every element gets the mean energy per atom. The scale is the standard deviation
-    over frames of what is left, per square root of the number of atoms: the spread of one atom's energy if atoms were
-    independent. Without energies, it is the root mean square of the force components times 0.1 Å.
+    The references are the least-squares solution of ``E = Σ_i e(z_i)`` over the compositions. If all frames have the
+    same composition, the solution is not unique, and every element gets the mean energy per atom. The scale is the
+    standard deviation of the residual over frames, divided by the square root of the number of atoms: the spread of one
+    atom's energy if atoms were independent. Without energies, the scale is the root mean square of the force components
+    times 0.1 Å.
 
     Parameters
     ----------
     model
-        Is changed in place.
+        Model, which is changed in place.
     frames
-        To train on.
+        Training frames.
     known
-        References that are not fitted, eV by atomic number. The energy per atom that they leave, which is that of the
-        bonds, goes into the last bias of the network, so that training starts at the mean energy all the same.
+        References that are not fitted, eV by atomic number. The remaining energy per atom, which is that of the bonds,
+        is added to the last bias of the network, so that training still starts at the mean energy.
 
     Raises
     ------
     DataError
-        An element for which the model has no embedding.
+        The frames have an element for which the model has no embedding.
     """
     set_elements(model, frames)
     known = known or {}
@@ -121,28 +123,29 @@ def fit_normalization(model: SchNet, frames: Sequence[Frame], known: Mapping[int
 def shift_references(
     model: SchNet, frames: Sequence[Frame], examples: Sequence[Batch], known: Mapping[int, float] | None = None
 ) -> Shift | None:
-    """Refit the `reference` of a trained model to the energies of other frames; its forces stay what they are.
+    """Refit the `reference` of a trained model to the energies of other frames; its forces do not change.
 
-    What is fitted, by least squares over the compositions, is what the model's own energies leave of the labels: the
-    difference between two codes' zeros of energy. Where it is not unique, as for one molecule, the references change by
-    as little as can be (the minimum norm). The scale stays: another one would be another force.
+    The difference between the labels and the model's energies, such as that between the energy zeros of two codes, is
+    fitted by least squares over the compositions. If the solution is not unique, as for a single molecule, the one with
+    the smallest changes (minimum norm) is used. The scale is kept, because changing it would change the forces.
 
     Parameters
     ----------
     model
-        Is changed in place; in evaluation mode.
+        Model in evaluation mode, which is changed in place.
     frames
-        Labelled; without any energy, nothing is changed.
+        Labelled frames; if none has an energy, nothing is changed.
     examples
-        The same as batches, where the model is.
+        The same frames as batches, on the model's device.
     known
-        References to start the fit from in place of the model's, eV by atomic number. The model's energies belong to
-        the references it was trained with, so these stay only where the energies say nothing else.
+        References, eV by atomic number, from which the fit starts instead of the model's. The network's output belongs
+        to the references that it was trained with, so the fit keeps these values only where the energies do not
+        determine others.
 
     Returns
     -------
     Shift or None
-        How far the energies were off, and how far they are now.
+        The changes, and the error of the energies before and after; None if no frame has an energy.
     """
     labelled = [k for k, frame in enumerate(frames) if frame.energy is not None]
     if not labelled:
@@ -161,17 +164,19 @@ def shift_references(
 
 
 def fine_tuning_rate(model: SchNet, frames: Sequence[Frame], examples: Sequence[Batch]) -> float:
-    """The learning rate for trained weights: `FINE_TUNING_RATE` times the relative error of their forces, at most 1.
+    """Return the learning rate for trained weights.
 
-    A network that is right to a percent has a percent to learn. Steps of the optimizer have the size of the rate
-    whatever the gradient, and larger ones fit a few frames at the price of all others (docs/fine-tuning.md).
+    It is `FINE_TUNING_RATE` times the relative error of the network's forces, which counts as 1 if it is larger: a
+    network that is right to a percent needs to change by about a percent. The step of the optimizer has the size of the
+    learning rate whatever the gradient, and large steps fit a few frames at the expense of all others
+    (docs/fine-tuning.md).
 
     Parameters
     ----------
     model
-        In evaluation mode.
+        Model in evaluation mode.
     frames, examples
-        To train on, and the same as batches; where none has forces, the error counts as 1.
+        Training frames, and the same frames as batches; without forces, the relative error counts as 1.
     """
     chosen = [k for k, frame in enumerate(frames) if frame.forces is not None]
     chosen = chosen[:: 1 + len(chosen) // FRAMES_LOOKED_AT]
@@ -186,30 +191,30 @@ def fine_tuning_rate(model: SchNet, frames: Sequence[Frame], examples: Sequence[
 
 
 def set_elements(model: SchNet, frames: Iterable[Frame]) -> None:
-    """Set a model's `elements` to those of the frames that it is to be trained on.
+    """Set a model's `elements` to those of its training frames.
 
     Raises
     ------
     DataError
-        An element for which the model has no embedding.
+        The frames have an element for which the model has no embedding.
     """
     model.elements = elements_of(frames)
     last = model.elements[-1]
     if last >= model.config.max_z:
         raise DataError(
-            f"the frames hold {chemical_symbols[last]}, element {last}; set model.max_z, {model.config.max_z}, above "
-            "that"
+            f"the frames contain {chemical_symbols[last]}, element {last}; set model.max_z, {model.config.max_z}, "
+            "above that"
         )
 
 
 def _counts(model: SchNet, frames: Sequence[Frame]) -> Floats:
-    """Atoms of each of the model's elements in each frame."""
+    """Return the number of atoms of each of the model's elements in each frame."""
     elements = model.elements or ()
     return np.array([[(f.geometry.numbers == z).sum() for z in elements] for f in frames], dtype=float)
 
 
 def _energies(model: SchNet, examples: Sequence[Batch]) -> Floats:
-    """What a model says, eV."""
+    """Return the energies that the model predicts, eV."""
     return np.concatenate([p.energy.detach().cpu().numpy() for p in _predictions(model, examples, forces=False)])
 
 

@@ -1,4 +1,4 @@
-"""The picture of a training."""
+"""Figure of a training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def learning_curve(
     stress_mae: Sequence[float],
     path: Path,
 ) -> None:
-    """Losses, and validation errors in meV, meV/Å and meV/Å³, against the step."""
+    """Plot losses, and validation errors in meV, meV/Å and meV/Å³, against the step."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.semilogy(steps, training_loss, label="training", color="0.6")

@@ -1,7 +1,7 @@
 """Several processes that train one model, started by torchrun on one machine or several.
 
-Every process takes its share of each batch, the gradients are summed, and each takes the same step. What one process
-alone does (reading a file, writing a checkpoint) may fail there: the others learn of it and end too.
+Every process computes its share of each batch, the gradients are summed, and each process takes the same step. If an
+operation fails in one process (reading a file, writing a checkpoint), the others are informed and end too.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ from schnet_ase.errors import SchNetError, TrainingError
 from schnet_ase.geometry.arrays import Integers
 
 T = TypeVar("T")
-_TO_SPEAK = timedelta(seconds=10)  # that the first process has to say what went wrong before the others leave
-_PATIENCE = timedelta(days=7)  # one may be storing its data while another waits; one that dies is noticed at once
+_TO_SPEAK = timedelta(seconds=10)  # for the first process to report an error before the others exit
+_PATIENCE = timedelta(days=7)  # a process may wait long while another stores data; a dead one is noticed at once
 
 
 class Processes(NamedTuple):
-    """This process among those that train together.
+    """Rank of this process among those that train one model together.
 
-    Only the first, of rank 0, reads and writes the folder of the run.
+    Only the first process, of rank 0, reads and writes the folder of the run.
     """
 
     rank: int = 0
     size: int = 1
     control: dist.ProcessGroup | None = None
-    """Group that agrees on everything but gradients; None for one process alone."""
+    """Process group for everything but gradients; None for a single process."""
 
     def agree(self, make: Callable[[], T]) -> T:
-        """This process's ``make()``; where it fails in one process, all raise.
+        """Return this process's ``make()``; if the call fails in one process, all processes raise.
 
         Raises
         ------
         TrainingError
-            It failed in another process, which the message names, or that process is gone.
+            The call failed in another process, which the message names, or another process has ended.
         """
         if self.size == 1:
             return make()
@@ -50,43 +50,43 @@ class Processes(NamedTuple):
         return value  # type: ignore[return-value]  # without an error there is a value
 
     def gather(self, make: Callable[[], T]) -> list[T]:
-        """``make()`` of every process, in the order of their ranks; errors as `agree`."""
+        """Return ``make()`` of every process in the order of their ranks; see `agree` for errors."""
         if self.size == 1:
             return [make()]
         return self._exchange(*_attempt(make))  # type: ignore[return-value]
 
     def of_first(self, make: Callable[[], T]) -> T:
-        """The first process's ``make()``, which the others do not call; errors as `agree`."""
+        """Return ``make()`` of the first process to all; the others do not call it. See `agree` for errors."""
         return self.gather(lambda: cast("T", make() if self.rank == 0 else None))[0]
 
     def share(self, items: Sequence[T] | Integers) -> slice:
-        """Which of some items are this process's: the shares differ by one at most and keep the order."""
+        """Return the slice of `items` for this process; shares are consecutive and differ by at most one item."""
         n, rest = divmod(len(items), self.size)
         start = self.rank * n + min(self.rank, rest)
         return slice(start, start + n + (self.rank < rest))
 
     def mean_gradient(self, step: Callable[[], Tensor], weight: float, parameters: Sequence[nn.Parameter]) -> float:
-        """Loss and gradient of a batch from those of its shares.
+        """Combine loss and gradient of the shares of a batch.
 
         Parameters
         ----------
         step
-            Returns the loss of this process's share and leaves its gradient in the parameters' ``.grad``.
+            Function that returns the loss of this process's share and leaves its gradient in the parameters' ``.grad``.
         weight
-            Of this share in the mean over the batch, its fraction of the frames: a loss that is a mean over frames,
-            and its gradient, are then exactly the whole batch's.
+            Weight of this share in the mean over the batch: its fraction of the frames. For a loss that is a mean over
+            frames, loss and gradient are then exactly those of the whole batch.
         parameters
-            The same in every process; afterwards the gradient of all is in ``.grad``.
+            Parameters of the model, the same in every process; afterwards ``.grad`` holds the gradient of the batch.
 
         Returns
         -------
         float
-            The loss, the same in every process.
+            Loss of the batch, the same in every process.
 
         Raises
         ------
         TrainingError
-            As `agree`.
+            See `agree`.
         """
         if self.size == 1:
             return step().item()
@@ -97,7 +97,7 @@ class Processes(NamedTuple):
         else:
             gradient = [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]
         head = torch.tensor([0.0 if loss is None else loss.item(), loss is None], device=device, dtype=dtype)
-        # Whether one failed travels along: a process that waits for a sum cannot be told otherwise.
+        # The sum also carries whether a process failed, since a process that waits for a sum receives nothing else.
         total = torch.cat([head, *gradient])
         total[0] *= weight
         total[2:] *= weight
@@ -127,9 +127,9 @@ ALONE = Processes()
 
 @contextmanager
 def torchrun_processes(device: str) -> Iterator[Processes]:
-    """The processes that torchrun started, or this one alone; torchrun says which in environment variables.
+    """Yield the processes that torchrun started, or this one alone, according to torchrun's environment variables.
 
-    Where they end with an error of the user's, the first raises it and the others leave in silence, after it.
+    If they end with an error that is the user's, the first process raises it, and then the others exit silently.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ def torchrun_processes(device: str) -> Iterator[Processes]:
     Raises
     ------
     TrainingError
-        More processes on this machine than GPUs.
+        This machine has fewer GPUs than processes.
     """
     if not launched_by_torchrun():
         yield ALONE
         return
-    # Gradients by what suits their device, all else, errors too, between CPUs.
+    # Gradients use the backend of their device; everything else, including errors, is exchanged between CPUs.
     dist.init_process_group()
     processes = Processes(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo", timeout=_PATIENCE))
     try:
@@ -157,14 +157,14 @@ def torchrun_processes(device: str) -> Iterator[Processes]:
     except (SchNetError, OSError) as error:
         if processes.rank == 0:
             raise
-        with suppress(RuntimeError):  # the first is gone: it has spoken
+        with suppress(RuntimeError):  # the first process has ended, so it has reported the error
             dist.barrier(processes.control, async_op=True).wait(_TO_SPEAK)
         raise SystemExit(2) from error
     dist.destroy_process_group()
 
 
 def launched_by_torchrun() -> bool:
-    """Whether this process is one of torchrun's."""
+    """Return whether torchrun started this process."""
     return dist.is_available() and dist.is_torchelastic_launched()
 
 
@@ -180,7 +180,7 @@ def _take_gpu(device: str) -> None:
 def _attempt(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
     try:
         return make(), None
-    except Exception as error:  # of whatever kind: the other processes must not wait for this one
+    except Exception as error:  # any error: the other processes must not wait for this one
         return None, error
 
 
@@ -190,5 +190,5 @@ def _or_gone(collective: Callable[[], object]) -> None:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(
-            f"another process of this training is gone ({reason}); the same command goes on from the last checkpoint"
+            f"another process of this training has ended ({reason}); the same command resumes from the last checkpoint"
         ) from error

@@ -1,4 +1,4 @@
-"""The data of a run: read, checked, split."""
+"""Read, check and split the data of a run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from schnet_ase.training.step.weights import check_weights
 
 log = logging.getLogger("schnet_ase")
 STREAM_ABOVE = 50e6
-"""Bytes of a file whose frames are not held in memory unless the configuration says so."""
+"""Size in bytes above which a file's frames are read from disk when needed, unless the configuration says otherwise."""
 
 
 def load_frames(file: str, config: RunConfig, *, quiet: bool = False) -> Dataset:
@@ -40,16 +40,16 @@ def load_frames(file: str, config: RunConfig, *, quiet: bool = False) -> Dataset
     Parameters
     ----------
     file
-        Its path.
+        Path of the file.
     config
-        Says how it is read and what the loss needs.
+        Configuration that says how the file is read and which labels the loss needs.
     quiet
-        Whether it is not logged what was found, since another process of the run has done so.
+        Whether to log nothing, because another process of the run does.
 
     Raises
     ------
     DataError
-        As `read_dataset` and `check_frames`; or a weight is given for frames that are not there.
+        See `read_dataset` and `check_frames`; or a weight is given for frames that the file does not have.
     """
     data, training = config.data, config.training
     large = sum(part.stat().st_size for part in files_of(file)) > STREAM_ABOVE
@@ -75,37 +75,37 @@ def load_frames(file: str, config: RunConfig, *, quiet: bool = False) -> Dataset
 
 
 def load_extra(config: RunConfig, k: int, dataset: Dataset, *, quiet: bool = False) -> Dataset | None:
-    """The frames that the fold with index `k` trains on besides those of `dataset`, that of its configuration's `file`.
+    """Read the additional training frames of the fold with index `k`; None if the configuration names none.
 
     Raises
     ------
     DataError
-        As `load_frames`; or they have an element that `dataset` has not.
+        See `load_frames`; or the frames have an element that does not occur in `dataset`, the data of the run.
     """
     if (file := config.data.extra_of(k)) is None:
         return None
-    # In the format's own unit and names: labels that others made are not in a file like `file`.
+    # Read with the format's own unit and names, because labels from elsewhere are not written like those in `file`.
     extra = load_frames(file, replace(config, data=config.data.in_its_formats_way()), quiet=quiet)
     if unknown := sorted(set(extra.elements) - set(dataset.elements)):
         raise DataError(
-            f"{extra.source}: has {', '.join(chemical_symbols[z] for z in unknown)}, of which {dataset.source} has no "
-            "frame; expected its elements"
+            f"{extra.source}: contains {', '.join(chemical_symbols[z] for z in unknown)}, but {dataset.source} does "
+            "not; expected no other elements"
         )
     return extra
 
 
 def load_beside(config: RunConfig, name: str) -> Dataset:
-    """Read a file in the folder of the configuration's `file` as that is read; raises as `load_frames`."""
+    """Read a file in the folder of the configuration's `file` in the same way; see `load_frames` for errors."""
     return load_frames(str(Path(config.data.file).with_name(name)), config)
 
 
 def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:
-    """The frames for tests of a configuration, from their own file or out of `dataset`, that of its `file`.
+    """Return the test frames of a configuration, from their own file or drawn from `dataset`; None if it has none.
 
     Raises
     ------
     DataError
-        As `load_frames` and `held_out`.
+        See `load_frames` and `held_out`.
     """
     test = config.data.test
     if isinstance(test, int):
@@ -115,17 +115,17 @@ def load_test(config: RunConfig, dataset: Dataset) -> Dataset | None:
 
 
 def n_test(config: RunConfig) -> int:
-    """How many frames of `file`, or of each of its molecules, are for tests."""
+    """Return how many frames of `file`, or of each of its molecules, are kept for tests."""
     return config.data.test if isinstance(config.data.test, int) else 0
 
 
 def split_for_crossval(config: RunConfig, dataset: Dataset) -> CrossValidationSplit:
-    """Folds, calibration and what is left for tests, of the data of `config.data.file`.
+    """Split the data of `config.data.file` into folds and calibration frames, leaving out test frames.
 
     Raises
     ------
     DataError
-        As `split_folds`.
+        See `split_folds`.
     """
     data, together = config.data, _split_together(config, dataset)
     _say_isolated(dataset, together)
@@ -148,6 +148,13 @@ def split_for_crossval(config: RunConfig, dataset: Dataset) -> CrossValidationSp
 
 
 def split_for_training(config: RunConfig, dataset: Dataset) -> TrainingSplit:
+    """Split the data of `config.data.file` into training and validation frames, leaving out test frames.
+
+    Raises
+    ------
+    DataError
+        See `split_training`.
+    """
     together = _split_together(config, dataset)
     _say_isolated(dataset, together)
     splits = [
@@ -164,13 +171,13 @@ def split_for_training(config: RunConfig, dataset: Dataset) -> TrainingSplit:
 
 
 def _split_together(config: RunConfig, dataset: Dataset) -> list[Integers]:
-    """The frames of each molecule, where they are split by themselves; else one list of all.
+    """Return the indices of each molecule's frames if molecules are split separately; else one list of all indices.
 
-    Those of isolated atoms are in none: they give the reference energies.
+    Frames of isolated atoms are left out, since they only give reference energies.
     """
     frames = np.flatnonzero([not is_isolated_atom(frame) for frame in dataset.frames])
     if not len(frames):
-        raise DataError(f"{dataset.source}: holds isolated atoms alone; expected frames of several atoms to train on")
+        raise DataError(f"{dataset.source}: contains only isolated atoms; expected frames of several atoms to train on")
     if not config.data.by_molecule:
         return [frames]
     molecule = molecules(dataset.frames[i].geometry.numbers for i in frames.tolist())

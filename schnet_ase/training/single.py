@@ -1,4 +1,4 @@
-"""One model's training, by one process or several."""
+"""Training of one model by one process or several."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def train(
     processes: Processes = ALONE,
     report: Report = lambda step, row: None,
 ) -> TrainingResult:
-    """Train one model, or go on with a training that was interrupted.
+    """Train one model, or resume a training that was interrupted.
 
     Parameters
     ----------
@@ -37,38 +37,38 @@ def train(
     dataset
         Checked frames in eV and Å.
     split
-        Which of them are for training and for validation.
+        Indices of the training and the validation frames.
     folder
-        Where ``best.safetensors``, ``state.safetensors`` (to resume from), ``metrics.csv`` and
-        ``learning_curve.png`` are written. A folder with a state of the same training is gone on with.
+        Folder for ``best.safetensors``, ``state.safetensors`` (to resume from), ``metrics.csv`` and
+        ``learning_curve.png``. If it has a state of the same training, that training is resumed.
     seed
-        Of the initial weights and the order of batches; None: that of `config`.
+        Seed of the initial weights and the order of batches; None: that of `config`.
     extra
-        More frames to train on, of the elements of `dataset`.
+        Additional training frames, with no elements that `dataset` does not have.
     initial
-        Checkpoint whose weights to start from, of the same network or of one with fewer features; None: random ones.
-        Its reference energies are refitted to the training frames; no validation is worse than that of the weights as
-        they are then. That it has not seen a validation frame is the caller's to see to.
+        Checkpoint of the initial weights, of the same network or one with fewer features; None: random weights. The
+        reference energies are refitted to the training frames, and no later validation is worse than that of the
+        refitted weights. The caller must ensure that these weights have not seen a validation frame.
     device
         ``"cpu"`` or ``"cuda"``.
     processes
-        That train together, each calling this with the same arguments; the folder matters to the first alone. How many
-        they are changes the numbers by rounding, and may change when a training is gone on with.
+        Processes that train together; each calls this function with the same arguments, and only the first uses
+        `folder`. Their number changes results by rounding, and may change when a training is resumed.
     report
-        Called after every step, for progress.
+        Callback that receives, after every step, the number of steps and, after a validation, its row.
 
     Returns
     -------
     TrainingResult
-        In every process the same.
+        The best model and the history, the same in every process.
 
     Raises
     ------
     DivergenceError
         The loss became NaN or infinite. The last good checkpoint is kept.
     TrainingError
-        The folder holds another training, or another process trains in it; or a process failed or is gone, or they
-        were given different things.
+        The folder holds another training, or another process trains in it; or a process failed or has ended, or the
+        processes were given different arguments.
     """
     task = TrainingTask(
         config, dataset, split, folder, config.seed if seed is None else seed, extra, initial, device, processes
@@ -79,7 +79,7 @@ def train(
 
 @contextmanager
 def prepared(task: TrainingTask) -> Iterator[Trainer]:
-    """A training before its first step or where it was interrupted; its folder is locked. Raises as `train`."""
+    """Lock the folder and yield the training before its first step, or resumed; see `train` for errors."""
     with ExitStack() as stack, own_random_numbers(resolve_device(task.device)):
 
         def start() -> Trainer:

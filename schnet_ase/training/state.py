@@ -1,4 +1,4 @@
-"""What a training keeps in its folder: its best model, and what a later start needs to go on with the same numbers."""
+"""Files in the folder of a training: its best model, and the state from which it resumes with the same numbers."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ LOCK = ".lock"
 
 
 class TrainingResult(NamedTuple):
-    """A finished training."""
+    """Result of a finished training."""
 
     model: SchNet
-    """The best model by validation loss."""
+    """Model with the lowest validation loss."""
     path: Path
-    """Its file."""
+    """File of this model."""
     best: Row
-    """Its validation."""
+    """Validation of this model."""
     history: list[Row]
+    """All validations."""
     test: Errors | None = None
-    """On frames that were for tests."""
+    """Errors on the test frames; None if there are none."""
 
 
 def read_result(folder: Path) -> TrainingResult:
-    """What a training left in its folder.
+    """Read the result of a training from its folder.
 
     Raises
     ------
     CheckpointError
-        There is none, or a file is damaged.
+        The folder has no training, or a file is damaged.
     """
     history = read_history(folder)
     best = min(history, key=lambda r: r.validation_loss)
@@ -50,19 +51,19 @@ def read_result(folder: Path) -> TrainingResult:
 
 
 def read_history(folder: Path) -> list[Row]:
-    """The validations of a training, which may not be finished.
+    """Read the validations of a training, which need not be finished.
 
     Raises
     ------
     CheckpointError
-        There is none, or the file is damaged.
+        The folder has no training, or the file is damaged.
     """
     return [Row.from_json(table) for table in read_tensors(folder / STATE, "training state").header["history"]]
 
 
 @contextmanager
 def only_here(folder: Path) -> Iterator[None]:
-    """No other process trains in `folder`, which is made where missing, meanwhile; else a TrainingError."""
+    """Lock `folder` (created if needed) against other processes; raise TrainingError if it is already locked."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / LOCK).acquire(timeout=0):
@@ -72,12 +73,12 @@ def only_here(folder: Path) -> Iterator[None]:
 
 
 def own_random_numbers(device: torch.device) -> AbstractContextManager[None]:
-    """The caller's generators are put back afterwards: the CPU's, and that of the GPU that is used."""
+    """Restore the caller's random number generators afterwards: the CPU's and, if used, that of the GPU."""
     return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def pack(model: SchNet, average: SchNet, optimizer: Optimizer) -> dict[str, Tensor]:
-    """Weights, their average, the optimizer's memory and the random numbers' state, as named tensors on the CPU."""
+    """Return weights, their average, optimizer state and random number state as named tensors on the CPU."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in average.state_dict().items()}
     tensors |= {
@@ -87,20 +88,20 @@ def pack(model: SchNet, average: SchNet, optimizer: Optimizer) -> dict[str, Tens
     }
     tensors["rng"] = torch.get_rng_state()
     device = model.scale.device
-    if device.type == "cuda":  # dropout draws there
+    if device.type == "cuda":  # dropout draws its random numbers on the GPU
         tensors["rng_cuda"] = torch.cuda.get_rng_state(device)
     return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 def unpack(tensors: dict[str, Tensor], model: SchNet, average: SchNet, optimizer: Optimizer) -> None:
-    """Set everything to what `pack` was given."""
+    """Restore weights, their average, optimizer and random numbers from what `pack` returned."""
     model.load_state_dict(_under("model.", tensors))
     average.load_state_dict(_under("average.", tensors))
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _under("optimizer.", tensors).items():
         index, key = name.split(".")
-        # A copy, since the optimizer keeps this very tensor: as read it lies where it lay in the file, and products of
-        # matrices that are aligned otherwise are rounded otherwise.
+        # Copy the tensor, because the optimizer keeps it: its alignment in memory is that of the file, and products of
+        # matrices with another alignment are rounded differently.
         state.setdefault(int(index), {})[key] = tensor.clone()
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors["rng"])
@@ -110,7 +111,7 @@ def unpack(tensors: dict[str, Tensor], model: SchNet, average: SchNet, optimizer
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Keys, dotted, under which two nested tables differ."""
+    """Return the dotted keys whose values differ between two nested tables."""
     found = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)

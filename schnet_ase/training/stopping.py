@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a training: they are noticed between two steps, where its state can be written."""
+"""Handling of Ctrl-C and SIGTERM during a training: they take effect between two steps, when its state is complete."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(KeyboardInterrupt):
-    """A training was asked to end and has written its state; the message says where."""
+    """Raised when a training was asked to end and has written its state; the message says where."""
 
 
 class StopAsked(TrainingError):
-    """What one of several processes of a training tells the others when it is asked to end."""
+    """Raised in the process of a training that is asked to end; the other processes raise TrainingError with it."""
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGINT or SIGTERM has come since; a second SIGINT is a KeyboardInterrupt at once.
+    """Yield a function that returns whether SIGINT or SIGTERM has arrived; a second SIGINT raises KeyboardInterrupt.
 
-    Signals that the process ignores stay ignored. In any other thread than the main one, to which Python gives all
-    signals, nothing is ever noticed.
+    Signals that the process ignores stay ignored. Python delivers signals to the main thread only; in any other thread
+    the function always returns False.
     """
     asked = False
 

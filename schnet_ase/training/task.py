@@ -1,4 +1,4 @@
-"""What one training is: everything that it needs to begin."""
+"""Arguments of a training."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from schnet_ase.training.processes import ALONE, Processes
 
 @dataclass(frozen=True, eq=False)
 class TrainingTask:
-    """One model to train; see `train` for how each of these is used."""
+    """Arguments of one model's training, as `train` explains them."""
 
     config: RunConfig
     """Model and training hyperparameters."""
     dataset: Dataset
     """Checked frames in eV and Å."""
     split: TrainingSplit
-    """Which of them are for training and for validation."""
+    """Indices of the training and the validation frames."""
     folder: Path
-    """Where the training keeps its model and its state."""
+    """Folder that keeps the model and the state of the training."""
     seed: int
-    """Of the initial weights and the order of batches."""
+    """Seed of the initial weights and the order of batches."""
     extra: Dataset | None = None
-    """More frames to train on, of the elements of `dataset`."""
+    """Additional training frames, with no elements that `dataset` does not have."""
     initial: Path | None = None
-    """Checkpoint whose weights to start from; None: random ones."""
+    """Checkpoint of the initial weights; None: random weights."""
     device: str = "cpu"
     """``"cpu"`` or ``"cuda"``."""
     processes: Processes = ALONE
-    """That train together, each with the same task."""
+    """Processes that train together, each with the same task."""

@@ -1,4 +1,4 @@
-"""A training that is under way, step by step: it can be killed at any moment and goes on with the same numbers."""
+"""The steps of a training, which can be killed at any moment and resumes with the same numbers."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ log = logging.getLogger("schnet_ase")
 SECONDS_BETWEEN_PICTURES = 30.0
 SECONDS_BETWEEN_STATES = 60.0
 Report = Callable[[int, Row | None], None]
-"""Told the steps done and, after a validation, its row."""
+"""Callback that receives the number of steps made and, after a validation, its row."""
 
 
 class Trainer:
-    """A training before its next step."""
+    """State of a training between two steps."""
 
     def __init__(self, task: TrainingTask) -> None:
         config, dataset, extra, initial, processes = task.config, task.dataset, task.extra, task.initial, task.processes
@@ -79,16 +79,16 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval()
         start = None if initial is None else copy.deepcopy(self.average)
         self.validate = Validator(validation, self.training, start, processes, self.device)
-        # Lists made once: walking the modules every step costs as much as the optimizer.
+        # These lists are made once, because walking the modules at every step costs as much as the optimizer.
         self.parameters = list(self.model.parameters())
         self.averaged = list(self.average.parameters())
         self.update_average = get_ema_multi_avg_fn(self.training.ema)
         self.optimizer = make_optimizer(self.training, self.parameters)
         self.step, self.seconds, self.history = 0, 0.0, list[Row]()
         self.losses: list[float] = []
-        """Since the last validation."""
+        """Losses of the steps since the last validation."""
         self.exact: bool | None = None
-        """Whether the steps since the last validation take filters pair by pair; see `Steps`. None: not chosen yet."""
+        """Whether steps since the last validation compute filters pair by pair; see `Steps`. None: not chosen yet."""
         self.started = self.drawn = self.saved = time.monotonic()
         together = np.zeros(len(self.examples), dtype=np.int64)
         if config.data.by_molecule:
@@ -100,12 +100,12 @@ class Trainer:
             self._resume()
 
     def run(self, report: Report, stop: Callable[[], bool] = lambda: False) -> TrainingResult:
-        """Train until `finished`, by the training's own processes.
+        """Train until `finished`, together with the other processes of the training.
 
         Raises
         ------
         Stopped
-            SIGINT or SIGTERM came, or `stop` said so between two steps; the state is written.
+            SIGINT or SIGTERM arrived, or `stop` returned True between two steps; the state is written.
         """
         self._synchronize()
         with stop_on_signals() as asked:
@@ -125,7 +125,7 @@ class Trainer:
                     loss = self.processes.mean_gradient(step, len(own) / len(indices), self.parameters)
                 except StopAsked:
                     raise self.stopped() from None
-                except Exception:  # of whatever kind: the weights are those of a whole number of steps
+                except Exception:  # any error: the weights are those after the last complete step
                     self.save()
                     raise
                 if self.advance(loss, report):
@@ -134,13 +134,13 @@ class Trainer:
         return self.processes.of_first(self.result)
 
     def stopped(self) -> Stopped:
-        """What to raise where the training is asked to end, once its state is written."""
+        """Write the state and return the exception to raise when the training was asked to end."""
         self.save()
         where = f"state in {self.folder}; the same command resumes" if self.step else "nothing is lost"
         return Stopped(f"stopped at step {self.step}; {where}")
 
     def begin(self, report: Report) -> None:
-        """Validate the weights that are trained on, or report where an earlier start ended, and let the clock run."""
+        """Validate initial weights, or report the step that training resumes from, and start the clock."""
         if self.validate.has_start and not self.step and not self.history:
             self._validate(math.nan)
         if self.step or self.history:
@@ -149,15 +149,15 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether it has made its steps, or is out of patience."""
+        """Whether all steps are made, or `patience` validations brought no improvement."""
         return self.step >= self.training.steps or out_of_patience(self.history, self.training.patience)
 
     def batch(self) -> Batch:
-        """The next step's, on the CPU."""
+        """Return the batch of the next step, on the CPU."""
         return self._collate(self.order.batch(self.step))
 
     def advance(self, loss: float, report: Report) -> bool:
-        """Go a step by the gradient that the parameters hold; whether that was followed by a validation."""
+        """Take a step with the gradient in the parameters; return whether a validation followed."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.training)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.training.clip or math.inf).item()
@@ -184,7 +184,7 @@ class Trainer:
         return row is not None
 
     def result(self) -> TrainingResult:
-        """What is in the folder."""
+        """Draw the learning curve and read the result from the folder."""
         draw_history(self.history, self.folder)
         return read_result(self.folder)
 
@@ -192,13 +192,13 @@ class Trainer:
         return collate([self.examples[i] for i in indices])
 
     def _batch_frames(self) -> Iterator[str]:
-        """Names of the frames of the next step's batch."""
+        """Yield the names of the frames in the next batch."""
         known = self.identity.training_frames or ()
         for i in self.order.batch(self.step).tolist():
             yield str(known[i]) if i < len(known) else f"{i - len(known)} of data.extra"
 
     def _validate(self, training_loss: float) -> Row:
-        """Validate, and keep what came of it."""
+        """Validate and save the result."""
         validated = self.validate(self.average, self.history[0] if self.history else None)
         if not math.isfinite(validated.loss):
             raise self._divergence(f"validation loss is {validated.loss} at step {self.step}")
@@ -217,13 +217,13 @@ class Trainer:
         return row
 
     def _divergence(self, what: str, more_advice: str = "") -> DivergenceError:
-        kept = "; the last good checkpoint is there" if self.history else ""
+        kept = "; the last good checkpoint is kept" if self.history else ""
         return DivergenceError(
             f"{self.folder}: {what}; lower training.learning_rate or set training.clip{more_advice}{kept}"
         )
 
     def _write(self, validated: SchNet) -> None:
-        """Write the model if it is the best, then the state: a kill between the two repeats work and loses none."""
+        """Write the model if it is the best, then the state; after a kill between the two, work is only repeated."""
         *earlier, row = self.history
         if all(row.validation_loss < r.validation_loss for r in earlier):
             rate, versions = self.training.rate, library_versions()
@@ -237,8 +237,8 @@ class Trainer:
             draw_history(self.history, self.folder)
 
     def save(self) -> None:
-        """Write the state after the last step, from which the next start goes on with the same numbers."""
-        # Between validations the other processes' random numbers for dropout are known to them alone.
+        """Write the state after the last step, from which the training resumes with the same numbers."""
+        # Between validations, only the other processes themselves know their random numbers for dropout.
         known_elsewhere = self.losses and self.processes.size > 1 and self.config.model.dropout
         if self.processes.rank or known_elsewhere or not (self.step or self.history):
             return
@@ -267,7 +267,7 @@ class Trainer:
         self.training = replace(self.training, learning_rate=state.header["learning_rate"])
 
     def _synchronize(self) -> None:
-        """Go on from where the first process stands, which has read the folder."""
+        """Continue from the state of the first process, which has read the folder."""
         if self.processes.size == 1:
             return
         first, *others = self.processes.gather(self.identity.to_json)
@@ -281,7 +281,7 @@ class Trainer:
         self._reseed()
 
     def _reseed(self) -> None:
-        """Random numbers of its own for every process but the first, whose are stored: dropout differs between them."""
+        """Give every process but the first, whose state is saved, its own random numbers for dropout."""
         if self.processes.rank:
             seeds = np.random.SeedSequence([self.seed, self.step, self.processes.rank])
             torch.manual_seed(int(seeds.generate_state(1)[0]))

@@ -1,4 +1,4 @@
-"""The validation of a training: its weights, or some between them and those that it started from."""
+"""Validation during a training: of its weights, or of weights between them and the initial ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schnet_ase.uncertainty.metrics import Errors
 
 
 class Validated(NamedTuple):
-    """A network and what came of its validation."""
+    """A network and the result of its validation."""
 
     model: SchNet
     errors: Errors
@@ -28,18 +28,18 @@ class Validated(NamedTuple):
 
 
 class Validator:
-    """Validates a training's networks, each process a share of the frames.
+    """Validates the networks of a training; each process computes a share of the frames.
 
     Parameters
     ----------
     examples
-        The frames.
+        Validation frames as batches of one.
     training
-        Says what the loss is.
+        Hyperparameters, which define the loss.
     start
-        The trained network that training starts from; None: it starts from random weights.
+        Trained network that training starts from; None: it starts from random weights.
     processes, device
-        Where it is computed.
+        Processes and device that compute the validation.
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class Validator:
         return self._start is not None
 
     def __call__(self, model: SchNet, first: Row | None) -> Validated:
-        """Validate a network, or where it is worse than the start one between the two, in the last resort the start.
+        """Validate a network; if it is worse than the initial one, validate networks between the two instead.
 
-        `first` is the validation of the start; None: the start is validated now.
+        If all of these are worse too, the initial network is taken. `first` is the validation of the initial network;
+        None: this call validates the initial network itself.
         """
         validated = self._validate(model)
         if self._start is None or first is None or not math.isfinite(validated.loss):

@@ -17,7 +17,7 @@ def test_md_with_a_monitor(here, run, mistake):
     arguments = ("md", "ethanol-emt", "--steps", 20, "--thermostat", "--monitor", "--threshold", 1e-9)
     status, out, _ = run(*arguments)
     assert status == 0
-    assert "1 flagged, at most one in 100 steps, 1 of them kept in ethanol-emt-md-flagged.extxyz" in out
+    assert "1 flagged, at most one in 100 steps, 1 of them saved in ethanol-emt-md-flagged.extxyz" in out
     with open("ethanol-emt-md-uncertainty.csv") as file:
         assert len(list(csv.DictReader(file))) == 21
     assert read("ethanol-emt-md-flagged.extxyz").info["schnet_status"] == "candidate"
@@ -198,7 +198,7 @@ def test_numbers_that_are_none(mistake):
 def test_a_model_of_energies_alone_moves_nothing(mistake):
     file = locate_members("qm9-u0")[0].path
     for command in (("md", "qm9-u0"), ("relax", "qm9-u0/fold-1"), ("md", file)):
-        assert "qm9-u0 was taught no forces, so that nothing can move by it; give another model" in mistake(*command)
+        assert "qm9-u0 was not trained on forces, so it cannot move atoms; give another model" in mistake(*command)
 
 
 def test_relax_that_does_not_converge(here, mistake):

@@ -45,7 +45,7 @@ def test_the_student_moves_the_atoms_and_the_members_look(with_student, run):
     arguments = ("md", "ethanol-emt", "--steps", 25, "--thermostat", "--temperature", 300)
     status, out, said = run(*arguments, "--interval", 5, "--monitor", "--threshold", 1e6)
     assert status == 0, said
-    assert "the student of ethanol-emt moves the atoms, and its 4 members look every 5 steps" in out
+    assert "the student of ethanol-emt moves the atoms, and its 4 members check every 5 steps" in out
     assert [row["step"] for row in rows("ethanol-emt-md-uncertainty.csv")] == ["0", "5", "10", "15", "20", "25"]
     looked = [float(row["max_forces_deviation_eV_per_A"]) for row in rows("ethanol-emt-md-uncertainty.csv")]
     logged = [float(row["max_forces_deviation_eV_per_A"]) for row in rows("ethanol-emt-md.csv")]

@@ -166,7 +166,7 @@ def test_data_of_the_start_that_are_gone_or_changed(several, tmp_path):
     folder, _ = several
     moved = shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("*methanol*"))
     config = load_config(moved / "ethanol.toml")
-    message = r"was trained on frames of {}; on which cannot be seen without train_\*\.extxyz beside it"
+    message = r"was trained on frames of {}; which of them is known only with train_\*\.extxyz in the same folder"
     with pytest.raises(TrainingError, match=message.format("train_ethanol.extxyz")):
         crossval(config, tmp_path / "run", tmp_path / "models", initial=folder / "run", workers=1)
     (tmp_path / "alone").mkdir()

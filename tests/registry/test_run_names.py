@@ -135,7 +135,7 @@ def test_the_same_cross_validation_again_repeats_its_result(inside, run):
     assert status == 0, err
     assert "ensemble on test frames" in out
     assert "wrote" not in out
-    assert "models/butanol: is there already, of the same configuration and data" in err
+    assert "models/butanol: exists already, with the same configuration and data" in err
     assert (inside / "models" / "butanol" / "card.json").read_bytes() == first
 
 
@@ -164,7 +164,7 @@ def test_the_same_training_again_repeats_its_result(inside, run):
     first = (inside / "of-train" / "butanol" / "card.json").read_bytes()
     status, out, err = run(*arguments)
     assert status == 0, err
-    assert "is there already" in err
+    assert "exists already" in err
     assert (inside / "of-train" / "butanol" / "card.json").read_bytes() == first
 
 

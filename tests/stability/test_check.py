@@ -48,7 +48,7 @@ def test_the_card_says_what_the_run_was(entry, run, tmp_path):
     assert found.milliseconds == (0.5,) * len(entry.members)
     assert found.command.endswith(f"models check {entry.path} --picoseconds 0.2 --temperature 300")
     lines = out.splitlines()
-    assert lines[0].startswith("copy: whole for 0.2 ps at ")
+    assert lines[0].startswith("copy: intact for 0.2 ps at ")
     assert lines[1:3] == found.lines()
     assert lines[3:] == [f"wrote {entry.path / 'card.json'}", "copy: no bond broke in 0.2 ps at 300 K"]
     (file,) = (tmp_path / "runs" / "copy-check").iterdir()
@@ -67,7 +67,7 @@ def test_seeds_and_other_molecules_are_further_runs(entry, run):
     assert both.others[0] == one.others[0]
     other = both.others[1]
     assert (other.structure, other.seed) == ("rmd17-malonaldehyde", 0)
-    assert f"the same of rmd17-malonaldehyde: {both.outcome(other.stable, other.flagged)}" in out
+    assert f"the same from rmd17-malonaldehyde: {both.outcome(other.stable, other.flagged)}" in out
     assert replace(both, others=()) == replace(one, others=())
     longer = check(run, entry.path, "--picoseconds", 0.06, "--molecule", "rmd17-malonaldehyde")
     assert longer.startswith("copy: ")  # its own is made too, since the card has none so long
@@ -131,7 +131,7 @@ def test_the_index_beside_an_entry_is_out_of_date(broken, run):
     write_index(broken.path.parent)
     out = check(run, "loose", "--temperature", 1, "--picoseconds", 0.01)
     renew = f"schnet-ase models index {broken.path.parent}"
-    assert f"index.json has the hash of the former card; renew it with: {renew}" in out
+    assert f"index.json has the hash of the old card; update it with: {renew}" in out
 
 
 def test_a_folder_that_cannot_be_written(broken, run, monkeypatch):
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_written(broken, run, monkeypatch):
     monkeypatch.setattr(module, "write_card", refuse)
     out = check(run, "loose", "--temperature", 1, "--picoseconds", 0.01, "--output", "kept")
     assert "wrote kept/card.json" in out
-    assert f"{broken.path} cannot be written (Permission denied); copy that file there to keep the result" in out
+    assert f"{broken.path} cannot be written (Permission denied); copy this file there to keep the result" in out
     assert read_card(broken.path).dynamics is None
     assert read_card(broken.path.parent / "kept").dynamics.stable == 0.01
 
@@ -162,9 +162,9 @@ def test_times_alone(broken, run):
 def test_what_cannot_be_checked(broken, mistake, tmp_path):
     for arguments, message in (
         (("nothing",), "no model 'nothing'"),
-        ((tmp_path,), "no card.json in it; expected an entry"),
+        ((tmp_path,), "has no card.json; expected an entry"),
         (("loose", "--times"), "its card has no run of dynamics"),
-        (("qm9-u0",), "qm9-u0 was taught no forces"),
+        (("qm9-u0",), "qm9-u0 was not trained on forces"),
         (("loose", "--picoseconds", "nan"), "nan"),
     ):
         assert message in mistake("models", "check", *map(str, arguments))

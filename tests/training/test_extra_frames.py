@@ -103,7 +103,7 @@ def test_frames_that_are_kept_for_something_else_are_refused(tmp_path):
         ):
             crossval(load_config(config), tmp_path / "run", tmp_path / "models", workers=1)
     write(tmp_path / "more-2.extxyz", labelled_ethanol(2, name="CH3CN"))
-    with pytest.raises(DataError, match=r"has N, of which ethanol\.extxyz has no frame"):
+    with pytest.raises(DataError, match=r"contains N, but ethanol\.extxyz does not"):
         crossval(load_config(config), tmp_path / "run", tmp_path / "models", workers=1)
     assert not (tmp_path / "run").exists(), "nothing was trained"
 
@@ -197,5 +197,5 @@ def test_the_labels_can_be_trained_on(taught):
 def test_what_cannot_be_labelled_is_refused(tmp_path, entry):
     result = CliRunner().invoke(teacher_frames.main, [entry, "--output", str(tmp_path)])
     assert result.exit_code == 2
-    assert "expected an ensemble for a molecule" in result.output or "was taught no forces" in result.output
+    assert "expected an ensemble for a molecule" in result.output or "was not trained on forces" in result.output
     assert result.output.count("\n") == 1

@@ -184,9 +184,7 @@ def test_starting_from_an_earlier_training(tmp_path):
     F = config.model.n_features
     wider = train(with_features(F + 1), dataset, split, tmp_path / "wider", initial=first.path)
     assert wider.history[0].validation_loss == pytest.approx(first.best.validation_loss, rel=1e-4)
-    with pytest.raises(
-        TrainingError, match=r"another architecture; give a run of the same \[model\], or of a narrower"
-    ):
+    with pytest.raises(TrainingError, match=r"another architecture; give a run with the same or a narrower \[model\]"):
         train(with_features(F - 1), dataset, split, tmp_path / "narrower", initial=first.path)
 
 

@@ -1,4 +1,4 @@
-"""The configuration of a training: its tables, and the TOML file they are read from."""
+"""Configuration of a training: its tables, and the TOML file that they are read from."""
 
 from schnet_ase.training.config.file import existing, load_config, read_toml, validated
 from schnet_ase.training.config.tables import (

@@ -1,4 +1,4 @@
-"""From a TOML file to a validated configuration whose files are there."""
+"""Read a TOML file into a validated configuration whose data files exist."""
 
 from __future__ import annotations
 
@@ -33,19 +33,24 @@ def load_config(
     Parameters
     ----------
     path
-        The file. Table ``[model]`` takes the fields of `SchNetConfig` and ``preset`` (``"md"``, ``"small"``,
-        ``"default"`` or ``"large"``) that they change.
+        The TOML file. Table ``[model]`` takes ``preset`` (``"md"``, ``"small"``, ``"default"`` or ``"large"``) and the
+        fields of `SchNetConfig`, which override those of the preset.
     data_root
-        Where relative paths of ``[data]`` start; None: the folder of `path`.
+        Folder that relative paths in ``[data]`` start from; None: the folder of `path`.
     initial
-        Trained weights that the training is to start from, an entry, a run or a file: without a table ``[model]`` the
-        network is theirs.
+        Trained weights to start from: an entry, a run or a file. If the table ``[model]`` is missing, the network gets
+        the architecture of these weights.
+
+    Returns
+    -------
+    RunConfig
+        The configuration, with paths that include `data_root`.
 
     Raises
     ------
     ConfigError
-        The file is missing, not TOML, has a key that does not exist or a value of the wrong type, or names a data file
-        that is not there.
+        The file is missing or not TOML, has an unknown key or a value of the wrong type, or names a data file that does
+        not exist.
     RegistryError, CheckpointError
         `initial` cannot be found or read.
     """
@@ -69,7 +74,7 @@ def load_config(
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The content of a TOML file.
+    """Read a TOML file.
 
     Raises
     ------
@@ -85,17 +90,17 @@ def read_toml(file: Path) -> dict[str, Any]:
 
 
 def validated(file: Path, table: dict[str, Any], kind: type[T]) -> T:
-    """A configuration of the given kind from the content of `file`; ``[model]`` may start from a preset.
+    """Return a configuration of the given kind from `table`, the content of `file`; ``[model]`` may name a preset.
 
     Raises
     ------
     ConfigError
-        A key that does not exist, or a value of the wrong type.
+        A key is unknown, or a value has the wrong type.
     """
     try:
         if "model" in table:
             table = {**table, "model": _model(table["model"]).to_dict()}
-        # As JSON, since strict validation takes tables for dataclasses only there.
+        # Validate as JSON, because only there strict validation accepts tables for dataclasses.
         return TypeAdapter(kind).validate_json(json.dumps(table, default=str))
     except ValidationError as error:
         raise ConfigError(f"{file}: {first_mistake(error, kind)}") from error
@@ -114,19 +119,19 @@ def _model(table: Any) -> SchNetConfig:
         given["gamma"] = None
     try:
         config = SchNetConfig(**{**PRESETS[preset]().to_dict(), **given})
-        fixed_terms(config)  # a missing package is an error now, not after the data were read
+        fixed_terms(config)  # report a missing package now, not after reading the data
         return config
     except ValidationError as error:
         raise ValueError(first_mistake(error, SchNetConfig, prefix="model.")) from error
 
 
 def existing(root: Path, name: str, config: Path, key: str) -> str:
-    """The path of a data file that a configuration names.
+    """Return the path of a data file that a configuration names.
 
     Raises
     ------
     ConfigError
-        It is not there.
+        The file does not exist.
     """
     if name == QM9_PACKAGE:
         return name

@@ -1,4 +1,4 @@
-"""What is wrong with a table of a configuration, as one line that names the key."""
+"""Describe a mistake in a table of a configuration in one line that names the key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 
 def first_mistake(error: ValidationError, kind: Any, prefix: str = "") -> str:
-    """The first mistake of a table of the given kind, in a line that names the key."""
+    """Describe the first mistake of a table of the given kind in one line that names the key."""
     mistakes = error.errors()
     mistake, within = mistakes[0], _keys(mistakes[0]["loc"])
     key = prefix + within
@@ -18,9 +18,9 @@ def first_mistake(error: ValidationError, kind: Any, prefix: str = "") -> str:
         return f"key {key} is unknown; {_near(kind, within)}"
     if mistake["type"] in ("missing", "missing_argument"):
         return f"key {key} is missing"
-    # Of a value that may be of several kinds, each says why not.
+    # For a value that may have several types, pydantic gives one reason per type.
     said = [m["msg"].removeprefix("Value error, ") for m in mistakes if _keys(m["loc"]) == within]
-    if not within:  # of the whole
+    if not within:  # the mistake concerns the whole table
         return said[0]
     if isinstance(mistake["input"], dict):
         return f"table {key}: {said[0]}"
@@ -28,7 +28,7 @@ def first_mistake(error: ValidationError, kind: Any, prefix: str = "") -> str:
 
 
 def _near(kind: Any, within: str) -> str:
-    """What may have been meant by a key that the tables of `kind` do not have."""
+    """Suggest keys that may have been meant by one that the tables of `kind` do not have."""
     *tables, name = within.split(".")
     for table in tables:
         kind = get_type_hints(kind).get(table) if is_dataclass(kind) else None
@@ -37,7 +37,7 @@ def _near(kind: Any, within: str) -> str:
 
 
 def _keys(location: tuple[int | str, ...]) -> str:
-    """The keys of a place in a file, without pydantic's names of the kinds that a value may be of."""
+    """Return the dotted keys of a location in the file, without pydantic's names for the types of a value."""
     kinds = ("constrained-", "function-", "literal[", "tuple[", "list[")
     keys = (str(part) for part in location)
     return ".".join(k for k in keys if not k.startswith(kinds) and k not in ("str", "int", "float", "bool"))

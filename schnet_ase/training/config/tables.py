@@ -1,4 +1,4 @@
-"""The tables of a training's TOML file, as dataclasses that only hold what is valid."""
+"""Tables of a training's TOML file as dataclasses that accept only valid values."""
 
 from __future__ import annotations
 
@@ -59,67 +59,74 @@ def _is_element(symbol: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_is_name)]
-"""Of files and folders."""
+"""Name that is valid for files and folders."""
 Element = Annotated[str, AfterValidator(_is_element)]
-"""Its symbol."""
+"""Symbol of a chemical element."""
 
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig:
-    """Table ``[data]``: where the labelled frames are. Relative paths start from the folder of the TOML file."""
+    """Table ``[data]``: the labelled frames and how they are read and split.
+
+    Relative paths start from the folder of the TOML file.
+    """
 
     file: str
-    """Frames to train on (and to validate and calibrate on, see `validation` and `calibration`): whatever
-    `read_dataset` reads, ``"qm9pack:"`` and a pattern of file names too."""
+    """Frames for training, validation and calibration: anything that `read_dataset` reads, including ``"qm9pack:"``
+    and a pattern of file names."""
     test: str | Annotated[int, Field(ge=1)] | None = None
-    """Frames that are only ever evaluated: another file, or so many of `file`, drawn at random."""
+    """Frames for tests only: another file, or the number of frames of `file` to draw at random."""
     extra: str | None = None
-    """More frames to train on, and for nothing else, such as those that other models have labelled; in the unit and
-    with the names of their format. ``{fold}`` in it stands for the number of the fold, counted from 1 (`train` and
-    `tune`: 1), so that each can have its own."""
+    """File of additional frames for training only, such as frames labelled by other models; in the unit and with the
+    names of its format. ``{fold}`` in it stands for the number of the fold, counted from 1 (`train` and `tune`: 1), so
+    that each fold can have its own."""
     exclude: str | None = None
-    """Molecules of QM9 to leave out of `file`: a list like its ``uncharacterized.txt``."""
+    """List of QM9 molecules to leave out of `file`, in the format of QM9's ``uncharacterized.txt``."""
     energy_unit: Annotated[str, _unit_of(ENERGY)] | None = None
-    """Unit of the energies in the files; unset: what a file states, else the format's own (kcal/mol for .npz, Hartree
-    for QM9, eV else)."""
+    """Unit of the energies in the files; unset: the unit that a file states, else that of the format (kcal/mol for
+    .npz, Hartree for QM9, otherwise eV)."""
     force_unit: Annotated[str, _unit_of(FORCE)] | None = None
-    """Unset: the energy's unit per the length's."""
+    """Unit of the forces; unset: the unit of energy per unit of length."""
     length_unit: Annotated[str, _unit_of(LENGTH)] | None = None
-    """Unit of positions and cell; unset: what a file states, else Å."""
+    """Unit of positions and cell; unset: the unit that a file states, else Å."""
     stress_unit: Annotated[str, _unit_of(STRESS, ENERGY)] | None = None
-    """Unit of a stress or, where it is a unit of energy, of a virial; unset: what energies and lengths imply."""
+    """Unit of the stress or, if it is a unit of energy, of the virial; unset: follows from energies and lengths."""
     energy_key: str | None = None
-    """Name of the energies; unset: the format's own, else a name that says so, such as ``REF_energy``."""
+    """Name of the energies; unset: that of the format, else a common name such as ``REF_energy``."""
     forces_key: str | None = None
+    """Name of the forces; unset: as for `energy_key`."""
     stress_key: str | None = None
-    """Name of a stress or a virial."""
+    """Name of the stress or virial; unset: as for `energy_key`."""
     skip_unlabelled: bool = False
-    """Whether frames are left out that lack a label which the loss needs."""
+    """Whether to leave out frames without a label that the loss needs; otherwise they are an error."""
     stream: bool | None = None
-    """Whether frames are read from disk when they are needed, for data larger than memory; the numbers are the same.
-    Unset: where the file is larger than 50 MB."""
+    """Whether to read frames from disk when they are needed, for data larger than memory, with the same results.
+    Unset: only if the file is larger than 50 MB."""
     training: int | None = Field(default=None, ge=1)
-    """How many frames to train on (`crossval`: shared by the folds); unset: all that are left."""
+    """Number of training frames (`crossval`: shared by the folds); unset: all remaining frames."""
     validation: int | None = Field(default=None, ge=1)
-    """`train`: how many frames are for validation; unset: a tenth."""
+    """`train`: number of validation frames; unset: a tenth of the frames."""
     calibration: int = Field(default=50, ge=0)
-    """`crossval`: how many frames no fold touches, for calibration; 0: none is made."""
+    """`crossval`: number of frames kept for calibration, which no fold uses; 0: no calibration."""
     by_molecule: bool = False
-    """Whether the frames of each molecule, the same atoms in the same order, are split by themselves, as they would be
-    if they were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames
-    of each molecule, and every batch has the molecules in their shares."""
+    """Whether to split the frames of each molecule (the same atoms in the same order) separately, as if each molecule
+    were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames of each
+    molecule, and every batch contains the molecules in proportion to their numbers of frames."""
     reference_energies: dict[Element, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
-    """Energies of single atoms, ``{ H = -13.6, O = -2041.8 }``, eV, that the network's energies are counted from; of
-    elements that are not named, those of frames of isolated atoms, else a fit to the energies."""
+    """Energies of single atoms in eV, ``{ H = -13.6, O = -2041.8 }``, that are subtracted before the network is fitted.
+    For other elements, the energies of frames of isolated atoms are used or, without these, a fit to the energies."""
     level_of_theory: str = NOT_STATED
+    """Level of theory of the labels, such as PBE/def2-SVP, for the card; ensembles of different levels are refused."""
     licence: str = NOT_STATED
+    """Licence of the data, for the card."""
     temperature: str = NOT_STATED
-    """Of the sampling, in words: they go into the card."""
+    """Temperature at which the frames were sampled, in words, for the card."""
     description: str = ""
+    """Description of the data in a line, for the card."""
 
     @property
     def labels(self) -> LabelOptions:
-        """What is said of the labels in the files."""
+        """Options for reading the labels in the files."""
         return LabelOptions(
             self.energy_unit,
             self.force_unit,
@@ -131,7 +138,7 @@ class DataConfig:
         )
 
     def in_its_formats_way(self) -> DataConfig:
-        """The same with nothing said of units and keys."""
+        """Return a copy without units and keys, so that a file is read with those of its format."""
         return replace(
             self,
             energy_unit=None,
@@ -144,50 +151,55 @@ class DataConfig:
         )
 
     def extra_of(self, k: int) -> str | None:
-        """`extra` of the fold with index `k`."""
+        """Return the path `extra` for the fold with index `k`; None if there is none."""
         return None if self.extra is None else self.extra.replace("{fold}", str(k + 1))
 
 
 @dataclass(frozen=True, config=STRICT)
 class TrainingConfig:
-    """Table ``[training]``: how the weights are found."""
+    """Table ``[training]``: hyperparameters of the optimization."""
 
     steps: int = Field(default=20_000, ge=1)
+    """Number of optimization steps."""
     batch_size: int = Field(default=10, ge=1)
+    """Number of frames per batch."""
     optimizer: Literal["adamw", "soap"] = "soap"
-    """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and does more."""
+    """``"soap"``: Adam in the eigenbasis of the gradients' second moments; a step costs more and achieves more."""
     learning_rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Unset: 3e-3, but for a training that starts from trained weights what `fine_tuning_rate` finds."""
+    """Largest learning rate; unset: 3e-3 or, if training starts from trained weights, that of `fine_tuning_rate`."""
     schedule: Literal["cosine", "report"] = "cosine"
-    """``"cosine"``: linear warm-up, then to zero. ``"report"``: times 0.96 every 100,000 steps."""
+    """``"cosine"``: linear warm-up, then cosine decay to zero. ``"report"``: factor 0.96 every 100,000 steps."""
     warmup: int | None = Field(default=None, ge=0)
-    """Steps until the learning rate is up; unset: a tenth of all, at most 1,000."""
+    """Number of steps in which the learning rate rises; unset: a tenth of all steps, at most 1,000."""
     loss: LossKind = "squared"
-    """``"absolute"``: of the errors themselves, so that what is hard to learn counts for less than by their squares."""
+    """``"squared"``: squared errors. ``"absolute"``: absolute errors, which give less weight to frames with large
+    errors."""
     energy_weight: float = Field(default=0.01, ge=0, allow_inf_nan=False)
-    """ρ of the loss, Å⁻² (absolute: Å⁻¹): the same number whether energies are in eV or in kcal/mol."""
+    """Weight ρ of the energies in the loss, Å⁻² (absolute: Å⁻¹); its value is the same in eV and in kcal/mol."""
     force_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Weight of the forces in the loss, without a unit."""
     stress_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
-    """Of the squared error of the stress times V²/n, for n atoms in a cell of volume V, Å⁻² (absolute: of the error
-    times V/√n, Å⁻¹): at 1 an error of 0.1 GPa counts about as much as one of 0.05 eV/Å in each force component."""
+    """Weight of the squared stress error times V²/n, for n atoms in a cell of volume V, Å⁻² (absolute: of the error
+    times V/√n, Å⁻¹). At 1, an error of 0.1 GPa counts about as much as one of 0.05 eV/Å in each force component."""
     frame_weights: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(default_factory=dict)
-    """How much the frames of a chemical formula count in the loss, ``{ C6H6 = 2 }``; 1 where it is not named."""
+    """Weights in the loss for frames by chemical formula, ``{ C6H6 = 2 }``; 1 for formulas that are not named."""
     config_type_weights: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = Field(default_factory=dict)
-    """The same by what a frame's ``config_type`` says, ``{ IsolatedAtom = 0.1, Default = 1 }``; ``Default`` is for
-    frames without one, and a type that is not named counts 1. Both multiply with the weight that a file gives a
-    frame."""
+    """Weights in the loss for frames by their ``config_type``, ``{ IsolatedAtom = 0.1, Default = 1 }``. ``Default`` is
+    for frames without one; a type that is not named has weight 1. Both weights are multiplied with the weight that a
+    file gives a frame."""
     ema: float = Field(default=0.995, ge=0, lt=1)
-    """Decay of the moving average of the weights that is validated and kept; 0: the weights themselves."""
+    """Decay of the exponential moving average of the weights, which is validated and saved; 0: no average."""
     clip: float | None = Field(default=0.5, gt=0)
-    """Largest norm of the gradient, in units of the loss's (eV-based); larger ones are scaled down."""
+    """Largest norm of the gradient of the loss (eV-based); larger gradients are scaled down to it."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of the optimizer."""
     validate_every: int = Field(default=1000, ge=1)
-    """Steps between validations; each writes a checkpoint to resume from."""
+    """Number of steps between validations; each writes a checkpoint to resume from."""
     patience: int | None = Field(default=None, ge=1)
-    """Stop after this many validations without a better one; unset: never."""
+    """Stop after this many validations without improvement; unset: never."""
     compile: bool | None = None
-    """Loss and gradient as one compiled function, which no dropout allows; unset: where that pays and a C++ compiler
-    is found."""
+    """Whether to compile loss and gradient into one function, which is impossible with dropout; unset: only where it
+    saves time and a C++ compiler is available."""
 
     @model_validator(mode="after")
     def _something_to_fit(self) -> Self:
@@ -196,35 +208,38 @@ class TrainingConfig:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """What is recorded of a training: all fields, defaults resolved."""
+        """Return all fields, with defaults resolved, as checkpoints record them."""
         return {**asdict(self), "learning_rate": self.rate, "warmup": self.warmup_steps}
 
     @property
     def rate(self) -> float:
-        """`learning_rate`, or what it is where it is unset."""
+        """Learning rate, or its default for random weights if it is unset."""
         return LEARNING_RATE if self.learning_rate is None else self.learning_rate
 
     @property
     def warmup_steps(self) -> int:
-        """`warmup`, or what it is where it is unset."""
+        """Number of warm-up steps, or its default if unset."""
         return min(1000, self.steps // 10) if self.warmup is None else self.warmup
 
 
 @dataclass(frozen=True, config=STRICT)
 class RunConfig:
-    """A whole file."""
+    """Configuration of a training, a cross-validation or a hyperparameter search: the content of a whole TOML file."""
 
     name: Name
-    """Of the registry entry and of the run folder."""
+    """Name of the registry entry and of the run folder."""
     data: DataConfig
+    """Table ``[data]``: labelled frames and their split."""
     model: SchNetConfig = Field(default_factory=SchNetConfig.md)
+    """Table ``[model]``: architecture of the network."""
     training: TrainingConfig = Field(default_factory=TrainingConfig)
+    """Table ``[training]``: hyperparameters of the optimization."""
     folds: int = Field(default=5, ge=2)
-    """`crossval`: number of members."""
+    """`crossval`: number of folds, which is the number of members."""
     seed: int = Field(default=0, ge=0)
-    """Of the split, the initial weights and the order of the batches."""
+    """Seed of the split, the initial weights and the order of the batches."""
     tune: TuneConfig | None = None
-    """`tune`: what is searched; it means nothing to the others."""
+    """Table ``[tune]``: ranges to search; only `tune` uses it."""
 
     @model_validator(mode="after")
     def _searchable(self) -> Self:
@@ -234,12 +249,12 @@ class RunConfig:
         return self
 
     def with_values(self, values: dict[str, Value]) -> RunConfig:
-        """The same with keys set, ``{"training.learning_rate": 1e-3}``, and nothing to search.
+        """Return a copy with changed values, such as ``{"training.learning_rate": 1e-3}``, and without `tune`.
 
         Raises
         ------
         ConfigError
-            A key that does not exist, or a value that is not valid with the others.
+            A key does not exist, or a value is not valid together with the others.
         """
         tables: dict[str, dict[str, Any]] = {"model": {}, "training": {}}
         for key, value in values.items():
@@ -257,7 +272,7 @@ def _changed(table: T, name: str, changes: dict[str, Any]) -> T:
 
 
 def absolute(data: DataConfig) -> DataConfig:
-    """The same with paths that hold in every folder."""
+    """Return a copy with absolute paths."""
 
     def path(name: str) -> str:
         return name if name == QM9_PACKAGE else str(Path(name).resolve())

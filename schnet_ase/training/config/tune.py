@@ -1,4 +1,4 @@
-"""The table ``[tune]`` of a configuration: which keys are searched, and over which values."""
+"""Table ``[tune]`` of a configuration: the keys to search, and their ranges."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ Value = bool | Number | str
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
 class SearchRange:
-    """What a searched key may be: a number from `low` to `high`, both included, or one of `choices`."""
+    """Range of a searched key: a number from `low` to `high`, both included, or one of `choices`."""
 
     low: Number | None = None
-    """If `low` and `high` are integers, so is what is drawn."""
+    """Smallest value. If `low` and `high` are integers, only integers are drawn."""
     high: Number | None = None
+    """Largest value."""
     log: bool = False
-    """Whether the logarithm is searched evenly."""
+    """Whether to draw values evenly on a logarithmic scale."""
     choices: tuple[Value, ...] | None = None
+    """Values to choose from, instead of `low` and `high`."""
 
     @model_validator(mode="after")
     def _range_or_choices(self) -> Self:
@@ -37,7 +39,7 @@ class SearchRange:
 
     @property
     def extremes(self) -> tuple[Value, ...]:
-        """Values that all others are valid with."""
+        """Values to validate: if these are valid, all values of the range are."""
         return self.choices or tuple(number for number in (self.low, self.high) if number is not None)
 
 
@@ -46,9 +48,11 @@ class TuneConfig:
     """Table ``[tune]``: keys of the tables ``[model]`` and ``[training]`` to search."""
 
     trials: int = Field(ge=1)
-    """How many settings are tried. A search that is over goes on when it is raised."""
+    """Number of settings to try. A larger number continues a search that is complete."""
     model: dict[str, SearchRange] = Field(default_factory=dict)
+    """Ranges for keys of the table ``[model]``."""
     training: dict[str, SearchRange] = Field(default_factory=dict)
+    """Ranges for keys of the table ``[training]``."""
 
     @model_validator(mode="after")
     def _comparable(self) -> Self:
@@ -61,7 +65,7 @@ class TuneConfig:
 
     @property
     def search(self) -> dict[str, SearchRange]:
-        """The ranges by their keys, ``"training.learning_rate"`` and so on, in alphabetical order."""
+        """Ranges by key, such as ``"training.learning_rate"``, in alphabetical order."""
         model = {f"model.{key}": values for key, values in self.model.items()}
         training = {f"training.{key}": values for key, values in self.training.items()}
         return dict(sorted({**model, **training}.items()))

@@ -1,4 +1,4 @@
-"""Distillation: one network that learns the mean of an ensemble, on the ensemble's own dynamics."""
+"""Distillation: one network learns the mean of an ensemble on frames of the ensemble's own dynamics."""
 
 from schnet_ase.training.distill.config import Sampling, StudentConfig, load_student_config
 from schnet_ase.training.distill.run import Distillation, distill

@@ -1,4 +1,4 @@
-"""What a student is made from: the dynamics that give its frames, its network and its training."""
+"""Configuration of a student: the dynamics that give its frames, its network and its training."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ DEFAULTS: dict[str, Any] = {
     "energy_weight": 0.05,
     "clip": 100.0,
 }
-"""Table ``[training]`` of a student where it says nothing. Labels have no noise: they are worth many steps. Hot frames,
-whose errors are large, count no more than others by absolute errors."""
+"""Defaults of a student's table ``[training]``. The labels have no noise, so many steps pay off. With absolute errors,
+hot frames, whose errors are large, do not dominate the loss."""
 BATCHES = 2
-"""Frames of a batch, where none are given, in those of the teacher's."""
+"""Default batch size as a multiple of the teacher's."""
 STRESS_WEIGHT = 0.1
-"""Where the entry is periodic in all directions."""
+"""Default weight of the stress for an entry that is periodic in all directions."""
 RUN = 250
-"""Most frames of a run."""
+"""Largest number of frames of a run."""
 RUNS = 10
-"""Runs that few frames are shared by, so that some are kept apart."""
+"""Least number of runs, so that some can be kept for validation even if there are few frames."""
 KEPT_APART = 20
-"""One run in so many is for validation."""
+"""One in this many runs is kept for validation."""
 GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """The dynamics of a teacher.
+    """Parameters of a teacher's dynamics.
 
     Parameters
     ----------
     frames
-        How many in all, at least 2.
+        Total number of frames, at least 2.
     temperatures
-        (lowest, highest) K; those of the runs are spread evenly between them.
+        Lowest and highest temperature in K; the temperatures of the runs are spread evenly between them.
     seed
-        Of velocities and thermostats.
+        Seed of the velocities and thermostats.
 
     Raises
     ------
     TrainingError
-        A value out of range.
+        A value is out of range.
     """
 
     frames: int = 10_000
@@ -73,22 +73,22 @@ class Sampling:
 
     @property
     def runs(self) -> list[int]:
-        """The number of frames of each run."""
+        """Number of frames of each run."""
         n_runs = max(min(RUNS, self.frames), math.ceil(self.frames / RUN))
         return [self.frames // n_runs + (k < self.frames % n_runs) for k in range(n_runs)]
 
     def temperature(self, k: int) -> float:
-        """The temperature of the run with index `k`, K.
+        """Return the temperature in K of the run with index `k`.
 
-        Multiples of the golden ratio, modulo 1, are spread evenly whichever runs follow one another, so that those
-        kept for validation are spread as all are.
+        Multiples of the golden ratio, modulo 1, are spread evenly in any sequence of consecutive runs, so the runs kept
+        for validation cover the temperatures as all runs do.
         """
         lowest, highest = self.temperatures
         return lowest + (highest - lowest) * (k * GOLDEN % 1.0)
 
     @property
     def kept_apart(self) -> int:
-        """How many runs, the last ones, are for validation."""
+        """Number of runs, the last ones, that are kept for validation."""
         return max(1, len(self.runs) // KEPT_APART)
 
 
@@ -97,24 +97,26 @@ class StudentConfig:
     """A student's network and its training."""
 
     model: SchNetConfig
+    """Architecture of the network."""
     training: TrainingConfig
+    """Hyperparameters of the training."""
 
 
 def load_student_config(entry: str, path: Path | None = None) -> StudentConfig:
-    """A student's configuration; without a file, a network like a member's and the default training.
+    """Read a student's configuration; by default, a network like a member's and the default training.
 
     Parameters
     ----------
     entry
-        Name or folder of the teacher's. Table ``[model]`` changes the architecture of its members, unless it names a
-        ``preset`` to change.
+        Name or folder of the teacher's entry.
     path
-        TOML file with tables ``[model]`` and ``[training]``, either or both, as those of ``train``.
+        TOML file with the table ``[model]`` or ``[training]`` or both, as for ``train``. The keys of ``[model]`` change
+        the architecture of the teacher's members or, if it names a ``preset``, that of the preset. None: defaults.
 
     Raises
     ------
     ConfigError
-        The file is missing, not TOML, has a key that does not exist or a value of the wrong type.
+        The file is missing or not TOML, or has an unknown key or a value of the wrong type.
     RegistryError
         There is no such entry.
     """

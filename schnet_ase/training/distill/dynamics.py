@@ -1,4 +1,4 @@
-"""Frames from a teacher's own dynamics: Langevin runs, each in a file of its own, so that a kill loses one at most."""
+"""Frames from a teacher's own Langevin dynamics; each run has its own file, so that a kill loses at most one run."""
 
 from __future__ import annotations
 
@@ -23,48 +23,49 @@ from schnet_ase.training.state import differences
 
 TIMESTEP_FS, FRICTION_PER_PS = 0.5, 10.0
 SPACING = 20
-"""Steps from frame to frame, 10 fs."""
+"""Number of steps between frames, 10 fs."""
 LOOK = 10
-"""Steps between looks of the guard."""
+"""Number of steps between checks by the guard."""
 SETTLE = 1000
-"""Steps before the first frame, 0.5 ps."""
+"""Number of steps before the first frame, 0.5 ps."""
 UNSURE = 10
-"""Frames before the end of a run that left the world which are not kept either, 0.1 ps."""
+"""Number of last frames, 0.1 ps, that are discarded when a run ends because it left the teacher's training domain."""
 MOST_ENDS = 20
-"""Ends of one run before it is given up."""
+"""Number of attempts at a run before it is given up."""
 PLAN = "sampling.json"
 
 
 class Run(NamedTuple):
-    """One of the runs."""
+    """Parameters of one run."""
 
     start: Atoms
     temperature: float
-    """K."""
+    """Temperature, K."""
     frames: int
+    """Number of frames."""
     seed: tuple[int, int]
 
 
 def sample(
     teacher: Teacher, sampling: Sampling, starts: list[Atoms], folder: Path, report: Callable[[int], None]
 ) -> list[Path]:
-    """The files of all runs in `folder`, those that are missing made now.
+    """Make the runs that are missing in `folder`, and return the files of all runs.
 
     Parameters
     ----------
     teacher, sampling
-        Who moves the atoms and labels the frames, and how many of them.
+        Teacher, which moves the atoms and labels the frames, and parameters of its dynamics.
     starts
-        Structures, taken in turns.
+        Structures to start from, in turns.
     folder
-        Where the files are kept. What is there of an earlier call with the same arguments is left as it is.
+        Folder that keeps the files. Files from an earlier call with the same arguments are kept.
     report
-        Called with the number of frames that are done.
+        Callback that receives the number of frames made.
 
     Raises
     ------
     TrainingError
-        The folder has frames of another teacher or sampling, or the runs leave the world again and again.
+        The folder has frames of another teacher or sampling, or a run leaves the training domain again and again.
     """
     _claim(folder, teacher, sampling, starts)
     files, done = [], 0
@@ -98,7 +99,7 @@ def _claim(folder: Path, teacher: Teacher, sampling: Sampling, starts: list[Atom
 
 
 def _run(teacher: Teacher, run: Run, report: Callable[[int], None]) -> Labelled:
-    """As many frames as are asked for; a run that leaves the world is followed by one with other velocities."""
+    """Make the frames of a run; if it leaves the training domain, start again with other velocities for the rest."""
     kept = Recorder(run.start)
     for attempt in range(MOST_ENDS):
         atoms = run.start.copy()
@@ -112,13 +113,13 @@ def _run(teacher: Teacher, run: Run, report: Callable[[int], None]) -> Labelled:
                 return kept.labelled()
         del kept.rows[max(earlier, len(kept.rows) - UNSURE) :]
     raise TrainingError(
-        f"dynamics of {teacher.card.name} at {run.temperature:.0f} K left what it knows {MOST_ENDS} times, at last "
-        f"since {reason}; give lower --temperatures"
+        f"dynamics of {teacher.card.name} at {run.temperature:.0f} K left its training domain {MOST_ENDS} times, "
+        f"the last time because {reason}; give lower --temperatures"
     )
 
 
 def _steps(teacher: Teacher, atoms: Atoms, kelvin: float, rng: np.random.Generator) -> Iterator[str | None]:
-    """Frame after frame: None where it is sound, else why the run ends."""
+    """Run the dynamics and yield at each frame None or, if the run has to end, the reason."""
     teacher.calculator.reset()
     atoms.calc = teacher.calculator
     draw_velocities(atoms, kelvin, rng)
@@ -146,6 +147,6 @@ def _add(report: Callable[[int], None], before: int, n: int) -> None:
 
 
 def load_runs(files: list[Path], kept_apart: int) -> tuple[list[Labelled], list[Labelled]]:
-    """The frames to train on and those of the last runs, to validate on."""
+    """Return the training frames, and those of the last `kept_apart` runs as validation frames."""
     runs = [load_labelled(file) for file in files]
     return runs[:-kept_apart], runs[-kept_apart:]

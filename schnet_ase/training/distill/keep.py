@@ -1,4 +1,4 @@
-"""A student into its teacher's entry, or into a copy of it where the entry cannot be written to."""
+"""Write a student into its teacher's entry, or into a copy if the entry is not writable."""
 
 from __future__ import annotations
 
@@ -17,53 +17,58 @@ from schnet_ase.training.state import TrainingResult
 
 
 def destination(card: Card, models: Path | None) -> Path:
-    """The folder of the entry that is to keep a student: the teacher's own, or that of its copy in `models`.
+    """Return the folder of the entry that will keep the student: the teacher's own, or that of its copy in `models`.
 
     Raises
     ------
     RegistryError
-        It cannot be written to, or `models` has another entry of this name.
+        The teacher's folder is not writable, or `models` has another entry of this name.
     """
     if models is None:
         if not os.access(card.path, os.W_OK):
             raise RegistryError(
-                f"{card.path} cannot be written to; give --models {user_models()}, or another folder, where a copy of "
-                "the entry is to lie with its student"
+                f"{card.path} cannot be written to; give --models {user_models()}, or another folder, for a copy of "
+                "the entry with its student"
             )
         return card.path
     folder = models / card.name
     if folder.exists() and read_card(folder).members != card.members:
-        raise RegistryError(f"{folder}: an entry of this name with other members is there; give another --models")
+        raise RegistryError(f"{folder}: an entry of this name exists with other members; give another --models")
     return folder
 
 
 def keep_student(teacher: Card, folder: Path, result: TrainingResult, student: Student) -> Card:
-    """Put a trained student into the entry `folder`, which is made as a copy of the teacher's where it is missing.
+    """Write a trained student into the entry `folder`, which is first created as a copy of the teacher's if missing.
 
-    Whenever this is killed the entry is whole, with the old student, none, or the new one.
+    The entry is valid at any moment, with the old student, without one, or with the new one, even after a kill.
 
     Parameters
     ----------
     teacher
         Card of the entry whose members are the teacher.
     folder
-        See `destination`.
+        Folder that `destination` returned.
     result
-        Of the training.
+        Result of the training.
     student
-        What the card says of it; its `sha256` is filled in.
+        Description of the student for the card; its `sha256` is filled in.
+
+    Returns
+    -------
+    Card
+        The new card.
 
     Raises
     ------
     OSError
-        The disk is full or the folder not writable.
+        The disk is full or the folder is not writable.
     """
     if not folder.exists():
         _copy(teacher, folder)
     card = read_card(folder)
     provenance = _provenance(teacher, result)
     if card.student is None or Provenance.read(folder / STUDENT_FILE) != provenance:
-        if card.student is not None:  # a file that is not the card's would be an error to whoever loads it meanwhile
+        if card.student is not None:  # so that nobody loads a file whose hash differs from the card's meanwhile
             write_card(replace(card, student=None), folder)
         save_model(result.model, folder / STUDENT_FILE, **provenance.to_json())
     write_card(replace(card, student=replace(student, sha256=sha256(folder / STUDENT_FILE))), folder)
@@ -71,7 +76,7 @@ def keep_student(teacher: Card, folder: Path, result: TrainingResult, student: S
 
 
 def _provenance(teacher: Card, result: TrainingResult) -> Provenance:
-    """What the file says of where the student comes from; the teacher's data are behind it as they are behind him."""
+    """Return the provenance of the student, which depends on all data that its teachers depend on."""
     known = Provenance.read(result.path)
     behind = set[str]().union(*(Provenance.read(teacher.path / m.file).all_hashes for m in teacher.members))
     return replace(
@@ -87,7 +92,7 @@ def _provenance(teacher: Card, result: TrainingResult) -> Provenance:
 
 def _copy(teacher: Card, folder: Path) -> None:
     building = folder.with_name(f".{folder.name}.new")
-    if building.exists():  # of a process that was killed at this point
+    if building.exists():  # left by a process that was killed
         shutil.rmtree(building)
     building.mkdir(parents=True)
     for member in teacher.members:

@@ -19,9 +19,9 @@ class Labelled(NamedTuple):
     """F frames of N atoms, labelled by the mean of an ensemble."""
 
     numbers: Integers
-    """(N,)."""
+    """(N,) atomic numbers."""
     pbc: NDArray[np.bool_]
-    """(3,)."""
+    """(3,) which directions are periodic."""
     cell: Floats
     """(F, 3, 3) Å."""
     positions: Floats
@@ -31,10 +31,10 @@ class Labelled(NamedTuple):
     forces: Floats
     """(F, N, 3) eV/Å."""
     stress: Floats
-    """(F, 6) eV/Å³ in ASE's order; (F, 0) where the system is not periodic in all directions."""
+    """(F, 6) eV/Å³ in ASE's order; (F, 0) if the system is not periodic in all directions."""
 
     def frames(self) -> list[Frame]:
-        """The frames to train on."""
+        """Return the frames in the form that training takes."""
         has_stress = self.stress.size > 0
         return [
             Frame(
@@ -55,6 +55,6 @@ def save_labelled(labelled: Labelled, file: Path) -> None:
 
 
 def load_labelled(file: Path) -> Labelled:
-    """Read what `save_labelled` wrote."""
+    """Read a file written by `save_labelled`."""
     with np.load(file) as archive:
         return Labelled(*(archive[name] for name in Labelled._fields))

@@ -1,4 +1,4 @@
-"""An entry's own frames, where its data are available: what its members learned from, and what they were tested on."""
+"""Frames of an entry's own data: those that its members learned from, and those that they were tested on."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.uncertainty.metrics import Errors
 
 SAME = 0.01
-"""Relative difference between errors of the same networks on the same frames, computed twice."""
+"""Largest relative difference between errors of the same networks on the same frames that were computed twice."""
 
 
 class OwnFrames(NamedTuple):
-    """The frames of an entry's data."""
+    """Frames of an entry's data."""
 
     learned: list[Frame]
-    """Those that a member was trained or validated on: none that calibrates or tests the entry."""
+    """Frames that a member was trained or validated on; none of them is used for calibration or tests."""
     test: Dataset | None
-    """Those that its card's test errors are of; None where it has none."""
+    """Frames of the test errors on the card; None if there are none."""
 
 
 NONE = OwnFrames([], None)
@@ -39,16 +39,16 @@ def own_frames(card: Card, root: Path, options: LabelOptions) -> OwnFrames:
     Parameters
     ----------
     card
-        Of the entry.
+        Card of the entry.
     root
         Folder of the files that the card names.
     options
-        What is said of their labels; names of labels that are not given are those that the members were trained with.
+        Options for reading the labels; names that are not given are those that the members were trained with.
 
     Raises
     ------
     DataError
-        A file is missing or is not the one of the card, or its labels are read otherwise than they were for the card.
+        A file is missing or differs from that of the card, or its labels cannot be read or are not plausible.
     """
     members = [Provenance.read(card.path / member.file) for member in card.members]
     first = members[0].identity
@@ -69,18 +69,18 @@ def own_frames(card: Card, root: Path, options: LabelOptions) -> OwnFrames:
     else:
         others = [frame for i, frame in enumerate(data.frames) if i not in seen | kept and not is_isolated_atom(frame)]
         test = data._replace(frames=others)
-    if len(test.frames) != card.metrics.test.n_frames:  # frames of its file that no one used, and are not known apart
+    if len(test.frames) != card.metrics.test.n_frames:  # the file has further frames that were not used
         return OwnFrames(learned, None)
     return OwnFrames(learned, test)
 
 
 def errors_on_tests(card: Card, student: SchNet, test: Dataset) -> Errors:
-    """Errors of the student on the frames that its teacher was tested on.
+    """Return the errors of the student on the test frames of its teacher.
 
     Raises
     ------
     DataError
-        The teacher's errors here are not those of its card, so that the labels are read otherwise.
+        The teacher's errors differ from those on its card, so the labels were read differently.
     """
     teacher = evaluate_dataset([loaded.model for loaded in locate_members(card.path)], test).mean().errors()
     assert card.metrics.test is not None

@@ -1,4 +1,4 @@
-"""A distillation from beginning to end: frames by the teacher's dynamics, a training, and the entry that keeps it."""
+"""A complete distillation: frames from the teacher's dynamics, the training, and the entry that keeps the student."""
 
 from __future__ import annotations
 
@@ -28,16 +28,18 @@ from schnet_ase.training.single import train
 from schnet_ase.training.state import TrainingResult
 
 Progress = Callable[[str, int, int, str], None]
-"""Told the stage, what is done of it, of how much, and a note."""
+"""Callback that receives the name of the stage, how much of it is done, how much there is, and a note."""
 
 
 class Distillation(NamedTuple):
-    """A finished distillation."""
+    """Result of a distillation."""
 
     card: Card
-    """Of the entry with its student."""
+    """Card of the entry with its student."""
     student: Student
+    """The student's part of the card."""
     training: TrainingResult
+    """Result of the student's training."""
 
 
 def distill(
@@ -55,53 +57,55 @@ def distill(
 ) -> Distillation:
     """Train one network on the mean of an entry's members and keep it in the entry.
 
-    The frames are of Langevin dynamics by that mean, which labels them too. A run ends where a `Guard` stops it or the
-    members differ by more than a monitor keeps; another follows it. The last runs are for validation alone. Called
-    again after an interruption, it resumes: complete runs are kept, and the training continues with the same numbers.
+    The frames come from Langevin dynamics with that mean, which also labels them. A run ends if a `Guard` stops it or
+    the members differ by more than a monitor accepts for frames to keep, and another run follows. The last runs are
+    used for validation only. A call after an interruption resumes: complete runs are kept, and the training continues
+    with the same numbers.
 
     Parameters
     ----------
     entry
-        Name or folder of a registry entry whose members were taught forces.
+        Name or folder of a registry entry whose members were trained on forces.
     folder
-        Of the run: frames and training.
+        Folder of the run, for frames and training.
     config
-        The student's network and its training. It starts from the weights of the best member where that has the same
-        architecture, or one with fewer features; else from random ones.
+        Network and training of the student. It starts from the weights of the best member if this has the same
+        architecture, or one with fewer features; otherwise from random weights.
     sampling
-        The dynamics; None: the default.
+        Parameters of the dynamics; None: the defaults.
     data_root
-        Folder of the entry's data. The frames that its members were trained or validated on are then learned from as
-        well, with the teacher's labels, and the student is tested on the frames that its teacher was tested on. None:
-        neither.
+        Folder of the entry's data. If given, the student also learns, with the teacher's labels, from the frames that
+        the members were trained or validated on, and is tested on the test frames of its teacher.
     labels
-        How their labels are read, where the entry was trained with such options.
+        Options for reading the labels of these data, if the entry was trained with such options.
     models
         Folder for a copy of the entry that keeps the student; None: the entry itself keeps it.
     device
-        That trains.
+        Device of the training, ``"cpu"`` or ``"cuda"``.
     command
-        What to write onto the card as the command that made it.
+        Command to state on the card.
     report
-        Called as each stage proceeds.
+        Callback for the progress of each stage.
 
     Returns
     -------
     Distillation
+        The card of the entry with its student, and the training.
 
     Raises
     ------
     RegistryError
-        No such entry, or it cannot be written to.
+        There is no such entry, or it is not writable.
     TrainingError
-        It was taught no forces, its dynamics leave the world again and again, or `folder` has another distillation.
+        The entry was not trained on forces, its dynamics leave the training domain again and again, or `folder` has
+        another distillation.
     DataError
         The data are not those of the entry.
     """
     sampling = sampling or Sampling()
     teacher = Teacher.of(entry)
     card = teacher.card
-    kept_in = destination(card, models)  # first: what is wrong with it should not be found out after hours
+    kept_in = destination(card, models)  # first, so that a mistake shows now and not after hours
     own = NONE if data_root is None else own_frames(card, data_root, labels)
     starts = teacher.starts(own.learned)
     files = sample(
@@ -148,7 +152,7 @@ def distill(
 
 
 def _initial(entry: str, config: SchNetConfig) -> Path | None:
-    """The weights to start from."""
+    """Return the checkpoint of the best member if the student can start from it; None: random weights."""
     best = locate(entry, student=False)
     return best.path if fits(best.model.config, config) else None
 
@@ -156,7 +160,7 @@ def _initial(entry: str, config: SchNetConfig) -> Path | None:
 def _dataset(
     card: Card, training: list[Labelled], validation: list[Labelled], digest: str
 ) -> tuple[Dataset, TrainingSplit]:
-    """All frames, and which are for what."""
+    """Return all frames as a dataset, and the split into training and validation."""
     parts: list[list[Frame]] = [[frame for part in some for frame in part.frames()] for some in (training, validation)]
     first, last = parts
     dataset = Dataset([*first, *last], f"frames of {card.name}", digest, "Å, eV, eV/Å")

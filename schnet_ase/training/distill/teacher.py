@@ -1,4 +1,4 @@
-"""The teacher: the mean of an entry's members, where its dynamics start, and the labels that it gives."""
+"""The teacher: the mean of an entry's members, the starting structures of its dynamics, and its labels."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ from schnet_ase.registry.lookup import find_card, named_member, unknown_model
 from schnet_ase.training.distill.labelled import Labelled
 
 FMAX, RELAX_STEPS = 0.05, 200
-"""eV/Å, and most steps: dynamics from there need not begin at the very minimum."""
+"""Largest force in eV/Å, and largest number of steps; dynamics need not start exactly at the minimum."""
 
 
 class Teacher(NamedTuple):
-    """An entry whose mean is learned."""
+    """Entry whose mean a student learns."""
 
     card: Card
     calculator: FixedCalculator
-    """Its results are means over the members."""
+    """Calculator whose results are means over the members."""
     failed_above: float
-    """eV/Å: a frame whose largest ``forces_deviation`` is above it has left the world; infinite where not known."""
+    """Largest ``forces_deviation`` in eV/Å for frames within the training domain; infinite if there is no limit."""
 
     @classmethod
     def of(cls, entry: str) -> Teacher:
-        """The teacher of the name, or folder, of an entry.
+        """Return the teacher for an entry, given by name or folder.
 
         Raises
         ------
         RegistryError
             There is no such entry, or it has no card.
         TrainingError
-            The entry was taught no forces.
+            The entry was not trained on forces.
         """
         card = find_card(entry)
         if card is None:
@@ -52,7 +52,7 @@ class Teacher(NamedTuple):
                 raise unknown_model(entry)
             raise RegistryError(f"{entry}: not a registry entry; expected the name or the folder of one, with a card")
         if card.best.validation.force_mae is None:
-            raise TrainingError(f"{card.name} was taught no forces, so that nothing can move by it; give another entry")
+            raise TrainingError(f"{card.name} was not trained on forces, so it cannot move atoms; give another entry")
         if len(card.members) == 1:
             return cls(card, SchNetCalculator(card.path / card.members[0].file), math.inf)
         calculator = SchNetEnsembleCalculator(card.path)
@@ -60,16 +60,16 @@ class Teacher(NamedTuple):
         return cls(card, calculator, math.inf if calibration is None else FAILED_ABOVE * calibration.threshold())
 
     def deviation(self) -> float:
-        """The largest ``forces_deviation`` of the frame computed last, eV/Å; 0 for one member."""
+        """Return the largest ``forces_deviation`` of the last frame in eV/Å; 0 for a single member."""
         return float(np.max(self.calculator.results.get("forces_deviation", 0.0)))
 
     def starts(self, own: Sequence[Frame]) -> list[Atoms]:
-        """Where dynamics start: the card's structure, and for each other molecule of `own` its lowest frame, relaxed.
+        """Return the structures to start from: that of the card and, relaxed, the lowest frame of each other molecule.
 
         Raises
         ------
         TrainingError
-            The card has no structure, or names more systems than there are starts.
+            The card has no structure, or neither the card nor `own` has a structure for one of the card's formulas.
         """
         structure = self.card.structure.atoms()
         if not len(structure):
@@ -83,14 +83,14 @@ class Teacher(NamedTuple):
         formulas = self.card.data.formulas or ()
         if missing := sorted(set(formulas) - found.keys()):
             raise TrainingError(
-                f"{self.card.name} knows {len(formulas)} compositions, and its card has the structure of one; for "
-                f"{', '.join(missing[:3])} to start from give --data-root, the folder of {self.card.data.file}"
+                f"{self.card.name} knows {len(formulas)} compositions, but its card has the structure of one only; to "
+                f"start from {', '.join(missing[:3])}, give --data-root, the folder of {self.card.data.file}"
             )
         first = structure.get_chemical_formula()
         return [found.pop(first), *(self._relaxed(found[name]) for name in sorted(found))]
 
     def _relaxed(self, atoms: Atoms) -> Atoms:
-        """The atoms near the next minimum of the mean energy, where the card's structure is too."""
+        """Relax atoms to near the next minimum of the mean energy, as the structure on the card is."""
         self.calculator.reset()
         atoms.calc = self.calculator
         with BFGS(atoms, logfile=None, maxstep=0.05) as optimizer:
@@ -99,14 +99,14 @@ class Teacher(NamedTuple):
         return atoms
 
     def label(self, frames: Sequence[Frame], report: Callable[[int], None] = lambda n: None) -> list[Labelled]:
-        """The teacher's labels of other frames, those of one system together; frames that left the world are not there.
+        """Label frames with the teacher, grouped by system, leaving out frames outside its training domain.
 
         Parameters
         ----------
         frames
-            Their own labels are not looked at.
+            Frames, whose own labels are not used.
         report
-            Called with the number of frames that are done.
+            Callback that receives the number of frames computed.
         """
         groups: dict[bytes, Recorder] = {}
         for n, frame in enumerate(frames):
@@ -129,12 +129,12 @@ class Recorder:
         self.rows: list[tuple[Any, ...]] = []
 
     def record(self, atoms: Atoms) -> None:
-        """Keep the frame that the calculator has just computed."""
+        """Record the frame that the calculator has just computed."""
         results = atoms.calc.results
         cell, forces = atoms.cell.array.copy(), results["forces"].copy()
         stress: Floats = results["stress"].copy() if atoms.pbc.all() else np.zeros(0)
         self.rows.append((cell, atoms.positions.copy(), results["energy"], forces, stress))
 
     def labelled(self) -> Labelled:
-        """What has been recorded."""
+        """Return the recorded frames."""
         return Labelled(self._numbers, self._pbc, *(np.array(column) for column in zip(*self.rows, strict=True)))

@@ -195,7 +195,7 @@ def test_a_deviation_beyond_the_monitors_ends_a_run(entry, tmp_path, quick):
     teacher = Teacher.of(str(entry))
     strict = teacher._replace(failed_above=0.0)
     with pytest.raises(
-        TrainingError, match="left what it knows 20 times, at last since the members differ by"
+        TrainingError, match="left its training domain 20 times, the last time because the members differ by"
     ) as caught:
         sample(strict, SAMPLING, teacher.starts([]), tmp_path / "frames", lambda n: None)
     assert "give lower --temperatures" in one_line(caught)
@@ -275,7 +275,7 @@ def test_mistakes_in_the_configuration(entry, config):
     [
         ("ethanol-emd", "did you mean ethanol-emt"),
         ("ethanol-emt/fold-1", "not a registry entry"),
-        ("qm9-u0", "was taught no forces"),
+        ("qm9-u0", "was not trained on forces"),
     ],
 )
 def test_what_has_no_mean_to_learn(entry, config, tmp_path, name, reason):
@@ -293,7 +293,7 @@ def test_an_entry_without_a_structure_or_of_more_systems(entry, config, tmp_path
         make(entry, config, tmp_path / "run")
     one_line(caught)
     write_card(replace(card, data=replace(card.data, formulas=("C2H6O", "CH4O"))), entry)
-    with pytest.raises(TrainingError, match="for CH4O to start from give --data-root, the folder of") as caught:
+    with pytest.raises(TrainingError, match="to start from CH4O, give --data-root, the folder of") as caught:
         make(entry, config, tmp_path / "run")
     one_line(caught)
 
@@ -310,7 +310,7 @@ def test_an_entry_that_cannot_be_written_to(entry, config, tmp_path, monkeypatch
     assert {f.name for f in made.card.path.iterdir()} == {*made.card.files}
     assert load_model(made.card.path).config == load_model("ethanol-emt").config
     write_card(replace(made.card, members=made.card.members[:3], calibration=None), made.card.path)
-    with pytest.raises(RegistryError, match="with other members is there") as caught:
+    with pytest.raises(RegistryError, match="exists with other members") as caught:
         make(entry, config, tmp_path / "run", models=tmp_path / "mine")
     one_line(caught)
 

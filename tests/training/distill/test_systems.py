@@ -67,7 +67,7 @@ def test_each_molecule_has_runs_of_its_own(tmp_path, quick):
     (tmp_path / "student.toml").write_text(STUDENT)
     config = load_student_config(str(card.path), tmp_path / "student.toml")
     with pytest.raises(
-        TrainingError, match="knows 2 compositions, and its card has the structure of one; for"
+        TrainingError, match="knows 2 compositions, but its card has the structure of one only; to"
     ) as caught:
         distill(str(card.path), tmp_path / "s", config, sampling=SAMPLING)
     one_line(caught)
