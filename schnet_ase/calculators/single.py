@@ -15,8 +15,10 @@ from schnet_ase.errors import StructureError
 from schnet_ase.geometry.system import Geometry, cell_volume, geometry
 from schnet_ase.inference.evaluator import EngineChoice, Evaluator, Results
 from schnet_ase.networks import SchNet
+from schnet_ase.registry.card import STUDENT_FILE
 from schnet_ase.registry.loading import locate
-from schnet_ase.registry.lookup import lasting_name
+from schnet_ase.registry.lookup import lasting_name, owning_card
+from schnet_ase.uncertainty.calibration import Calibration
 
 IN_MEMORY = "in memory"
 
@@ -130,6 +132,12 @@ class SchNetCalculator(FixedCalculator):
         of atoms (for an ensemble, times the number of members) is below 300. In a forked process (a worker of
         ``multiprocessing.Pool``), PyTorch and therefore ``"autograd"`` always use one thread.
 
+    Attributes
+    ----------
+    calibration : Calibration or None
+        For the student of an entry, what turns the spread of the entry's members into half-widths for the student's
+        errors; a monitor writes these with the frames that it keeps. Otherwise None.
+
     Raises
     ------
     RegistryError, CheckpointError
@@ -175,8 +183,15 @@ class SchNetCalculator(FixedCalculator):
                 f"model is {model!r}; expected a registry name, a path of a .safetensors file, or a SchNet; "
                 "for several take SchNetEnsembleCalculator"
             )
-        network = model if isinstance(model, SchNet) else locate(model).model
-        name = IN_MEMORY if isinstance(model, SchNet) else lasting_name(model)
+        self.calibration: Calibration | None = None
+        if isinstance(model, SchNet):
+            network, name = model, IN_MEMORY
+        else:
+            network, path = locate(model)
+            name = lasting_name(model)
+            card = owning_card(model) if path.name == STUDENT_FILE else None
+            if card is not None and card.student is not None:
+                self.calibration = card.student.calibration
         self._evaluator = Evaluator(network, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads)
         where = None if device is None else str(device)
         self.parameters.update(model=name, device=where, dtype=dtype, engine=engine, skin=float(skin), threads=threads)

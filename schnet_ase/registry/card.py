@@ -56,6 +56,8 @@ class Student:
     command: str
     """Command that made it."""
     file: Literal["student.safetensors"] = STUDENT_FILE
+    calibration: Calibration | None = None
+    """Calibration of the members' spread for the student's errors; None if no calibration frames were available."""
 
     def ratio(self, mean: Errors | None) -> float | None:
         """Return the ratio of its force MAE to that of the members' mean, both on the test frames; None if unknown."""

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from schnet_ase.data import Dataset, Frame, LabelOptions, check_frames, read_dataset
 from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import DataError
+from schnet_ase.evaluation.calibrate import calibrate_driver
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import Card
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.normalization import is_isolated_atom
+from schnet_ase.uncertainty.calibration import Calibration
 from schnet_ase.uncertainty.metrics import Errors
 
 SAME = 0.01
@@ -28,9 +30,13 @@ class OwnFrames(NamedTuple):
     """Frames that a member was trained or validated on; none of them is used for calibration or tests."""
     test: Dataset | None
     """Frames of the test errors on the card; None if there are none."""
+    data: Dataset | None
+    """The whole data; None if they are not available."""
+    calibration: list[int]
+    """Indices in `data` of the frames that calibrate the members."""
 
 
-NONE = OwnFrames([], None)
+NONE = OwnFrames([], None, None, [])
 
 
 def own_frames(card: Card, root: Path, options: LabelOptions) -> OwnFrames:
@@ -63,15 +69,15 @@ def own_frames(card: Card, root: Path, options: LabelOptions) -> OwnFrames:
     kept = {i for m in members for i in m.calibration_frames or ()}
     learned = [data.frames[i] for i in sorted(seen - kept) if not is_isolated_atom(data.frames[i])]
     if card.data.test_file is None or card.metrics.test is None:
-        return OwnFrames(learned, None)
+        return OwnFrames(learned, None, data, sorted(kept))
     if card.data.test_sha256 != card.data.sha256:
         test = _read(card, root, card.data.test_file, str(card.data.test_sha256), options)
     else:
         others = [frame for i, frame in enumerate(data.frames) if i not in seen | kept and not is_isolated_atom(frame)]
         test = data._replace(frames=others)
     if len(test.frames) != card.metrics.test.n_frames:  # the file has further frames that were not used
-        return OwnFrames(learned, None)
-    return OwnFrames(learned, test)
+        return OwnFrames(learned, None, data, sorted(kept))
+    return OwnFrames(learned, test, data, sorted(kept))
 
 
 def errors_on_tests(card: Card, student: SchNet, test: Dataset) -> Errors:
@@ -92,6 +98,19 @@ def errors_on_tests(card: Card, student: SchNet, test: Dataset) -> Errors:
                 "units and names of labels that it was trained with"
             )
     return evaluate_dataset([student], test).member(0).errors()
+
+
+def calibration_of(card: Card, student: SchNet, own: OwnFrames) -> Calibration | None:
+    """Calibrate the members' spread for the errors of the student, on the frames that calibrate the members.
+
+    Returns
+    -------
+    Calibration or None
+        None if the members have no calibration, or their frames are not available.
+    """
+    if card.calibration is None or own.data is None or not own.calibration:
+        return None
+    return calibrate_driver(card, own.data, own.calibration, student, coverage=card.calibration.coverage)
 
 
 def _read(card: Card, root: Path, name: str, digest: str, options: LabelOptions) -> Dataset:

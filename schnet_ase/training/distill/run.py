@@ -21,7 +21,7 @@ from schnet_ase.training.distill.config import Sampling, StudentConfig
 from schnet_ase.training.distill.dynamics import load_runs, sample
 from schnet_ase.training.distill.keep import destination, keep_student
 from schnet_ase.training.distill.labelled import Labelled
-from schnet_ase.training.distill.own import NONE, errors_on_tests, own_frames
+from schnet_ase.training.distill.own import NONE, calibration_of, errors_on_tests, own_frames
 from schnet_ase.training.distill.teacher import Teacher
 from schnet_ase.training.history import describe
 from schnet_ase.training.single import train
@@ -145,6 +145,7 @@ def distill(
         frames=f"{words}, and {n_own:,} that the members learned from" if n_own else words,
         seconds=round(result.history[-1].seconds, 1),
         command=command,
+        calibration=calibration_of(card, result.model, own),
     )
     card = keep_student(card, kept_in, result, student)
     assert card.student is not None

@@ -148,6 +148,26 @@ def test_errors_are_those_of_its_own_predictions(entry, config, taught, tmp_path
     assert ratio == pytest.approx(np.mean(errors) / made.card.metrics.test.force_mae, rel=1e-4)
 
 
+def test_half_widths_hold_the_students_errors(entry, config, taught, tmp_path):
+    """The scores of the calibration are the student's own energy errors over the members' moderated spread."""
+    made = make(entry, config, tmp_path / "run", data_root=taught)
+    calculator = SchNetCalculator("ethanol-emt", dtype="float64", engine="autograd")
+    calibration = calculator.calibration
+    assert calibration == made.student.calibration != made.card.calibration
+    assert calibration.members == made.card.calibration.members
+    assert calibration.threshold() == made.card.calibration.threshold()
+    ensemble = SchNetEnsembleCalculator("ethanol-emt", dtype="float64", engine="autograd")
+    scores = []
+    frames = read_dataset(taught / "ethanol.extxyz").frames
+    for i in read_provenance(entry / "fold-1.safetensors")["calibration_frames"]:
+        atoms = frames[i].atoms()
+        spread = ensemble.get_property("energy_std", atoms)
+        error = abs(calculator.get_potential_energy(atoms) - frames[i].energy)
+        scores.append(error / float(calibration.energy.scale(spread)))
+    np.testing.assert_allclose(calibration.energy.scores, sorted(scores), rtol=1e-3)
+    assert SchNetCalculator("ethanol-emt/fold-1").calibration is None
+
+
 def test_own_frames_are_neither_of_calibration_nor_of_tests(entry, config, taught, tmp_path):
     own = own_frames(read_card(entry), taught, LabelOptions())
     data = read_dataset(taught / "ethanol.extxyz")
