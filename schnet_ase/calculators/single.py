@@ -76,7 +76,7 @@ class FixedCalculator(Calculator):
         return self._evaluator.cutoff
 
     def share_neighbors(self, other: FixedCalculator) -> None:
-        """Use the neighbour lists of `other`, which computes the same atoms, whenever they contain all pairs needed."""
+        """Use the neighbour lists of `other`, which computes the same atoms, if they contain all pairs needed."""
         self._evaluator.share_neighbors(other._evaluator)
 
     def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
