@@ -1,4 +1,4 @@
-"""Entries that benchmarks are given."""
+"""Entries given to benchmarks by name or folder."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from schnet_ase.uncertainty.calibration import Calibration
 
 
 def calibrated(entry: str) -> tuple[Card, Calibration]:
-    """An entry by name or folder, and its calibration.
+    """Return an entry, given by name or folder, and its calibration.
 
     Raises
     ------
     RegistryError
         There is no such entry.
     CalibrationError
-        It has no calibration.
+        The entry has no calibration.
     """
     card = find_card(entry) or get_card(entry)
     if card.calibration is None:

@@ -1,4 +1,4 @@
-"""What learns the energies of a molecule from some of its frames: SchNet, and the kernel methods of other packages."""
+"""Methods that learn the energies of a molecule from frames: SchNet, and kernel methods of other packages."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from schnet_ase.training.config import DataConfig, RunConfig, TrainingConfig
 from schnet_ase.training.single import train
 
 SIGMAS = (5, 10, 20, 40)
-"""Widths that sGDML's kernel is tried with, in units of its descriptor's coordinates."""
+"""Candidate widths of sGDML's kernel, in units of its descriptor's coordinates."""
 WIDTHS = (1.0, 4.0, 16.0, 64.0)
-"""Widths of the ridge regression's kernel, in medians of the distances between training descriptors."""
+"""Candidate widths of the ridge regression's kernel, in medians of the distances between training descriptors."""
 ALPHAS = (1e-2, 1e-4, 1e-6, 1e-8)
-"""Its regularization."""
+"""Candidate strengths of the ridge regression's regularization."""
 
 
 class Task(NamedTuple):
-    """What to learn from."""
+    """Data to learn from."""
 
     dataset: Dataset
     split: TrainingSplit
     steps: int
-    """Of SchNet."""
+    """Number of training steps of SchNet."""
     folder: Path
-    """Of SchNet's training."""
+    """Folder of SchNet's training."""
 
 
 class Labels(NamedTuple):
-    """Predicted for B frames of N atoms."""
+    """Predictions for B frames of N atoms."""
 
     energy: Floats
     """(B,) eV."""
@@ -52,29 +52,29 @@ class Learned(NamedTuple):
 
     predict: Callable[[Sequence[Frame]], Labels]
     seconds: float
-    """Processor time of training with the hyperparameters chosen."""
+    """Processor time of the training with the chosen hyperparameters."""
     parameters: int
     chosen: str
-    """On the validation frames."""
+    """Hyperparameters chosen on the validation frames."""
 
 
 Report = Callable[[float], None]
-"""Told the share of the work that is done."""
+"""Callback that receives the share of the work that is done."""
 
 
 class Method(NamedTuple):
-    """A way to learn."""
+    """Learning method."""
 
     name: str
     packages: tuple[str, ...]
-    """Modules that it needs beside this package's own."""
+    """Additional modules that the method needs."""
     learn: Callable[[Task, Report], Learned]
     kernel_rows: Callable[[int, int], int]
-    """How many rows the matrix of its kernel has, by numbers of frames and atoms."""
+    """Number of rows of its kernel matrix as a function of the numbers of frames and atoms."""
 
 
 def learn_schnet(task: Task, report: Report) -> Learned:
-    """The preset md, begun anew, since half a training has no time to measure; predictions as in dynamics."""
+    """Train the preset md from the start, since a resumed training has no total time; predict as in dynamics."""
     shutil.rmtree(task.folder, ignore_errors=True)
     config = RunConfig(
         name="scaling",
@@ -100,16 +100,16 @@ def learn_schnet(task: Task, report: Report) -> Learned:
 
 
 def learn_gradients(task: Task, report: Report) -> Learned:
-    """sGDML: forces as the gradient of a kernel's expansion, the molecule's symmetries found in the frames.
+    """Train sGDML: forces are the gradient of a kernel expansion, and symmetries are found in the frames.
 
     References
     ----------
     Chmiela, Sauceda, Müller, Tkatchenko, Nat. Commun. 9, 3887 (2018).
     """
-    from sgdml.predict import GDMLPredict  # not installed with the package, nor needed by the other methods
+    from sgdml.predict import GDMLPredict  # not installed with the package, and not needed by the other methods
     from sgdml.train import GDMLTrain
 
-    logging.disable(logging.INFO + 1)  # importing it makes loggers talkative, PyTorch's too
+    logging.disable(logging.INFO + 1)  # importing it makes loggers verbose, including PyTorch's
     frames = task.dataset.frames
     training, validation = ([frames[i] for i in part] for part in task.split)
     trainer = GDMLTrain(max_processes=1)
@@ -137,7 +137,7 @@ def learn_gradients(task: Task, report: Report) -> Learned:
 
 
 def _sgdml_frames(frames: Sequence[Frame]) -> dict[str, Any]:
-    """Frames as sgdml takes them."""
+    """Return frames in the form that sgdml takes."""
     return {
         "name": np.array("frames"),
         "theory": np.array("not stated"),
@@ -153,7 +153,7 @@ def _force_error(labels: Labels, frames: Sequence[Frame]) -> float:
 
 
 def learn_energies(task: Task, report: Report) -> Learned:
-    """Kernel ridge regression of energies with a Gaussian kernel of the inverse distances, sorted or in order."""
+    """Train kernel ridge regression of energies with a Gaussian kernel of inverse distances, sorted or not."""
     from sklearn.kernel_ridge import KernelRidge
     from sklearn.model_selection import GridSearchCV, PredefinedSplit
 
@@ -190,12 +190,12 @@ def learn_energies(task: Task, report: Report) -> Learned:
 
 
 def inverse_distances(frames: Sequence[Frame]) -> Floats:
-    """(B, N (N - 1) / 2) 1/Å, in the order of the atoms."""
+    """Return inverse distances (B, N (N - 1) / 2) in 1/Å, in the order of the atoms."""
     return np.array([1.0 / pdist(frame.geometry.positions) for frame in frames])
 
 
 def sorted_inverse_distances(frames: Sequence[Frame]) -> Floats:
-    """The same, sorted within each pair of elements: a permutation of like atoms changes nothing."""
+    """Return inverse distances sorted within each pair of elements, so that permuting like atoms changes nothing."""
     numbers = frames[0].geometry.numbers
     first, second = np.triu_indices(len(numbers), k=1)
     kinds = np.sort([numbers[first], numbers[second]], axis=0)

@@ -1,4 +1,4 @@
-"""Bonds of a molecule pulled apart until an ensemble no longer knows it."""
+"""Pulling bonds of a molecule apart until an ensemble becomes uncertain."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Pull(NamedTuple):
     """One bond pulled apart from one structure."""
 
     kind: str
-    """Like ``O–H``."""
+    """Kind of the bond, such as ``O–H``."""
     start: int
-    """0: the relaxed structure; else a reference frame."""
+    """Index of the start: 0 is the relaxed structure, others are reference frames."""
     beyond: Floats
-    """(K,) Å that the bond is longer than its longest length in training, at each step."""
+    """(K,) Å by which the bond is longer, at each step, than its longest length in training."""
     deviation: Floats
-    """(K,) eV/Å, the largest forces_deviation there."""
+    """(K,) eV/Å, largest forces_deviation at each step."""
 
     def flagged_at(self, threshold: float) -> float:
-        """Å beyond the longest length in training at the first step above `threshold`; infinite without one."""
-        flagged = self.beyond[~(self.deviation <= threshold)]  # also where it is not a number
+        """Return `beyond` at the first step above `threshold`, Å; infinite if there is none."""
+        flagged = self.beyond[~(self.deviation <= threshold)]  # also NaN
         return float(flagged[0]) if len(flagged) else math.inf
 
 
@@ -47,7 +47,7 @@ def pull_bonds(
     longest: Floats,
     report: Callable[[], None] = lambda: None,
 ) -> list[Pull]:
-    """Pull every bond but those of rings, from every start; `longest` are the bonds' longest lengths in training, Å."""
+    """Pull every bond outside rings, from every start; `longest` are the bonds' longest lengths in training, Å."""
     ensemble = StackedSchNet(models)
     pulls = []
     for bond, kind in enumerate(bonds.names()):
@@ -65,7 +65,7 @@ def pull_bonds(
 
 
 def pulled(atoms: Atoms, bonds: Bonds, bond: int, by: float) -> Atoms:
-    """`atoms` with one bond longer by `by` Å: the smaller part of the molecule is moved along it."""
+    """Return `atoms` with one bond longer by `by` Å; the smaller part of the molecule is moved along the bond."""
     i, j = int(bonds.first[bond]), int(bonds.second[bond])
     others = [(a, b) for k, (a, b) in enumerate(zip(bonds.first, bonds.second, strict=True)) if k != bond]
     sides = []

@@ -1,4 +1,4 @@
-"""What benchmarks print and write: Markdown tables, and under which conditions they were measured."""
+"""Output of benchmarks: Markdown tables with the conditions under which they were measured."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ T = TypeVar("T")
 
 
 def line(cells: Iterable[object]) -> str:
-    """A line of a Markdown table."""
+    """Return a line of a Markdown table."""
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     return "\n".join([line(header), line("---" for _ in header), *(line(row) for row in rows)])
 
 
 def comma_separated(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The same table as CSV."""
+    """Return a table as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 
 def write_results(folder: Path, name: str, page: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a page, NAME.md, and its table, NAME.csv, into a folder that is made where missing."""
+    """Write a page, NAME.md, and its table, NAME.csv, into a folder, which is created if needed."""
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(folder / f"{name}.md", page)
     atomic_write(folder / f"{name}.csv", comma_separated(header, rows))
@@ -61,7 +61,7 @@ def publish(
     note: str = "",
     after: Sequence[str] = (),
 ) -> None:
-    """Print a page: a note, the table, what comes `after`, the figure; write it, the table as CSV and the figure."""
+    """Print a page (a note, the table, the parts `after`, the figure); write it, the table as CSV and the figure."""
     picture = "" if figure is None else f"![{title}]({name}.png)"
     parts = (f"# {title}", note, table(header, rows), *after, picture, conditions())
     page = "\n\n".join(part for part in parts if part) + "\n"
@@ -73,7 +73,7 @@ def publish(
 
 
 def conditions(schnetpack_python: str | None = None) -> str:
-    """Command, machine and versions, as a line of Markdown."""
+    """Return command, machine and versions as a line of Markdown."""
     theirs = ""
     if schnetpack_python is not None:
         query = "from importlib.metadata import version as v; print(v('schnetpack'), 'with PyTorch', v('torch'))"
@@ -93,7 +93,7 @@ class _Mistake(click.ClickException):
 
 
 def exit_on_error(command: Callable[P, T]) -> Callable[P, T]:
-    """A command that ends with status 2 and one line where something was wrong."""
+    """Make a command print an error in one line and exit with status 2."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,4 +1,4 @@
-"""Trainings of the scaling study, each in a process of its own and kept when it is done."""
+"""Trainings of the scaling study, each in its own process; finished ones are kept."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from schnet_ase.uncertainty.metrics import MEV
 
 SEED = 0
 REPEATS = 3
-"""Of the predictions, of which the fastest counts."""
+"""Number of times that predictions are made; the fastest counts."""
 
 
 class Job(NamedTuple):
-    """A training."""
+    """Parameters of a training."""
 
     method: str
     n: int
     train: Path
     test: Path
     steps: int
-    """Of SchNet; 0 for others."""
+    """Number of training steps of SchNet; 0 for other methods."""
 
     @property
     def name(self) -> str:
@@ -45,39 +45,39 @@ class Job(NamedTuple):
         return f"{name}-{self.steps}" if self.steps else name
 
     def identity(self) -> dict[str, object]:
-        """What makes it this one, wherever the files lie."""
+        """Return what the result depends on, without the paths of the files."""
         files = {"train": sha256(self.train), "test": sha256(self.test)}
         return {"method": self.method, "n": self.n, "steps": self.steps, **files}
 
 
 class Result(NamedTuple):
-    """Of a training."""
+    """Result of a training."""
 
     method: str
     n: int
     energy: float
     """MAE, meV."""
     forces: float | None
-    """MAE, meV/Å; None of what has learnt no forces."""
+    """MAE, meV/Å; None for methods that learn no forces."""
     seconds: float
-    """Of training, processor time."""
+    """Processor time of the training."""
     memory_mb: float
-    """The largest resident size during the training, less that before it."""
+    """Largest resident size during the training, less that before it."""
     kernel_mb: float
-    """Of the matrix of the kernel, in float64."""
+    """Size of the kernel matrix in float64."""
     milliseconds: float
-    """To predict a frame, processor time."""
+    """Processor time to predict a frame."""
     parameters: int
     chosen: str
 
 
 def split(n_frames: int, n: int) -> TrainingSplit:
-    """A fifth for validation, and the first n of the others: more frames contain the fewer ones.
+    """Keep a fifth for validation and train on the first n others, so that larger sets contain the smaller ones.
 
     Raises
     ------
     DataError
-        There are fewer.
+        There are fewer than n others.
     """
     order = np.random.default_rng(SEED).permutation(n_frames)
     validation, others = np.split(order, [n_frames // 5])
@@ -88,7 +88,7 @@ def split(n_frames: int, n: int) -> TrainingSplit:
 
 def measure(job: Job, folder: Path, report: Callable[[float], None]) -> Result:
     """Train and test, in this process."""
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn, which only this needs
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn, which only this function needs
 
     torch.set_num_threads(1)
     threadpool_limits(1)
@@ -127,7 +127,7 @@ def measure(job: Job, folder: Path, report: Callable[[float], None]) -> Result:
 def _work(job: Job, folder: Path, made: Synchronized[float], parent: int) -> None:
     def report(share: float) -> None:
         made.value = share
-        if os.getppid() != parent:  # it was killed, and may have been started again, and with it this job
+        if os.getppid() != parent:  # the parent was killed; a new one may run this job again
             os._exit(1)
 
     result = measure(job, folder, report)
@@ -135,19 +135,19 @@ def _work(job: Job, folder: Path, made: Synchronized[float], parent: int) -> Non
 
 
 def read_result(job: Job, folder: Path) -> Result | None:
-    """The result of a job that is done; None where it is not, or was with other data or steps."""
+    """Return the result of a finished job; None if it is not finished or was made with other data or steps."""
     file = folder / f"{job.name}.json"
     kept = json.loads(file.read_text()) if file.is_file() else {"job": None}
     return Result(**kept["result"]) if kept["job"] == job.identity() else None
 
 
 def run(job: Job, folder: Path, progress: Progress) -> Result:
-    """The result of a job, from a process of its own where there is none yet; `progress` is in hundredths of a job.
+    """Return the result of a job, which runs in its own process if needed; `progress` is in hundredths of a job.
 
     Raises
     ------
     SchNetError
-        The process ended without one.
+        The process ended without a result.
     """
     before = progress.done
     result = read_result(job, folder)

@@ -1,4 +1,4 @@
-"""Processes to compare, and how: SchNetPack in an environment of its own, ours in this one, taking turns."""
+"""Comparison of processes in turns: SchNetPack in its own environment, and this package in the present one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from platformdirs import user_cache_path
 from schnet_ase.errors import SchNetError
 
 WORKER = Path(__file__).with_name("_worker.py")
-# Its requirement sympy <= 1.12 fits torch 2.4.1 and none later; pip finds that out only after downloading all of them.
+# SchNetPack requires sympy <= 1.12, which no torch after 2.4.1 accepts; pip would download all versions to find out.
 REQUIREMENTS = ("schnetpack==2.1.1", "torch==2.4.1", f"ase=={version('ase')}", f"matscipy=={version('matscipy')}")
 MARK = "complete"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -36,12 +36,12 @@ T = TypeVar("T")
 
 
 def schnetpack_python(environment: Path | None) -> str:
-    """The Python of an environment with SchNetPack; without one named, of our own, which is made the first time.
+    """Return the Python of an environment with SchNetPack; None: that of a default one, created at the first use.
 
     Raises
     ------
     SchNetError
-        There is none, or it cannot be made.
+        The environment does not exist or cannot be created.
     """
     if environment is not None:
         python = environment / "bin" / "python"
@@ -73,28 +73,28 @@ def _install(environment: Path) -> None:
 def _variables(threads: int, *, ours: bool) -> dict[str, str]:
     variables = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
     if not ours:
-        variables.pop("PYTHONPATH", None)  # our packages are not for it
+        variables.pop("PYTHONPATH", None)  # it must not import our packages
     return variables
 
 
 class Side:
-    """A process with a job, asked for one thing at a time.
+    """A process with a job, which answers one request at a time.
 
     Parameters
     ----------
     name
-        For messages.
+        Name for messages.
     job
-        What it is for.
+        Job of the process.
     python
-        Of SchNetPack's environment; None: our side, in this one.
+        Python of SchNetPack's environment; None: this package in the present environment.
     least
-        The fewest steps that make a fair block.
+        Least number of steps for a fair block.
 
     Raises
     ------
     SchNetError
-        The process ended; with the last line it wrote.
+        The process ended; the message has the last line that it wrote.
     """
 
     def __init__(self, name: str, job: Job, *, python: str | None = None, least: int = 1) -> None:
@@ -112,9 +112,9 @@ class Side:
         self.peak_mb = self.start_mb = self._answer()["peak_mb"]
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to a request, see `_worker.serve`."""
+        """Return the answer to a request, see `_worker.serve`."""
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # then there is no answer either
+        with contextlib.suppress(BrokenPipeError):  # the missing answer is reported below
             self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self._process.stdin.flush()
         return self._answer()
@@ -133,7 +133,7 @@ class Side:
         return answer
 
     def close(self) -> None:
-        """End the process, by ending its input."""
+        """End the process by closing its input."""
         self._process.communicate()
         self._log.close()
 
@@ -147,29 +147,29 @@ class Side:
 
 
 class Timing(NamedTuple):
-    """Of one side."""
+    """Times of one side."""
 
     seconds: float
-    """Median over blocks, per step."""
+    """Median over blocks of the time per step."""
     spread: float
     """Half the distance between the quartiles of the blocks, relative to the median."""
     steps: int
-    """In all."""
+    """Total number of steps."""
     lists: int
-    """Neighbour lists made in these steps; 0 where a side does not say."""
+    """Number of neighbour lists made in these steps; 0 if the side does not count them."""
 
 
 def alternate(sides: Sequence[Side], blocks: int, seconds: float) -> list[Timing]:
-    """Time all sides block by block in turn, so that whatever else the machine does meets all of them.
+    """Time all sides block by block in turn, so that other load on the machine affects all of them alike.
 
     Parameters
     ----------
     sides
-        Running processes; one computes, the others wait.
+        Running processes, of which one computes while the others wait.
     blocks
-        Blocks of each side; fewer, but at least three, where that would take more than two minutes.
+        Number of blocks per side; fewer, but at least three, if that would take more than two minutes.
     seconds
-        How long a block should take.
+        Intended duration of a block.
     """
     steps, estimate = [], 0.0
     for side in sides:
@@ -180,7 +180,7 @@ def alternate(sides: Sequence[Side], blocks: int, seconds: float) -> list[Timing
     answers: list[list[dict[str, Any]]] = [[] for _ in sides]
     for _ in range(max(3, min(blocks, int(MAX_SECONDS / estimate)))):
         for side, n, collected in zip(sides, steps, answers, strict=True):
-            time.sleep(0.2)  # threads of the side before may still spin
+            time.sleep(0.2)  # threads of the previous side may still spin
             collected.append(side.ask("run", steps=n))
     return [_timing(collected, n) for collected, n in zip(answers, steps, strict=True)]
 
@@ -194,22 +194,22 @@ def _timing(answers: Sequence[dict[str, Any]], steps: int) -> Timing:
 
 @contextlib.contextmanager
 def together(sides: Iterable[Side]) -> Iterator[list[Side]]:
-    """Start sides one after the other; end all of them, whatever happens."""
+    """Start sides one after the other; end all of them afterwards, even after an error."""
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(side) for side in sides]
 
 
 class Program(NamedTuple):
-    """What is compared."""
+    """Program to compare."""
 
     name: str
     way: str
-    """See `Job.way`."""
+    """Way to compute, see `Job.way`."""
     python: str | None = None
-    """Of SchNetPack's environment; None for ours."""
+    """Python of SchNetPack's environment; None for this package."""
     members: int = 1
     least: int = 1
-    """The fewest steps that make a fair block."""
+    """Least number of steps for a fair block."""
 
 
 def compare(
@@ -220,7 +220,7 @@ def compare(
     blocks: int,
     seconds: float,
 ) -> list[tuple[Side, Timing, T]]:
-    """Time all programs on the same frames and weights, in turns, once `agree` has looked at them.
+    """Time all programs in turns on the same frames and weights, after `agree` has compared their results.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The results of `stability.py`: a page and a picture."""
+"""Results of `stability.py`: a page and a figure."""
 
 from __future__ import annotations
 
@@ -26,57 +26,57 @@ REACH = 0.3  # Å beyond the longest length in training: by then the monitor sha
 
 
 class Watched(NamedTuple):
-    """A run and what a monitor makes of it."""
+    """A run and the flags of a monitor."""
 
     seed: int
     run: Run
     flags: list[int]
-    """Steps."""
+    """Flagged steps."""
     above: np.ndarray
     """(steps,) whether the largest forces_deviation is above the threshold."""
     counts: Integers
-    """See `distance_counts`; a frame every 50 fs."""
+    """Counts of `distance_counts`, with a frame every 50 fs."""
 
     @classmethod
     def by(cls, seed: int, run: Run, threshold: float) -> Watched:
         return cls(seed, run, run.flags(threshold), ~(run.deviation[1:] <= threshold), distance_counts(run.frames))
 
     def before_end(self, step: int | None) -> str:
-        """fs, for a table."""
+        """Return the time from `step` to the end in fs, for a table."""
         return "none" if step is None else f"{(self.run.steps - step) * TIMESTEP_FS:.1f}"
 
     def warning(self) -> tuple[str, str]:
-        """fs from the first flag, and from the onset, to the end."""
+        """Return the times in fs from the first flag, and from the onset, to the end."""
         first = self.flags[0] if self.flags else None
         return self.before_end(first), self.before_end(onset(self.above, BLOCK))
 
 
 class Results(NamedTuple):
-    """What there is so far."""
+    """Results so far."""
 
     entry: str
     thresholds: Sequence[tuple[float, float]]
-    """False-flag rate and eV/Å; the first is the monitor's."""
+    """False-flag rates and thresholds in eV/Å; the first is the monitor's."""
     temperature: float
-    """K, of the calm runs."""
+    """Temperature of the unheated runs, K."""
     hot: float
-    """K, of the heated ones."""
+    """Temperature of the heated runs, K."""
     calm: Sequence[Watched]
     heated: Sequence[Watched]
     pulls: Sequence[Pull]
     reference: Integers
     """Counts of distances in the reference frames."""
     noise: float
-    """What h(r) of that many independent frames is off by chance."""
+    """Error of h(r) that as many independent frames have by chance."""
 
     @property
     def threshold(self) -> float:
-        """eV/Å, the monitor's."""
+        """Threshold of the monitor, eV/Å."""
         return self.thresholds[0][1]
 
 
 def markdown(results: Results, note: str, picture: str) -> str:
-    """The page."""
+    """Return the page."""
     parts = [f"# Stability of `{results.entry}`, measured", note]
     rate, threshold = results.thresholds[0]
     parts.append(f"Threshold {threshold:.4f} eV/Å, from the card: false flags in {rate:.1%} of frames.")
@@ -156,13 +156,13 @@ def _heated(results: Results) -> list[str]:
 
 
 def warning(run: Run, threshold: float) -> float:
-    """fs between the first of the last steps that is above a threshold and the end; 0 where there is none."""
+    """Return the time in fs from the first of the last `TAIL` steps above a threshold to the end; 0 if none is."""
     above = ~(run.deviation[1:][-TAIL:] <= threshold)
     return TIMESTEP_FS * (len(above) - 1 - int(np.argmax(above))) if above.any() else 0.0
 
 
 def onset(above: np.ndarray, gap: int) -> int | None:
-    """The step, from 1, since when `above` was true until the end, interruptions shorter than `gap` aside."""
+    """Return the step, counted from 1, since which `above` is true until the end but for gaps shorter than `gap`."""
     steps = 1 + np.flatnonzero(above)
     if not len(steps) or len(above) - steps[-1] >= gap:
         return None
@@ -191,17 +191,17 @@ def _pulled(results: Results) -> list[str]:
 
 
 def _h_error(counts: Integers, reference: Integers) -> str:
-    """Of frames every 50 fs, of which a run that collapses at once has none."""
+    """Return the error of h(r), from frames every 50 fs; a run that collapses at once has none."""
     return f"{distribution_error(counts, reference):.3f}" if counts.any() else "–"
 
 
 def _of_blocks(values: Floats) -> Floats:
-    """The largest of each block."""
+    """Return the largest value of each block."""
     return np.maximum.reduceat(values, np.arange(0, len(values), BLOCK))
 
 
 def draw(results: Results, path: Path) -> None:
-    """Bonds and deviations against time, at 500 K and when heated, and h(r) and the pulls."""
+    """Plot bonds and deviations against time, at 500 K and when heated, as well as h(r) and the pulls."""
     figure = Figure(figsize=(13.5, 6.4), layout="constrained")
     (calm, heated, distances), (calm_flags, heated_flags, pulls) = figure.subplots(2, 3)
     for seed, run, flags, _, _ in results.calm:
@@ -275,17 +275,17 @@ def _line(axes: Axes, value: float, label: str) -> None:
 
 
 def distance_counts(positions: Floats) -> Integers:
-    """(BINS,) how many of the interatomic distances of (..., N, 3) frames fall into each bin."""
+    """Return how many interatomic distances of (..., N, 3) frames fall into each bin, (BINS,)."""
     first, second = np.triu_indices(positions.shape[-2], k=1)
     distances = np.linalg.norm(positions[..., first, :] - positions[..., second, :], axis=-1)
     return np.histogram(distances, BINS, (0.0, FARTHEST))[0]
 
 
 def distribution(counts: Integers) -> Floats:
-    """h(r) in 1/Å."""
+    """Return h(r) in 1/Å."""
     return counts / (counts.sum() * FARTHEST / BINS)
 
 
 def distribution_error(counts: Integers, reference: Integers) -> float:
-    """The mean over bins of |h - h_ref|, times 10 Å: the integral of Fu et al., TMLR 2023."""
+    """Return the mean over bins of |h - h_ref| times 10 Å, the integral of Fu et al., TMLR 2023."""
     return float(np.abs(distribution(counts) - distribution(reference)).mean() * FARTHEST)

@@ -1,4 +1,4 @@
-"""The recipe that the search in recipe.py started from; the report's experiments are made with it."""
+"""Recipe that the search in recipe.py started from, which the report's experiments use."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ NETWORK = SchNetConfig(
     filter_activation_last=False,
 )
 TRAINING = TrainingConfig(learning_rate=1e-2, warmup=1000)
-"""What is not said are the defaults."""
+"""Initial hyperparameters; all others have their defaults."""

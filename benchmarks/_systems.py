@@ -1,4 +1,4 @@
-"""The structures that benchmarks run on, made here: no data files."""
+"""Structures for benchmarks, generated without data files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from schnet_ase.geometry.system import Geometry
 
 WATER_DENSITY = 0.997  # g/cm³, at 298 K and 1 bar
 SIDE = 4  # molecules along an edge of the smallest box
-TEMPERATURE = 100.0  # K; atoms that nothing turns around then leave a list with a skin of 1 Å after some 30 steps
+TEMPERATURE = 100.0  # K; free atoms then need a new list with a skin of 1 Å after about 30 steps
 WATER = {"water-192": 1, "water-1536": 2, "water-12288": 4}
 MOLECULES = ("ethanol", "aspirin")
 
@@ -49,7 +49,7 @@ ASPIRIN = Atoms(
 
 
 def make_system(name: str, seed: int = 0) -> Atoms:
-    """One of `MOLECULES`, jiggled, or of `WATER`; with Maxwell-Boltzmann momenta."""
+    """Return a rattled molecule of `MOLECULES`, or a box of `WATER`, with Maxwell-Boltzmann momenta."""
     rng = np.random.default_rng(seed)
     atoms: Atoms
     if name in WATER:
@@ -63,20 +63,20 @@ def make_system(name: str, seed: int = 0) -> Atoms:
 
 
 def water(side: int, rng: np.random.Generator) -> Atoms:
-    """A periodic cube of side³ randomly turned molecules on a jittered lattice, with liquid water's density."""
+    """Return a periodic cube of side³ randomly turned molecules on a jittered lattice at the density of water."""
     one = molecule("H2O")
     one.positions -= one.get_center_of_mass()
     grams = one.get_masses().sum() * units._amu * 1e3
     spacing = (grams / WATER_DENSITY * 1e24) ** (1 / 3)
     grid = np.stack(np.meshgrid(*[np.arange(side)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     centers = spacing * (grid + 0.5) + rng.uniform(-0.2, 0.2, size=(side**3, 3))
-    turns = np.linalg.qr(rng.normal(size=(side**3, 3, 3)))[0]  # mirrored, some: water does not notice
+    turns = np.linalg.qr(rng.normal(size=(side**3, 3, 3)))[0]  # some are reflections, which do not change water
     positions = [one.positions @ turn.T + center for turn, center in zip(turns, centers, strict=True)]
     return Atoms(list(one.numbers) * side**3, np.concatenate(positions), cell=[side * spacing] * 3, pbc=True)
 
 
 def labelled_frames(name: str, n_frames: int) -> list[Atoms]:
-    """Jiggled molecules with random numbers as energies and forces: a training step does not take longer for them."""
+    """Return rattled molecules with random energies and forces, which do not change the time of a training step."""
     rng = np.random.default_rng(1)
     frames = [make_system(name, seed) for seed in range(n_frames)]
     for atoms in frames:
@@ -86,12 +86,12 @@ def labelled_frames(name: str, n_frames: int) -> list[Atoms]:
 
 
 def molecules(n_frames: int, seed: int = 0) -> Iterator[Frame]:
-    """Frames of the size of QM9's molecules, 9 to 27 atoms of four elements at random places; energies alone."""
+    """Yield frames of the size of QM9's molecules (9 to 27 atoms of four elements at random places) with energies."""
     rng = np.random.default_rng(seed)
     for _ in range(n_frames):
         n_atoms = int(rng.integers(9, 28))
         numbers = rng.choice([1, 6, 7, 8], n_atoms, p=[0.5, 0.35, 0.05, 0.1])
-        sites = rng.choice(64, n_atoms, replace=False)  # of a grid, so that no two atoms meet
+        sites = rng.choice(64, n_atoms, replace=False)  # sites of a grid, so that no two atoms coincide
         positions = 1.5 * np.stack(np.unravel_index(sites, (4, 4, 4)), axis=1) + rng.normal(0.0, 0.1, (n_atoms, 3))
         energy = -13.6 * float(numbers.sum()) + 0.1 * float(np.cos(positions).sum())
         yield Frame(Geometry(numbers, positions, np.zeros((3, 3)), np.zeros(3, dtype=bool)), energy, None)

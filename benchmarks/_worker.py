@@ -1,6 +1,6 @@
-"""A side of a benchmark: a process that is given one job and answers requests, SchNetPack's or ours.
+"""One side of a benchmark: a process of SchNetPack or of this package that gets one job and answers requests.
 
-SchNetPack's runs in its own environment, so that what only one side has is imported where that side needs it.
+SchNetPack runs in its own environment, so modules that only one side has are imported where that side needs them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WEAK = 1e-3  # forces of an untrained network would heat the dynamics by thousan
 
 
 class Job(NamedTuple):
-    """What a process is started for."""
+    """Job of a process."""
 
     task: str
     """``"md"`` or ``"train"``."""
@@ -43,16 +43,16 @@ class Job(NamedTuple):
     n_features: int
     threads: int
     members: int
-    """How many networks there are weights for (SchNetPack's side), or are evaluated (ours)."""
+    """Number of networks: whose weights are written (SchNetPack's side), or that are evaluated (our side)."""
     way: str
     """Dynamics: the `engine` of our calculators; ``"skin"`` for a list that SchNetPack keeps. Training: how our step is
     computed, ``"full"``, ``"half"`` or ``"compiled"``."""
     side: str = "ours"
-    """Or ``"theirs"``."""
+    """``"ours"`` or ``"theirs"``."""
 
 
 class Forces(NamedTuple):
-    """What a side says of the atoms."""
+    """Results of a side for the atoms."""
 
     energy: float
     forces: np.ndarray
@@ -60,10 +60,10 @@ class Forces(NamedTuple):
 
 
 class Dynamics:
-    """ASE's Velocity Verlet, timed.
+    """Timed dynamics by ASE's velocity Verlet.
 
-    Nothing holds the atoms of an untrained network together. A liquid that mixes is as much work as before; a molecule
-    that flies apart is not, so it is put back every 20 steps, outside the time measured.
+    An untrained network does not hold atoms together. A liquid that mixes costs as much as before, but a molecule that
+    flies apart costs less, so a molecule is put back every 20 steps, outside the measured time.
     """
 
     def __init__(self, atoms: Atoms) -> None:
@@ -72,7 +72,7 @@ class Dynamics:
         self._integrator = VelocityVerlet(atoms, TIMESTEP_FS * units.fs)
 
     def run(self, steps: int) -> float:
-        """Seconds that `steps` steps took."""
+        """Run `steps` steps and return the time in seconds."""
         seconds = 0.0
         while steps:
             n = steps if self.atoms.pbc.any() else min(steps, MOLECULE_STEPS)
@@ -88,13 +88,13 @@ class Dynamics:
 
 
 def serve(handlers: dict[str, Callable[..., dict[str, Any]]]) -> None:
-    """Answer requests, a line of JSON each, until standard input ends.
+    """Answer requests, one line of JSON each, until standard input ends.
 
-    ``{"do": name, ...}`` calls a handler with the other entries; the answer is what it returns, and the largest
-    resident size this process has had, MB.
+    ``{"do": name, ...}`` calls a handler with the other entries. The answer is what the handler returns and the largest
+    resident size of this process so far, MB.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not look like an answer
+    os.dup2(2, 1)  # output of libraries must not look like an answer
     print(json.dumps({"peak_mb": peak_mb()}), file=answers)
     for line in sys.stdin:
         request = json.loads(line)
@@ -103,10 +103,9 @@ def serve(handlers: dict[str, Callable[..., dict[str, Any]]]) -> None:
 
 
 def peak_mb() -> float:
-    """The largest resident size of this process so far, MB.
+    """Return the largest resident size of this process so far, MB.
 
-    Linux hands getrusage's on to a process that is started, which is then never below its parent's: there it is read
-    from /proc.
+    On Linux, a new process inherits the value of getrusage from its parent, so the size is read from /proc there.
     """
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
@@ -118,7 +117,7 @@ def peak_mb() -> float:
 
 
 def serve_md(atoms: Atoms, evaluate: Callable[[], Forces], builds: Callable[[], int] = lambda: 0) -> None:
-    """Velocity Verlet; `builds` counts the neighbour lists so far."""
+    """Serve dynamics by velocity Verlet; `builds` counts the neighbour lists so far."""
     dynamics = Dynamics(atoms)
 
     def forces(file: str) -> dict[str, Any]:
@@ -136,7 +135,7 @@ def serve_md(atoms: Atoms, evaluate: Callable[[], Forces], builds: Callable[[], 
 def serve_training(
     loss_and_gradient: Callable[[], Tensor], optimizer: torch.optim.Optimizer, arrays: Callable[[], dict[str, Tensor]]
 ) -> None:
-    """Training steps on one batch, made once, without loader and logging."""
+    """Serve training steps on one batch that is made once, without loader and logging."""
 
     def run(steps: int) -> dict[str, Any]:
         started = time.perf_counter()
@@ -154,7 +153,7 @@ def serve_training(
 
 
 def write_arrays(file: str, tensors: dict[str, Tensor]) -> None:
-    """Named arrays to an ``.npz`` file, which our side reads without unpickling anything."""
+    """Write named arrays to an ``.npz`` file, which our side reads without unpickling."""
     np.savez(file, **{name: tensor.detach().numpy() for name, tensor in tensors.items()})
 
 
@@ -163,7 +162,7 @@ def gradients(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def ours(job: Job) -> None:
-    """One network, or several and their spread, of the weights that the other side wrote."""
+    """Serve one network, or several and their spread, with the weights that the other side wrote."""
     from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator
     from schnet_ase.data import Frame
     from schnet_ase.data.batches import collate, make_example
@@ -195,7 +194,7 @@ def ours(job: Job) -> None:
         return
 
     def cfconv_one_way(x: Tensor, filters: Tensor, pairs: Pairs) -> Tensor:
-        """The convolution of a list with each pair in both directions, as most programs have it."""
+        """Convolve over a list with each pair in both directions, as most programs do."""
         return torch.zeros_like(x).index_add(0, pairs.first, x[pairs.second] * filters)
 
     (model,) = models
@@ -214,7 +213,7 @@ def ours(job: Job) -> None:
 
 
 def theirs(job: Job) -> None:
-    """An untrained network as SchNetPack initializes it; of the paper's readout, with the shifted softplus."""
+    """Serve an untrained network as SchNetPack initializes it, with the paper's readout and shifted softplus."""
     import schnetpack as spk
     from schnetpack.interfaces import AtomsConverter, SpkCalculator
     from schnetpack.transform import MatScipyNeighborList, SkinNeighborList
@@ -241,7 +240,7 @@ def theirs(job: Job) -> None:
     for member in range(job.members):
         write_arrays(os.path.join(job.weights, f"{member}.npz"), potential(member).state_dict())
     model, neighbors = potential(0), MatScipyNeighborList(cutoff=CUTOFF)
-    if job.task == "md":  # a list made each step, or with a skin as wide as ours
+    if job.task == "md":  # a new list at every step, or one with the same skin as ours
         file = os.path.join(job.weights, "schnetpack.pt")
         torch.save(model, file)
         atoms = read(job.frames)

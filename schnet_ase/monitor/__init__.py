@@ -1,1 +1,1 @@
-"""Watching a run: which frames the ensemble does not know."""
+"""Monitoring of a run: find the frames on which the ensemble is uncertain."""

@@ -1,4 +1,4 @@
-"""A monitor's arguments, checked and made into numbers."""
+"""Checks of a monitor's arguments."""
 
 from __future__ import annotations
 
@@ -18,14 +18,20 @@ FAILED_ABOVE = 5.0
 
 
 def check_counts(**given: tuple[Any, int]) -> None:
-    """Refuse what is no integer, or less than the least that is given with it."""
+    """Refuse a value that is not an integer, or is below the minimum given with it."""
     for name, (value, least) in given.items():
         if not isinstance(value, (int, np.integer)) or value < least:
             raise MonitorError(f"{name} is {value!r}; expected an integer of at least {least}")
 
 
 def thresholds_of(threshold: Any, ensemble: Any) -> tuple[float, float]:
-    """The threshold, and above what a frame has failed."""
+    """Return the threshold lo, and hi, above which a frame has failed.
+
+    Raises
+    ------
+    MonitorError
+        The argument is not valid, or ``"auto"`` is given with an ensemble that is not calibrated.
+    """
     if isinstance(threshold, str):
         if threshold != "auto":
             raise MonitorError(f"threshold is {threshold!r}; expected 'auto', a number in eV/Å or a pair (lo, hi)")
@@ -46,6 +52,13 @@ def thresholds_of(threshold: Any, ensemble: Any) -> tuple[float, float]:
 
 
 def watched_atoms(atoms: Atoms, indices: Sequence[int] | None) -> NDArray[np.int64]:
+    """Return the indices of the atoms to watch, without those that constraints fix.
+
+    Raises
+    ------
+    MonitorError
+        The argument is not valid, or every atom to watch is fixed.
+    """
     given = np.arange(len(atoms)) if indices is None else np.asarray(indices)
     if given.dtype == bool and given.shape == (len(atoms),):
         given = np.flatnonzero(given)

@@ -1,4 +1,4 @@
-"""What a monitor asks of the dynamics that calls it."""
+"""Information that a monitor takes from the dynamics that calls it, and the decision when a run has to end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from schnet_ase.geometry.motion import Thermometer
 from schnet_ase.monitor.guard import Guard
 
 GUARDED = 10
-"""Steps between looks of a monitor's own guard."""
+"""Number of steps between checks by a monitor's own guard."""
 
 
 def calling_dynamics() -> BaseDynamics | None:
-    """ASE does not tell an observer whose it is, but it is that dynamics that calls, perhaps by way of a function."""
+    """Find the dynamics that calls the observer, directly or through a function, since ASE does not pass it on."""
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         caller = frame.f_locals.get("self")
@@ -32,21 +32,21 @@ def calling_dynamics() -> BaseDynamics | None:
 
 
 def time_of(dynamics: BaseDynamics | None) -> float:
-    """The time in fs; NaN where there is none, as in an optimization."""
+    """Return the time in fs; NaN if there is none, as in an optimization."""
     return dynamics.get_time() / units.fs if isinstance(dynamics, MolecularDynamics) else math.nan
 
 
 class Ending:
-    """When a run that a monitor watches has to end: by a guard of its own, or by that of a driver.
+    """Decides when a monitored run has to end, with a guard of its own or with that of a driver.
 
     Parameters
     ----------
     atoms
-        That move.
+        Atoms of the run.
     ensemble
-        That looks.
+        Ensemble whose spread is monitored.
     guard
-        Of a driver, which asks it of everything but the spread; None: one is made at the first step.
+        Guard of a driver, which itself checks everything but the spread; None: a guard is made at the first step.
     """
 
     def __init__(self, atoms: Atoms, ensemble: Any, guard: Guard | None = None) -> None:
@@ -58,12 +58,15 @@ class Ending:
 
     @property
     def good_step(self) -> int:
-        """The step of the last frame that the guard let pass."""
+        """Step of the last frame that passed the guard."""
         assert self._guard is not None
         return self._guard.good.step
 
     def reason(self, dynamics: BaseDynamics, step: int, spread: float | None) -> str | None:
-        """Why the run has to end at `step`, with the ensemble's `spread`, eV/Å, where it has looked."""
+        """Return why the run has to end at `step`; None if it may continue.
+
+        `spread` is the ensemble's largest deviation in eV/Å; None if it was not computed at this step.
+        """
         if self._guard is None:
             self._guard, self._asked = guard_of(dynamics, self._atoms, step), step
         if spread is not None and (reason := self._guard.spread(spread, self._ensemble.calibration)):
@@ -74,12 +77,12 @@ class Ending:
         return self._guard(step)
 
     def check_spread(self, step: int) -> None:
-        """Ask a driver's guard of the spread every ten steps, where the run is not watched yet.
+        """Check the spread with a driver's guard every ten steps, while the monitor is not attached yet.
 
         Raises
         ------
         RunawayError
-            As `Guard.check`.
+            The run has to end.
         """
         if step % GUARDED or self._ensemble is self._atoms.calc:
             return
@@ -90,10 +93,10 @@ class Ending:
 
 
 def guard_of(dynamics: BaseDynamics, atoms: Atoms, step: int) -> Guard:
-    """A guard for a run that a monitor sees for the first time, at `step`.
+    """Make a guard for a run whose first monitored step is `step`.
 
-    The temperature asked for is that of the thermostat where ASE's dynamics says it (``temp`` or ``temperature_K``), at
-    constant energy that of the start, and none else: of other thermostats no temperature is known.
+    Its reference temperature is that of the thermostat if ASE's dynamics has it (``temp`` or ``temperature_K``), and at
+    constant energy that of the start. For other thermostats it is unknown.
     """
     conserved = isinstance(dynamics, VelocityVerlet)
     kelvin = Thermometer(True).kelvin(atoms) if conserved else getattr(dynamics, "temperature_K", None)

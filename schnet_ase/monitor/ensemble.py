@@ -1,4 +1,4 @@
-"""The ensemble that looks at a run: it moves the atoms, is part of the calculator that does, or is given beside it."""
+"""Ensemble whose spread is monitored: it moves the atoms, is part of the calculator that does, or is given apart."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from schnet_ase.registry.lookup import owning_card
 
 SPREAD = ("energy_std", "forces_deviation")
 SHARED = ("device", "dtype", "engine", "skin", "threads")
-"""Arguments that an ensemble which is made here has from the calculator that moves the atoms."""
+"""Arguments that an ensemble made here takes over from the calculator that moves the atoms."""
 
 
 def ensemble_of(calculator: Any, ensemble: Any = None) -> Any:
-    """The ensemble whose deviation counts: the given one, else the calculator, else the only one that it combines.
+    """Return the ensemble to monitor: the given one, or `calculator`, or the only ensemble that it combines.
 
     Parameters
     ----------
     calculator
-        That of the atoms.
+        Calculator that moves the atoms.
     ensemble
-        A calculator, or what `SchNetEnsembleCalculator` takes, which is then made with the device, the precision and
-        the threads of `calculator`. Where both are ours and see as far, they have one neighbour list from here on.
+        Calculator, or an argument of `SchNetEnsembleCalculator`, which is then made with the device, precision and
+        threads of `calculator`. If both calculators belong to this package and have the same cutoff, they share one
+        neighbour list from now on.
 
     Raises
     ------
     MonitorError
-        There is none, or there are several.
+        There is no ensemble, or there are several.
     """
     if ensemble is None:
         return _inside(calculator)
@@ -63,11 +64,11 @@ def _inside(calculator: Any) -> Any:
 
 
 def driven(atoms: Atoms, sure: bool) -> tuple[Floats, Floats, dict[str, Any]]:
-    """Positions, cell, and what the calculator that moves the atoms says there: arrays that nobody writes into.
+    """Return positions, cell, and results of the calculator that moves the atoms, as arrays that are not overwritten.
 
-    These are energy, forces and stress, with the spread where that calculator is an ensemble, or nothing where it, or a
-    part of it that is ours, refuses the atoms. Unless they have to be `sure`, one of our calculators is taken by its
-    word: a dynamics has just had it calculate these atoms.
+    The results are energy, forces and stress, and the spread if the calculator is an ensemble; they are empty if the
+    calculator, or a part of it from this package, refuses the atoms. Unless `sure`, a calculator of this package is
+    trusted to have just computed these atoms, as it has in dynamics.
     """
     calculator = atoms.calc
     ours = isinstance(calculator, FixedCalculator)
@@ -80,7 +81,7 @@ def driven(atoms: Atoms, sure: bool) -> tuple[Floats, Floats, dict[str, Any]]:
                 atoms.get_forces()
             results = calculator.results
         else:
-            # Forces first: some calculators find the energy on the way. Copies, since some use their arrays again.
+            # Forces first, since some calculators find the energy on the way. Some reuse their arrays, hence the copies.
             forces = atoms.get_forces(apply_constraint=False).copy()
             found = {"energy": atoms.get_potential_energy(apply_constraint=False), "forces": forces}
             stress = getattr(calculator, "results", {}).get("stress")
@@ -89,20 +90,20 @@ def driven(atoms: Atoms, sure: bool) -> tuple[Floats, Floats, dict[str, Any]]:
 
 
 def with_spread(results: dict[str, Any], atoms: Atoms, ensemble: Any) -> dict[str, Any]:
-    """`results` of `atoms` with the spread of `ensemble`; nothing where there are none or it refuses the atoms."""
+    """Return `results` of `atoms` with the spread of `ensemble`; empty if they are empty or it refuses the atoms."""
     if not results or all(name in results for name in SPREAD):
         return results
     try:
-        # An ensemble inside a sum has computed these atoms already, and does not again.
+        # An ensemble inside a sum has already computed these atoms and does not repeat that.
         return results | {name: ensemble.get_property(name, atoms) for name in SPREAD}
     except StructureError:
         return {}
 
 
 def largest_known_force(calculator: Any) -> float | None:
-    """The largest force on an atom, eV/Å, in the frames that a model learned from, where a card says so.
+    """Return the largest force on an atom, eV/Å, in the training frames of a model according to its card.
 
-    Of a sum that of the only model in it, or the largest.
+    If the calculator combines several models, the largest of their values is returned; None if none is known.
     """
     known: list[float] = []
     for part in _parts(calculator):
@@ -124,7 +125,7 @@ def _has_deviation(calculator: Any) -> bool:
 
 
 def _parts(calculator: Any) -> list[Any]:
-    """What ASE's sums and averages combine, of a sum within a sum too; else the calculator itself."""
+    """Return the calculators that ASE's sums and averages combine, also nested ones; else the calculator itself."""
     if isinstance(calculator, LinearCombinationCalculator):
         return [part for inner in calculator.mixer.calcs for part in _parts(inner)]
     return [calculator]

@@ -1,4 +1,4 @@
-"""The files of a monitor: added to from run to run, and whole again after one that was killed while it wrote."""
+"""Files of a monitor: runs append to them, and the next run repairs them after a kill in the middle of a write."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ from schnet_ase.errors import MonitorError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.uncertainty.calibration import Calibration
 
-LONGEST_ROW = 1000  # bytes, and far from it
+LONGEST_ROW = 1000  # bytes, a generous upper bound
 _logs = weakref.WeakSet[io.FileIO]()
-"""Those that this process has open, or has closed."""
+"""Logs that this process has opened."""
 
 
 @dataclass(slots=True)
 class Frame:
-    """What a frame is made of again."""
+    """State of a step, from which its frame can be restored."""
 
     number: int
-    """Of the monitor's frames, from 0."""
+    """Index among the monitor's frames, from 0."""
     step: int
-    """Of the dynamics."""
+    """Step of the dynamics."""
     time_fs: float
     momenta: Floats
     positions: Floats
     cell: Floats
     results: dict[str, Any]
-    """Energy, forces and stress of the calculator that moves the atoms; once the ensemble has looked, its spread."""
+    """Energy, forces and stress of the calculator that moves the atoms; after a check, also the ensemble's spread."""
     temperature: float = math.nan
-    """K, once the ensemble has looked."""
+    """Temperature in K, after a check by the ensemble."""
 
     def atoms(self, like: Atoms) -> Atoms:
-        """Where the atoms of `like` were."""
+        """Return the atoms of `like` at the positions of this frame."""
         return Atoms(like.numbers, self.positions, cell=self.cell, pbc=like.pbc)
 
 
 def check_frames_file(path: Path, append: bool = True) -> None:
-    """See that frames can be added to `path`; one cut off at its end is taken away, and all of them unless `append`."""
+    """Check that frames can be added to `path`, removing an incomplete last frame or, unless `append`, all frames."""
     new = not path.exists()
     with _writable(path, "file"), open(path, "a+b") as file:
         file.seek(0)
@@ -57,11 +57,11 @@ def check_frames_file(path: Path, append: bool = True) -> None:
         while append and (count := file.readline()):
             number, line = count.strip(), file.readline()
             if whole == 0 and b"schnet_status=" not in line:
-                raise MonitorError(f"{path} is there and holds no frames of a monitor; give another file or remove it")
+                raise MonitorError(f"{path} exists and has no frames of a monitor; give another file or remove it")
             if not number.isdigit() and count.endswith(b"\n"):
                 at = file.tell() - len(line) - len(count)
                 raise MonitorError(
-                    f"{path}: no number of atoms at byte {at}, between frames; mend it or give another file"
+                    f"{path}: no number of atoms at byte {at}, between frames; correct it or give another file"
                 )
             if not _read_frame(file, int(number) if number.isdigit() else 0, line):
                 break
@@ -72,7 +72,7 @@ def check_frames_file(path: Path, append: bool = True) -> None:
 
 
 def _read_frame(file: BinaryIO, n_atoms: int, comment: bytes) -> bool:
-    """Whether the atoms' rows are all there; a last one whose end of line an editor took away gets it back."""
+    """Return whether the rows of all atoms are complete; restore a last end of line that an editor removed."""
     row = comment
     for k in range(n_atoms):
         if not row.endswith(b"\n"):
@@ -87,10 +87,10 @@ def _read_frame(file: BinaryIO, n_atoms: int, comment: bytes) -> bool:
 def append_frames(
     path: Path, atoms: Atoms, frames: Sequence[tuple[Frame, str]], calibration: Calibration | None = None
 ) -> None:
-    """Add frames of `atoms`, each with its status, by one write; they are on disk when this returns.
+    """Append frames of `atoms`, each with its status, in one write; they are on disk when the function returns.
 
-    Half-widths of the errors go with them: those of an ensemble that moves the atoms itself, or those of another
-    calculator that does, by its `calibration`.
+    The frames include half-widths of the errors of the calculator that moves the atoms: from the results of an
+    ensemble, or from the `calibration` of another calculator.
     """
     text = io.StringIO()
     for frame, status in frames:
@@ -122,7 +122,7 @@ def append_frames(
 def _half_widths(
     atoms: Atoms, results: dict[str, Any], calibration: Calibration | None
 ) -> tuple[float | None, Floats | None]:
-    """Of the energy, eV, and of each atom's force, eV/Å."""
+    """Return the half-widths of the energy, eV, and of each atom's force, eV/Å; None where not available."""
     if calibration is None:
         return results.get("energy_uncertainty"), results.get("forces_uncertainty")
     energy = forces = None
@@ -135,7 +135,7 @@ def _half_widths(
 
 
 def _bare(atoms: Atoms, frame: Frame) -> Atoms:
-    """Without what else `atoms` carry: an ``info["energy"]`` of another method would stand for the ensemble's."""
+    """Restore a frame without the other data of `atoms`, as an ``info["energy"]`` could be taken for the ensemble's."""
     made = frame.atoms(atoms)
     for name in ("masses", "initial_charges", "initial_magmoms"):
         if name in atoms.arrays:
@@ -146,10 +146,10 @@ def _bare(atoms: Atoms, frame: Frame) -> Atoms:
 
 
 def open_log(path: Path, header: bytes, append: bool = True) -> io.FileIO:
-    """A log to append to, every row at once; a new one gets the header, a row that was cut off is taken away.
+    """Open a log that writes every row at once; add the header to a new one, and remove an incomplete last row.
 
-    One of this process that is still open is closed: a cell of a notebook that is run again has not dropped it yet.
-    Unless `append`, what is in the log is for the caller to replace.
+    If this process still has the log open, as when a notebook cell runs again, the earlier one is closed. Unless
+    `append`, the content is left for the caller to replace.
     """
     with _writable(path, "log"):
         log = io.FileIO(path, "a+")
@@ -164,7 +164,7 @@ def open_log(path: Path, header: bytes, append: bool = True) -> io.FileIO:
             log.seek(0)
             if first := log.readline():
                 if first != header:
-                    raise MonitorError(f"{path} is there and no log of a monitor; give another log or remove it")
+                    raise MonitorError(f"{path} exists and is no log of a monitor; give another log or remove it")
                 size = log.seek(0, os.SEEK_END)
                 log.seek(max(0, size - LONGEST_ROW))
                 log.truncate(size - len(log.read().rpartition(b"\n")[2]))
@@ -177,7 +177,7 @@ def open_log(path: Path, header: bytes, append: bool = True) -> io.FileIO:
 
 
 def _lock(log: io.FileIO, path: Path) -> None:
-    """Keep other processes from writing `path`: rows of two runs could not be told apart.
+    """Keep other processes from writing `path`, since rows of two runs could not be distinguished.
 
     By flock: a lock by lockf is gone as soon as this process has read the log and closed it.
     """
@@ -189,7 +189,7 @@ def _lock(log: io.FileIO, path: Path) -> None:
         fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError) as error:
         raise MonitorError(f"{path} is being written by another process; give another log and another file") from error
-    except OSError:  # some file systems of clusters have no locks, and a run there is worth more than this
+    except OSError:  # some file systems of clusters have no locks; a run without a lock is better than none
         return
 
 

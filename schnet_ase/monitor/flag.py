@@ -1,4 +1,4 @@
-"""What a monitor says of a frame that it flags."""
+"""Results of a monitor for a frame: its verdict, and its flag."""
 
 from __future__ import annotations
 
@@ -9,41 +9,44 @@ from schnet_ase.geometry.arrays import Floats
 
 
 class Verdict(NamedTuple):
-    """What the ensemble's spread says of a frame."""
+    """Classification of a frame by the ensemble's spread."""
 
     status: str
-    """``"accurate"``, or as of a `Flag`."""
+    """``"accurate"``, or a status of `Flag`."""
     atom: int
+    """Watched atom with the largest deviation."""
     largest: float
+    """Deviation of `atom`, eV/Å."""
     lone: tuple[int, ...]
+    """Watched atoms without a neighbour, see `Flag`."""
 
 
 class Flag(NamedTuple):
-    """A frame that was flagged."""
+    """A flagged frame."""
 
     step: int
     time_fs: float
-    """NaN in an optimization."""
+    """Time in fs; NaN in an optimization."""
     temperature: float
-    """K."""
+    """Temperature, K."""
     deviation: Floats
     """(N,) ``forces_deviation``, eV/Å."""
     atom: int
-    """Of the watched atoms the one with the largest."""
+    """Watched atom with the largest deviation."""
     threshold: float
-    """eV/Å, which that exceeds, unless the frame has failed otherwise."""
+    """Threshold in eV/Å that this deviation exceeds, unless the frame has failed for another reason."""
     status: str
-    """``"candidate"``, or ``"failed"``: too far off to learn from."""
+    """``"candidate"``, or ``"failed"``: too far from the training data to learn from."""
     lone: tuple[int, ...]
-    """Watched atoms that no other is within the cutoff of: the members agree on them, and know nothing."""
+    """Watched atoms without a neighbour within the cutoff; the members agree on these without any knowledge."""
 
     @property
     def largest(self) -> float:
-        """The deviation of `atom`, eV/Å."""
+        """Deviation of `atom`, eV/Å."""
         return float(self.deviation[self.atom])
 
     def sentence(self, symbol: str, file: Path) -> str:
-        """What is said where a run is stopped here; `symbol` of `atom`, and the file that candidates are in."""
+        """Return the message for a run that is stopped here, given the symbol of `atom` and the file of candidates."""
         saved = f"frame written to {file}" if self.status == "candidate" else "frame not saved"
         reason = f"above the threshold of {self.threshold:.3g}"
         if self.lone:

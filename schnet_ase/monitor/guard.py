@@ -1,4 +1,4 @@
-"""Where a run ends because its atoms have left what any potential is good for."""
+"""Criteria by which a run ends because its atoms are far outside the range in which the potential is valid."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from schnet_ase.geometry.motion import Thermometer
 from schnet_ase.monitor.ensemble import largest_known_force
 
 HOTTER = 10.0
-"""Times the temperature asked for: far beyond what a thermostat lets even three degrees of freedom reach."""
+"""Limit as a multiple of the requested temperature, which not even three degrees of freedom reach in equilibrium."""
 COLDEST = 30.0
-"""K. Below it, ten times as much is what a start gives off that is not quite relaxed."""
+"""Least reference temperature in K; a start that is not fully relaxed can heat a colder run to ten times as much."""
 LOWER = 5.0
-"""eV per atom below the start: more than a chemical bond for every atom. Only a hole in the potential is so deep."""
+"""Limit in eV per atom below the start: more than one chemical bond per atom, which only an artefact can give."""
 DEVIATION = 50.0
-"""Times the threshold that 1 in 1,000 frames like those of the calibration exceeds. Optimizations of rattled molecules
-came back from half of it; where it was exceeded, atoms fell into each other some steps later."""
+"""Limit as a multiple of the threshold that 1 in 1,000 frames like those of the calibration exceeds. Optimizations of
+rattled molecules recovered from half of it; when it was exceeded, atoms collapsed onto each other some steps later."""
 STRONGER = 10.0
-"""Times the largest force on one atom in the frames that a model learned from."""
+"""Limit as a multiple of the largest force on one atom in the training frames."""
 FORCE = 100.0
-"""eV/Å, on one atom, where no card says what that is: where two nuclei nearly meet."""
+"""Limit of the force on one atom in eV/Å if no card states that force; it occurs where two nuclei nearly coincide."""
 RISE = 2.0
-"""Times what the start had of deviation and force, where that is more: a bad start may become better."""
+"""Limit as a multiple of deviation and force at the start, if that is larger, because a bad start may improve."""
 LONE_EVERY = 10
-"""Steps between looks for atoms out of reach, which take a neighbour list."""
+"""Number of steps between searches for atoms without neighbours, which need a neighbour list."""
 
 
 class GoodFrame(NamedTuple):
-    """The last frame that passed."""
+    """Last frame that passed all criteria."""
 
     step: int
     positions: Floats
@@ -44,30 +44,30 @@ class GoodFrame(NamedTuple):
 
 
 class Guard:
-    """Looks at the steps of a run and says when it has to end.
+    """Checks the steps of a run and decides when it has to end.
 
-    A run has to end where a number is not finite, the temperature is more than ten times the one asked for, the energy
-    per atom is 5 eV below the start's, an atom has left the reach of all others, a force is ten times the largest that
-    the card knows (100 eV/Å where it does not say), or the members of a calibrated ensemble differ by more than 50
-    times its threshold. Where force or deviation are large at the start, twice the start's is the limit. These are far
-    outside of what a monitor flags: the run is of no use.
+    A run has to end if a number is not finite, the temperature is more than ten times the requested one, the energy
+    per atom is 5 eV below that of the start, an atom has lost all neighbours within the cutoff, a force is ten times
+    the largest one stated on the card (100 eV/Å if none is stated), or the members of a calibrated ensemble differ by
+    more than 50 times its threshold. If force or deviation are large at the start, the limit is at least twice their
+    value there. These limits are far above what a monitor flags: a run beyond them is useless.
 
     Parameters
     ----------
     atoms
-        At the start of the run, with a calculator that can be asked for their forces.
+        Atoms at the start of the run, with a calculator of forces.
     temperature
-        K, asked for. None: the atoms have none, as in an optimization. Where they have velocities that are hotter, ten
-        times their temperature is the limit, where both are colder than 30 K that is 300 K, and none where both are 0.
+        Requested temperature in K; None: there is none, as in an optimization. The limit is ten times this temperature
+        or, if higher, that of the atoms' velocities, and at least 300 K. If both are 0, there is no limit.
     conserved
-        As of `Thermometer`.
+        See `Thermometer`.
 
     Attributes
     ----------
     thermometer : Thermometer
-        What the temperatures are of.
+        Thermometer of the run.
     good : GoodFrame
-        The last frame that passed, at first the start.
+        Last frame that passed; initially the start.
     """
 
     def __init__(self, atoms: Atoms, temperature: float | None, *, conserved: bool = False) -> None:
@@ -89,17 +89,17 @@ class Guard:
         self.good = self._frame(0)
 
     def __call__(self, step: int) -> str | None:
-        """Look at the step just made.
+        """Check the step just made.
 
         Parameters
         ----------
         step
-            Its number.
+            Number of the step.
 
         Returns
         -------
         str or None
-            Why the run has to end, for a sentence; None where it is sound.
+            Reason why the run has to end, as part of a sentence; None if the step passed.
         """
         reason = self._energies() or self._forces() or (self._left() if step % LONE_EVERY == 0 else None)
         if reason is None:
@@ -107,36 +107,36 @@ class Guard:
         return reason
 
     def check(self, step: int) -> None:
-        """Look at the step just made.
+        """Check the step just made.
 
         Raises
         ------
         RunawayError
-            The run has to end; its message is the reason alone, for whoever knows which frame was kept.
+            The run has to end. The message is only the reason; the caller adds which frame was kept.
         """
         if reason := self(step):
             raise RunawayError(reason, step)
 
     def spread(self, deviation: float, calibration: Any) -> str | None:
-        """Look at the spread of an ensemble, which may be beside the calculator that moves the atoms.
+        """Check the spread of an ensemble, which need not be the calculator that moves the atoms.
 
         Parameters
         ----------
         deviation
-            eV/Å, the largest ``forces_deviation``. Twice that of the first call is a limit too.
+            Largest ``forces_deviation``, eV/Å. The limit is at least twice the value of the first call.
         calibration
-            The `schnet_ase.uncertainty.calibration.Calibration` of the ensemble; without one there is no limit.
+            The `schnet_ase.uncertainty.calibration.Calibration` of the ensemble; None: there is no limit.
 
         Returns
         -------
         str or None
-            As of a call.
+            Reason why the run has to end; None if it may continue.
         """
         if self._first_deviation is None:
             self._first_deviation = deviation
         if calibration is None:
             return None
-        if calibration is not self._calibration:  # once: it takes longer than all else here
+        if calibration is not self._calibration:  # once only, since it takes longer than the rest
             self._calibration, self._threshold = calibration, calibration.threshold()
         threshold = self._threshold
         if deviation <= max(DEVIATION * threshold, RISE * self._first_deviation):
@@ -148,7 +148,7 @@ class Guard:
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
-        """Around a step: atoms that it led to where nothing can be computed have left the world too."""
+        """Raise RunawayError if the step within this context leads to atoms that the model cannot compute."""
         try:
             with np.errstate(over="ignore", invalid="ignore"):
                 yield
@@ -156,7 +156,7 @@ class Guard:
             raise RunawayError(str(error), self.good.step + 1) from error
 
     def restore(self) -> None:
-        """Put the atoms back to the last frame that passed."""
+        """Restore the last frame that passed."""
         atoms, good = self._atoms, self.good
         atoms.set_cell(good.cell)
         atoms.set_positions(good.positions, apply_constraint=False)
@@ -180,7 +180,7 @@ class Guard:
         kelvin = self.thermometer.kelvin(atoms)  # without the motion of all atoms as one
         if kelvin <= self._hottest:
             return None
-        return f"the temperature is {kelvin:,.0f} K, and {self._asked:.4g} K was asked for"
+        return f"the temperature is {kelvin:,.0f} K, and {self._asked:.4g} K was requested"
 
     def _forces(self) -> str | None:
         force = _largest_force(self._atoms)
@@ -191,7 +191,7 @@ class Guard:
         return self._spread_of(self._atoms.calc)
 
     def _spread_of(self, calculator: Any) -> str | None:
-        """Look at the spread where the calculator is an ensemble."""
+        """Check the spread if the calculator is an ensemble."""
         deviation = calculator.results.get("forces_deviation")
         return None if deviation is None else self.spread(float(deviation.max()), calculator.calibration)
 

@@ -1,7 +1,7 @@
-"""What a monitor takes from every frame, as one compiled function.
+"""Quantities that a monitor needs of every frame, computed by one compiled function.
 
-A look follows a call of the engine, which has driven NumPy's code and everything else out of the processor's caches:
-each function that is called then costs about a microsecond, of few atoms more than what it does.
+A check follows a call of the engine, after which NumPy's code is no longer in the processor's caches. Every function
+call then costs about a microsecond, which for few atoms is more than its work.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from schnet_ase.engine.jit import compiled_once
 
 @compiled_once
 def look(deviation: Any, watched: Any, momenta: Any, inverse_masses: Any) -> tuple[float, int, float, float]:
-    """Twice the kinetic energy, the atom with the largest deviation, that deviation, and the smallest one.
+    """Return twice the kinetic energy, the atom with the largest deviation, that deviation, and the smallest one.
 
     Parameters
     ----------
     deviation
-        (N,). The first of the watched atoms where it is no number counts as the one with the largest.
+        (N,) deviations. If any is NaN, the first such watched atom counts as the one with the largest.
     watched
-        (K,) numbers of the atoms whose deviations are looked at.
+        (K,) indices of the watched atoms.
     momenta
-        (N, 3).
+        (N, 3) momenta.
     inverse_masses
-        (N,).
+        (N,) inverse masses.
     """
     kinetic = 0.0
     for i in range(len(momenta)):

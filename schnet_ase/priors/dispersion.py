@@ -1,4 +1,4 @@
-"""D3(BJ) dispersion by the library `dftd3` (simple-dftd3), its own cutoff included.
+"""D3(BJ) dispersion, computed by the library `dftd3` (simple-dftd3) with its own cutoff.
 
 References
 ----------
@@ -22,23 +22,23 @@ from schnet_ase.geometry.system import Geometry
 from schnet_ase.priors.term import Contribution
 
 LAST_ELEMENT = 103
-"""The library returns zero, or worse, for what it has no parameters for."""
+"""Last element with parameters; for others the library returns zero, or wrong values."""
 MARGIN = 1.0
-"""Å of room about the atoms where a direction is not periodic."""
+"""Margin in Å around the atoms in directions that are not periodic."""
 
 
 class Dispersion:
-    """The two-body D3(BJ) energy, whose derivatives come from the library: it takes far longer than a network.
+    """Two-body D3(BJ) energy with derivatives from the library, which takes far longer than a network.
 
     Parameters
     ----------
     method
-        The density functional whose damping parameters are used, such as ``"pbe"``, as the library names it.
+        Density functional whose damping parameters are used, by the library's name, such as ``"pbe"``.
 
     Raises
     ------
     SchNetError
-        `dftd3` is not installed, or knows no such functional.
+        `dftd3` is not installed, or has no parameters for this functional.
     """
 
     def __init__(self, method: str) -> None:
@@ -53,15 +53,15 @@ class Dispersion:
             ) from error
 
     def __reduce__(self) -> tuple[type[Dispersion], tuple[str]]:
-        return Dispersion, (self.method,)  # the library's handles are this process's own
+        return Dispersion, (self.method,)  # the library's handles belong to this process and cannot be pickled
 
     def __call__(self, system: Geometry, pairs: HalfNeighbors) -> Contribution:
-        """Energy, forces and virial; `pairs` are not used, since dispersion reaches farther.
+        """Compute energy, forces and virial; `pairs` are not used, since dispersion has a longer range.
 
         Raises
         ------
         StructureError
-            An element beyond lawrencium, or atoms that the library cannot evaluate.
+            There is an element beyond lawrencium, or the library cannot evaluate the atoms.
         """
         last = int(system.numbers.max())
         if last > LAST_ELEMENT:
@@ -86,9 +86,9 @@ class Dispersion:
 
 
 def _box(system: Geometry) -> tuple[Floats, Floats]:
-    """A cell that holds the atoms in directions that are not periodic, and where its corner is.
+    """Return a cell that contains the atoms also in directions that are not periodic, and its corner.
 
-    The library wraps atoms into the cell in every direction, and takes a vector of no length for a number.
+    The library wraps atoms into the cell in every direction, and does not recognize a cell vector of zero length.
     """
     cell, free = system.cell.copy(), ~system.pbc
     if not free.any():

@@ -1,4 +1,4 @@
-"""From a configuration to its energy terms."""
+"""Energy terms that a configuration names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from schnet_ase.priors.zbl import ZBL
 
 
 def fixed_terms(config: SchNetConfig) -> tuple[Term, ...]:
-    """The energy terms beside the network of a model; none for most.
+    """Return the energy terms beside the network of a model, which most models do not have.
 
     Raises
     ------
@@ -25,6 +25,6 @@ def fixed_terms(config: SchNetConfig) -> tuple[Term, ...]:
 
 
 def describe_terms(config: SchNetConfig) -> str:
-    """The terms beside the network in words, to end a sentence with."""
+    """Return a description of the terms beside the network for the end of a sentence; empty if there are none."""
     names = [config.prior and "ZBL repulsion", config.dispersion and f"D3(BJ) dispersion of {config.dispersion}"]
     return " and ".join(name for name in names if name)

@@ -1,4 +1,4 @@
-"""What an energy term beside the network computes, and the interface by which it is called."""
+"""Interface of the energy terms beside the network, and the type of their results."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class Contribution(NamedTuple):
 
 
 class Term(Protocol):
-    """An energy as a function of the atoms alone."""
+    """Energy as a function of the atoms alone."""
 
     def __call__(self, system: Geometry, pairs: HalfNeighbors, /) -> Contribution:
-        """Energy, forces and virial.
+        """Compute energy, forces and virial.
 
         Parameters
         ----------
         system
-            The atoms.
+            System of N atoms.
         pairs
-            A half list of all pairs within the network's cutoff, with or without more. A term that reaches farther
-            finds its own.
+            Half list of all pairs within the network's cutoff, possibly with more distant ones. A term with a longer
+            range finds its own pairs.
         """
 
 
 def total(terms: Sequence[Term], system: Geometry, pairs: HalfNeighbors) -> Contribution:
-    """The sum of some terms."""
+    """Return the sum of the contributions of some terms."""
     n_atoms = len(system.numbers)
     result = Contribution(np.zeros(n_atoms), np.zeros((n_atoms, 3)), np.zeros((3, 3)))
     for term in terms:

@@ -1,7 +1,7 @@
-r"""The screened repulsion of two nuclei, so that atoms that are pressed together push each other apart.
+r"""Screened repulsion of two nuclei, which pushes apart atoms that come too near to each other.
 
-Frames to train on hold no atoms that nearly coincide, so a network says anything there. The energy of Ziegler, Biersack
-and Littmark,
+Training frames have no atoms that nearly coincide, so the predictions of a network are arbitrary there. The energy of
+Ziegler, Biersack and Littmark,
 
 .. math::
 
@@ -14,11 +14,11 @@ with their universal screening function
 
     \varphi(x) = 0.18175 e^{-3.19980 x} + 0.50986 e^{-0.94229 x} + 0.28022 e^{-0.40290 x} + 0.02817 e^{-0.20162 x},
 
-rises as 1/r where the distance r goes to zero. Here it is switched off by
+diverges as 1/r when the distance r goes to zero. It is switched off by
 :math:`S(x) = 1 - 28 x^6 + 48 x^7 - 21 x^8`, whose value, slope and curvature vanish at the distance R, four fifths of
-the sum of the covalent radii. MACE has the same switch and ends it at the sum itself. That is the length of a bond, so
-that the frames of a training would lie in the steep tail of the switch, which the network would have to learn to undo;
-multiple bonds are shorter yet. Four fifths is below what atoms reach in dynamics at a few hundred kelvin.
+the sum of the covalent radii. MACE uses the same switch, but ends it at the sum itself. That is the length of a bond
+(multiple bonds are even shorter), so training frames would lie in the steep tail of the switch, which the network would
+have to learn to compensate. Four fifths is below the distances that atoms reach in dynamics at a few hundred kelvin.
 
 References
 ----------
@@ -43,13 +43,13 @@ from schnet_ase.priors.term import Contribution
 COULOMB = float(Hartree * Bohr)
 """e² / (4 π ε₀), eV Å."""
 SHARE = 0.8
-"""Of the sum of the covalent radii, where the repulsion ends."""
+"""Ratio of the distance R, where the repulsion ends, to the sum of the covalent radii."""
 
 
 def repulsion(charges: Any, screening: Any, reach: Any, r: Any) -> Any:
-    """Energy of pairs of atoms in eV and its slope in eV/Å; numbers, or arrays of one shape.
+    """Return the energy of pairs of atoms in eV and its slope in eV/Å, for numbers or arrays of one shape.
 
-    The compiled engine compiles this very function, so it holds nothing but arithmetic.
+    The compiled engine compiles this function, so it contains only arithmetic.
 
     Parameters
     ----------
@@ -77,37 +77,37 @@ def repulsion(charges: Any, screening: Any, reach: Any, r: Any) -> Any:
 
 
 def reaches(max_z: int) -> Floats:
-    """(max_z,) what each atom of a pair adds to R, Å, by atomic number; ASE has 0.2 Å where no radius is known."""
+    """Return what each atom of a pair adds to R in Å, (max_z,) by atomic number; unknown radii are 0.2 Å as in ASE."""
     radii: Floats = np.full(max(max_z, len(covalent_radii)), 0.2)
     radii[: len(covalent_radii)] = covalent_radii
     return SHARE * radii[:max_z]
 
 
 def screenings(max_z: int) -> Floats:
-    """(max_z,) what each atom of a pair adds to 1 / a, Å⁻¹, by atomic number."""
+    """Return what each atom of a pair adds to 1 / a in Å⁻¹, (max_z,) by atomic number."""
     parts: Floats = np.asarray(np.arange(max_z) ** 0.23 / 0.46850, dtype=np.float64)
     return parts
 
 
 class ZBL:
-    """The repulsion of all pairs of atoms.
+    """Repulsion of all pairs of atoms.
 
     Parameters
     ----------
     cutoff
-        Å; no pair repels beyond it, whatever its covalent radii; None: there is no such bound.
+        Distance in Å beyond which no pair repels, whatever its covalent radii; None: no such bound.
     """
 
     def __init__(self, cutoff: float | None) -> None:
         self._cutoff = np.inf if cutoff is None else cutoff
 
     def __call__(self, system: Geometry, pairs: HalfNeighbors) -> Contribution:
-        """Energy, half of each pair's for either atom, forces and virial.
+        """Compute energies (half of each pair's energy for either atom), forces and virial.
 
         Raises
         ------
         StructureError
-            Two atoms are on one spot.
+            Two atoms coincide.
         """
         numbers, (first, second) = system.numbers, (pairs.first, pairs.second)
         reach = np.minimum(_sums(reaches(int(numbers.max()) + 1), numbers, first, second), self._cutoff)
@@ -132,6 +132,6 @@ class ZBL:
 
 
 def _sums(values: Floats, numbers: Integers, first: Integers, second: Integers) -> Floats:
-    """Of a value by atomic number, the sum over the two atoms of each pair."""
+    """Return the sum over the two atoms of each pair of a value by atomic number."""
     sums: Floats = values[numbers[first]] + values[numbers[second]]
     return sums

@@ -1,1 +1,1 @@
-"""Molecular dynamics and relaxation, guarded against structures that fly apart."""
+"""Molecular dynamics and geometry optimization, guarded against structures that fly apart."""

@@ -1,4 +1,4 @@
-"""Molecular dynamics with everything written down: trajectory, CSV and picture."""
+"""Molecular dynamics that writes a trajectory, a CSV file and a figure."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ class MDRow(NamedTuple):
     kinetic_eV: float
     total_eV: float
     temperature_K: float
-    """By a `schnet_ase.geometry.motion.Thermometer`: over the degrees of freedom that the run may exchange energy
-    between."""
+    """Temperature over the degrees of freedom that exchange energy, see `schnet_ase.geometry.motion.Thermometer`."""
     drift_meV_per_atom: float
     """Total energy less that of the first step."""
     max_forces_deviation_eV_per_A: float
-    """Of the ensemble, largest over atoms: of one that moves them, or of a monitor's at the steps where it looks; NaN
-    where there is none."""
+    """Largest ``forces_deviation`` of the ensemble that moves the atoms, or that a monitor uses, at the steps where the
+    monitor checks; NaN if there is none."""
 
 
 def run_md(
@@ -51,49 +50,50 @@ def run_md(
     monitor: UncertaintyMonitor | None = None,
     report: Callable[[int, MDRow | None], None] = lambda step, row: None,
 ) -> list[MDRow]:
-    """Velocity-Verlet (NVE) or Langevin (NVT) dynamics.
+    """Run velocity-Verlet (NVE) or Langevin (NVT) dynamics.
 
     Parameters
     ----------
     atoms
-        With a calculator; moved in place. Atoms at rest get Maxwell-Boltzmann velocities without total momentum and,
-        for a molecule, without rotation. Without a thermostat they are equilibrated too, so that the mean temperature
-        at constant energy is the one asked for: `schnet_ase.geometry.motion.equilibrate`. Atoms with velocities keep
-        them.
+        Atoms with a calculator, which are moved in place. Atoms at rest get Maxwell-Boltzmann velocities without total
+        momentum and, for a molecule, without rotation. Without a thermostat they are then equilibrated, so that the
+        mean temperature at constant energy is the requested one, see `schnet_ase.geometry.motion.equilibrate`. Atoms
+        with velocities keep them.
     output
-        Prefix of ``.traj``, ``.csv`` (a row as soon as it is known) and ``.png``.
+        Prefix of ``.traj``, ``.csv`` (each row is written at once) and ``.png``.
     steps
-        Number of steps, those of an equilibration not counted.
+        Number of steps, without those of an equilibration.
     timestep_fs
-        fs.
+        Time step, fs.
     temperature
-        K, of atoms that are at rest, and of the thermostat.
+        Temperature in K of atoms at rest and of the thermostat.
     thermostat
         Whether to run Langevin dynamics.
     friction_per_ps
-        1/ps, of the thermostat.
+        Friction of the thermostat, 1/ps.
     seed
-        Of the velocities, the equilibration and the thermostat.
+        Seed of the velocities, the equilibration and the thermostat.
     interval
-        Steps between logged rows and trajectory frames.
+        Number of steps between logged rows and trajectory frames.
     monitor
-        Attached to the dynamics, not to the equilibration; if it stops the run, what there is by then is written, the
-        picture too. Its ensemble may be another than the calculator, and look at intervals.
+        Monitor for the dynamics, but not for the equilibration. If it stops the run, the files up to that step are
+        written, including the figure. Its ensemble need not be the calculator, and may check at intervals.
     report
-        Called after every step, with the row where one was logged; in an equilibration with numbers below zero, which
-        count up to 0.
+        Callback that receives, after every step, the number of the step and the row if one was logged. During an
+        equilibration the numbers are negative and count up to 0.
 
     Returns
     -------
     list of MDRow
+        The logged rows.
 
     Raises
     ------
     RunawayError
-        A `schnet_ase.monitor.guard.Guard` stopped the run. The last good frame is the last that is written, and
-        `atoms` are there.
+        A `schnet_ase.monitor.guard.Guard` stopped the run. The last frame written, and the state of `atoms`, is the
+        last good frame.
     """
-    atoms.get_potential_energy()  # atoms that the model refuses leave no file in the way of the next run
+    atoms.get_potential_energy()  # first, so that atoms that the model refuses leave no files behind
     rng = np.random.default_rng(seed)
     guard = Guard(atoms, temperature, conserved=not thermostat)
     ending = None
@@ -160,17 +160,17 @@ def _dynamics(
         timestep,
         temperature_K=temperature,
         friction=friction_per_ps / (1000.0 * units.fs),
-        fixcm=False,  # keeping the centre of mass would not sample NVT
+        fixcm=False,  # with a fixed centre of mass, the run would not sample the NVT ensemble
         rng=rng,
     )
 
 
 def _deviation(atoms: Atoms, monitor: UncertaintyMonitor | None, step: int) -> float:
-    """The largest ``forces_deviation`` at a step, eV/Å; NaN where no ensemble has looked."""
+    """Return the largest ``forces_deviation`` at a step, eV/Å; NaN if no ensemble computed it."""
     known = atoms.calc.results.get("forces_deviation")
     if known is not None:
         return float(known.max())
-    if monitor is not None and step == 0:  # which is recorded before the monitor is called
+    if monitor is not None and step == 0:  # the first row is recorded before the monitor is called
         return float(monitor.ensemble.get_property("forces_deviation", atoms).max())
     return math.nan if monitor is None else monitor.deviation_at(step)
 
@@ -185,7 +185,7 @@ def _md_picture(rows: list[MDRow], monitor: UncertaintyMonitor | None, path: Pat
     deviation = None if np.isnan(columns[6]).all() else columns[6]
     threshold = None if monitor is None else monitor.threshold
     flags = [] if monitor is None else [(flag.time_fs / 1000.0, flag.largest) for flag in monitor.flags]
-    from schnet_ase.simulation.pictures import molecular_dynamics  # matplotlib is loaded where something is drawn
+    from schnet_ase.simulation.pictures import molecular_dynamics  # loads matplotlib, hence only here
 
     molecular_dynamics(
         columns[0], columns[3], columns[1], columns[4], deviation, path, threshold=threshold, flags=flags

@@ -1,4 +1,4 @@
-"""Pictures of dynamics and of relaxations."""
+"""Figures of dynamics and of geometry optimizations."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def molecular_dynamics(
     threshold: float | None = None,
     flags: Sequence[tuple[float, float]] = (),
 ) -> None:
-    """Energies (eV), temperature (K) and largest force deviation (eV/Å) of a run against time (ps).
+    """Plot energies (eV), temperature (K) and largest force deviation (eV/Å) of a run against time (ps).
 
-    A monitor's `threshold` (eV/Å) is drawn as a line, and its `flags`, (time, deviation) each, as points.
+    The `threshold` (eV/Å) of a monitor is drawn as a line, and its `flags`, pairs of time and deviation, as points.
     """
     figure = Figure(figsize=(8, 7 if deviation is not None else 5.2), layout="constrained")
     panels = figure.subplots(2 if deviation is None else 3, 1, sharex=True)
@@ -48,7 +48,7 @@ def molecular_dynamics(
 
 
 def optimization(energy: Floats, largest_force: Floats, fmax: float, path: Path) -> None:
-    """Energy above the last (meV) and largest force (eV/Å) of each step of an optimization."""
+    """Plot the energy above the final one (meV) and the largest force (eV/Å) at each step of an optimization."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(1000.0 * (energy - energy[-1]), color="tab:blue", marker=".", ms=4)

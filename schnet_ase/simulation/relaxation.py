@@ -1,4 +1,4 @@
-"""Geometry optimization with everything written down: trajectory, CSV and picture."""
+"""Geometry optimization that writes a trajectory, a CSV file and a figure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RelaxRow(NamedTuple):
     energy_eV: float
     max_force_eV_per_A: float
     max_forces_deviation_eV_per_A: float
-    """As in `MDRow`."""
+    """Largest ``forces_deviation`` of an ensemble; NaN for a single network."""
 
 
 def run_relax(
@@ -36,36 +36,37 @@ def run_relax(
     steps: int = 1000,
     report: Callable[[RelaxRow], None] = lambda row: None,
 ) -> list[RelaxRow]:
-    """Geometry optimization with BFGS.
+    """Optimize a geometry with BFGS.
 
     Parameters
     ----------
     atoms
-        With a calculator; moved in place.
+        Atoms with a calculator, which are moved in place.
     output
-        Prefix of ``.xyz`` (the relaxed structure), ``.traj``, ``.csv`` and ``.png`` (the optimizer's trace).
+        Prefix of ``.xyz`` (the relaxed structure), ``.traj``, ``.csv`` and ``.png`` (the steps of the optimizer).
     fmax
-        eV/Å, largest force at which the structure counts as relaxed.
+        Largest force in eV/Å at which the structure counts as relaxed.
     steps
-        Most steps.
+        Largest number of steps.
     report
-        Called with every step's row.
+        Callback that receives the row of each step.
 
     Returns
     -------
     list of RelaxRow
+        One row for each step.
 
     Raises
     ------
     SchNetError
-        The forces are still larger after `steps`; the trace is written, a relaxed structure is not.
+        A force is still larger than `fmax` after `steps`; the steps are written, but no relaxed structure.
     RunawayError
-        As in `run_md`; no relaxed structure is written.
+        The atoms fly apart, see `run_md`; no relaxed structure is written.
     """
-    atoms.get_potential_energy()  # as in `run_md`
+    atoms.get_potential_energy()  # first, so that atoms that the model refuses leave no files behind
     guard = Guard(atoms, None)
     rows: list[RelaxRow] = []
-    Path(f"{output}.xyz").unlink(missing_ok=True)  # an earlier run's, which this one may end without
+    Path(f"{output}.xyz").unlink(missing_ok=True)  # left by an earlier run; this one may end without a structure
     output.parent.mkdir(parents=True, exist_ok=True)
     with (
         Trajectory(f"{output}.traj", "w", atoms) as trajectory,
@@ -109,6 +110,6 @@ def run_relax(
 
 def _relax_picture(rows: list[RelaxRow], fmax: float, path: Path) -> None:
     energies = np.array([row.energy_eV for row in rows])
-    from schnet_ase.simulation.pictures import optimization  # matplotlib is loaded where something is drawn
+    from schnet_ase.simulation.pictures import optimization  # loads matplotlib, hence only here
 
     optimization(energies, np.array([row.max_force_eV_per_A for row in rows]), fmax, path)

@@ -127,7 +127,7 @@ def test_heat(ensemble):
     cold.attach(UncertaintyMonitor(atoms, threshold=1e6))
     cold.run(30)
     hot(atoms, 20000)
-    with pytest.raises(RunawayError, match=r"the temperature is [\d,]+ K, and 500 K was asked for"):
+    with pytest.raises(RunawayError, match=r"the temperature is [\d,]+ K, and 500 K was requested"):
         cold.run(20)
     hot(atoms, 100)
     verlet = VelocityVerlet(atoms, 0.1 * units.fs)

@@ -85,7 +85,7 @@ dynamics.run(10**6)
 
 def test_a_foreign_file_is_not_written_into(atoms, tmp_path):
     (tmp_path / "notes.csv").write_text("my,notes\n1,2\n")
-    with pytest.raises(MonitorError, match="notes.csv is there and no log of a monitor"):
+    with pytest.raises(MonitorError, match="notes.csv exists and is no log of a monitor"):
         UncertaintyMonitor(atoms, threshold=0.1, log="notes.csv")
     assert (tmp_path / "notes.csv").read_text() == "my,notes\n1,2\n"
 
@@ -118,13 +118,13 @@ def test_frames_after_a_line_that_is_none_of_a_frame_are_not_taken_away(atoms):
 
 def test_files_of_others_are_left_alone(atoms):
     write("others.extxyz", atoms, format="extxyz")
-    with pytest.raises(MonitorError, match=r"others\.extxyz is there and holds no frames of a monitor"):
+    with pytest.raises(MonitorError, match=r"others\.extxyz exists and has no frames of a monitor"):
         UncertaintyMonitor(atoms, threshold=0.1, file="others.extxyz")
     Path("numbers.extxyz").write_text("20231128123000\n1\n2\n")
-    with pytest.raises(MonitorError, match=r"numbers\.extxyz is there and holds no frames of a monitor"):
+    with pytest.raises(MonitorError, match=r"numbers\.extxyz exists and has no frames of a monitor"):
         UncertaintyMonitor(atoms, threshold=0.1, file="numbers.extxyz")
     Path("others.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(MonitorError, match=r"others\.csv is there and no log of a monitor"):
+    with pytest.raises(MonitorError, match=r"others\.csv exists and is no log of a monitor"):
         UncertaintyMonitor(atoms, threshold=0.1, log="others.csv")
     assert Path("others.csv").read_text() == "a,b\n1,2\n"
     with pytest.raises(MonitorError, match=r"file and log are both same"):

@@ -140,7 +140,7 @@ def test_ten_times_the_temperature(water, times, ends):
     water.set_velocities(speed[:, None] * np.ones((3, 3)))
     assert bool(guard(1)) is ends
     if ends:
-        assert "the temperature is 2,020 K, and 200 K was asked for" in guard(1)
+        assert "the temperature is 2,020 K, and 200 K was requested" in guard(1)
 
 
 def test_a_molecule_that_flies_as_one_is_not_hot(water):
