@@ -90,7 +90,7 @@ def test_wrong_file(server, offer, tmp_path):
     served, address = server
     frames_npz(served / "a.npz")
     offer(Remote(f"{address}/a.npz", "made-up.npz", "0123456789ab"))
-    assert "expected 0123456789ab; it was not taken" in refused("made-up", tmp_path / "data")
+    assert "expected 0123456789ab; it was discarded" in refused("made-up", tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == [], "it is not trusted the second time either"
     shutil.copy(served / "a.npz", tmp_path / "data" / "made-up.npz")
     assert "should begin with 0123456789ab" in refused("made-up", tmp_path / "data"), "nor from the user's hand"
@@ -101,7 +101,7 @@ def test_download_that_broke_off_is_resumed(offer, tmp_path):
     with serve(tmp_path) as served:
         offer(Remote(f"{served.address}/a.npz", "a.npz", digest[:12]))
         served.break_after = 100
-        assert "the same command goes on there" in refused("made-up", tmp_path / "data", DownloadError)
+        assert "the same command resumes there" in refused("made-up", tmp_path / "data", DownloadError)
         served.break_after = None
         (file,) = get("made-up", tmp_path / "data", lambda line: None)
     assert sha256(file) == digest

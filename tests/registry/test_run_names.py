@@ -97,7 +97,7 @@ def test_what_a_run_was_taught_is_in_its_file(inside):
     ethanol, methanol = molecule("CH3CH2OH"), molecule("CH3OH")
     for name in ("runs/butanol", "runs/folds", "runs/butanol/best.safetensors"):
         model = taught(name)
-        assert model == (name, ("C2H6O",), False, False)
+        assert model == (name, ("C2H6O",), False, False, None)
         assert strange(model, ethanol) is None
         assert advice(model, ethanol, "take shorter steps") == "take shorter steps"
         assert strange(model, methanol).startswith("CH4O is not what this model knows, C2H6O; ")
