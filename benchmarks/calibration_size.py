@@ -1,9 +1,9 @@
-"""How many calibration frames are enough: coverage and false flags when the calibration frames are drawn again.
+"""Number of calibration frames needed: coverage and false flags for repeated draws of the calibration frames.
 
     python benchmarks/calibration_size.py ENTRY DATA
 
-DATA holds labelled frames that no member of ENTRY has seen. Some of them, drawn at random, calibrate the ensemble, and
-the others are asked for the coverage of its half-widths at 90 %; again and again. The entry's own card is not touched.
+DATA has labelled frames that no member of ENTRY has seen. Repeatedly, some of them are drawn at random to calibrate the
+ensemble, and the coverage of its half-widths at 90 % is measured on the others. The entry's card is not changed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ RATES = (0.02, 0.005)
 
 
 def select(errors: EnsembleErrors, frames: np.ndarray) -> EnsembleErrors:
-    """The errors of some frames, in the order given."""
+    """Return the errors of some frames, in the order given."""
     starts = np.cumsum(errors.n_atoms) - errors.n_atoms
     atoms = np.concatenate([np.arange(starts[b], starts[b] + errors.n_atoms[b]) for b in frames])
     return errors._replace(
@@ -36,7 +36,7 @@ def select(errors: EnsembleErrors, frames: np.ndarray) -> EnsembleErrors:
 
 
 def measure(errors: EnsembleErrors, n_frames: int, rng: np.random.Generator) -> list[float]:
-    """Coverage of energies and of atoms' force errors, and rates of false flags, on the frames not drawn."""
+    """Return the coverage of energies and of atoms' force errors, and false-flag rates, on the frames not drawn."""
     order = rng.permutation(len(errors.n_atoms))
     members = tuple(str(m) for m in range(errors.n_members))
     calibration = calibrate(

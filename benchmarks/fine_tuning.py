@@ -1,8 +1,9 @@
-"""Fine-tuning on few frames of another zero of energy: errors before, on the way and after, at several learning rates.
+"""Fine-tuning on few frames with another zero of energy: errors before, during and after, at several learning rates.
 
     python benchmarks/fine_tuning.py rmd17-ethanol data/rmd17/rmd17_ethanol_test_01.npz --rate 1e-4 --rate 3e-3
 
-Energies are shifted by `--shift` eV a frame. One fifth of the frames validates every 50 steps, and 200 others test.
+Energies are shifted by `--shift` eV per frame. One fifth of the frames is used for validation every 50 steps, and 200
+others for tests.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TESTED = 200
 
 
 def fine_tune(start: str, dataset: Dataset, n_frames: int, steps: int, rate: float | None) -> list[str]:
-    """The cells of a line."""
+    """Return the cells of a table row."""
     initial = locate(start)
     order = np.random.default_rng(0).permutation(len(dataset.frames))
     n_validation = n_frames // 5

@@ -1,7 +1,7 @@
-"""Whether anything changed that should not: a hash of what every shipped entry says of its own molecule.
+"""Hashes of every shipped entry's predictions for its own molecule, to find unintended changes.
 
-For each entry, engine and dtype, the hash is over every result for the molecule on its card, its atoms a little out of
-place. Two versions of the package that print the same lines compute the same numbers, to the last bit.
+For each entry, engine and dtype, the hash covers all results for the molecule on its card, with atoms slightly
+displaced. Two versions of the package that print the same lines compute the same numbers, to the last bit.
 
     python benchmarks/fingerprint.py > after.txt && diff before.txt after.txt
 """

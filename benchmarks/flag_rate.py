@@ -1,11 +1,11 @@
-"""How many frames of a file an ensemble flags, at a threshold of a stated false-flag rate, beside its force errors.
+"""Share of frames that an ensemble flags at a threshold for a given false-flag rate, together with its force errors.
 
     python benchmarks/flag_rate.py ENTRY CALM HOT --rate 0.01
 
-The threshold comes from the calibration of ENTRY. The files hold labelled frames that no member has seen, the first
-such as ENTRY was trained on. "Flagged at RATE" is by the threshold that exactly this share of the first file exceeds,
-which a calibration on few frames misses by chance. "Off" are frames with an atom's force error that only the stated
-share of the first file reaches: an uncertainty that knew the errors would flag just these.
+The threshold comes from the calibration of ENTRY. The files have labelled frames that no member has seen; those of the
+first file are like the training frames. "Flagged at RATE" uses the threshold that exactly this share of the first file
+exceeds, from which a calibration on few frames differs by chance. "Off" are frames with an atom's force error that only
+this share of the first file reaches; an uncertainty that knew the errors would flag exactly these.
 """
 
 from __future__ import annotations

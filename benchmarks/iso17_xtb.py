@@ -1,11 +1,11 @@
-"""An ISO17 of our own: molecular dynamics of isomers of C7O2H10 with GFN2-xTB, in the files and keys of ISO17.
+"""A data set like ISO17: molecular dynamics of isomers of C7O2H10 with GFN2-xTB, in the files and keys of ISO17.
 
 \b
     python benchmarks/iso17_xtb.py FOLDER
 
-Isomers are drawn from QM9 (the package `qm9pack`), relaxed, and run at 500 K with a Langevin thermostat; one that
-reacts, or does not relax, is left out and another drawn. Each isomer is a file in FOLDER/parts, whole or not there: the
-same command goes on after a kill, and with more --isomers makes only those that are missing. From the parts:
+Isomers are drawn from QM9 (the package `qm9pack`), relaxed, and run at 500 K with a Langevin thermostat. One that
+reacts, or does not relax, is replaced by another. Each isomer is a complete file in FOLDER/parts, so the same command
+resumes after a kill and, with more --isomers, makes only those that are missing. From the parts it writes:
 
 \b
     reference.db     the first four fifths of the frames of four fifths of the isomers
@@ -60,49 +60,49 @@ NAMES = ("reference", "reference_eq", "test_within", "test_other", "test_eq")
 
 @dataclass(frozen=True)
 class Sampling:
-    """What an isomer's file depends on."""
+    """Parameters that an isomer's file depends on."""
 
     frames: int
     spacing: float
-    """fs between frames."""
+    """Time between frames, fs."""
     equilibration: float
-    """fs before the first."""
+    """Time before the first frame, fs."""
     seed: int
     tblite: str
-    """Version."""
+    """Version of tblite."""
 
 
 class _Orphaned(Exception):
-    """The command that this worker belongs to is gone."""
+    """Raised if the command that this worker belongs to has ended."""
 
 
 def gfn2(atoms: Atoms | None = None) -> Calculator:
-    """GFN2-xTB (Bannwarth et al., JCTC 15, 1652, 2019), converged ten times tighter than usual."""
+    """Return GFN2-xTB (Bannwarth et al., JCTC 15, 1652, 2019), converged ten times more tightly than by default."""
     from tblite.ase import TBLite
 
     return TBLite(method="GFN2-xTB", accuracy=0.1, verbosity=0)
 
 
 def isomers() -> list[tuple[int, Atoms]]:
-    """All molecules of C7O2H10 of QM9 and where they are in the package."""
+    """Return all molecules of C7O2H10 in QM9 with their positions in the package."""
     counts = sorted(z for z, n in FORMULA.items() for _ in range(n))
     frames = enumerate(read_dataset("qm9pack:").frames)
     return [(index, frame.atoms()) for index, frame in frames if sorted(frame.geometry.numbers) == counts]
 
 
 def sample(start: Atoms, sampling: Sampling, seed: Sequence[int], parent: int | None = None) -> list[Atoms]:
-    """The relaxed structure and the frames of a run from it, labelled; one structure alone if it reacted.
+    """Return the relaxed structure and the frames of a run from it, labelled; a single structure if it reacted.
 
     Parameters
     ----------
     start
-        Geometry as QM9 has it.
+        Geometry from QM9.
     sampling
-        How many frames, and when.
+        Number of frames and their times.
     seed
-        Of velocities and thermostat.
+        Seed of velocities and thermostat.
     parent
-        Process to give up without; None: never.
+        Process whose end also ends this run; None: the run goes to its end.
     """
     rng = np.random.default_rng(seed)
     atoms = Atoms(start.numbers, start.positions)
@@ -126,7 +126,7 @@ def sample(start: Atoms, sampling: Sampling, seed: Sequence[int], parent: int | 
         rng=rng,
     )
     for frame in range(sampling.frames + 1):
-        # In pieces, so that a reaction is noticed and a worker does not outlive its command for long.
+        # Run in pieces, so that a reaction is noticed and a worker does not outlive its command for long.
         left = round((sampling.spacing if frame else sampling.equilibration) / TIMESTEP)
         while left > 0:
             if parent is not None and os.getppid() != parent:
@@ -141,7 +141,7 @@ def sample(start: Atoms, sampling: Sampling, seed: Sequence[int], parent: int | 
 
 
 def _labelled(atoms: Atoms) -> Atoms:
-    """Positions and labels, which do not depend on the frames before."""
+    """Return positions and labels, which do not depend on earlier frames."""
     found = label(atoms, gfn2)
     bare = Atoms(atoms.numbers, atoms.positions)
     bare.calc = SinglePointCalculator(bare, energy=found.energy, forces=found.forces)
@@ -156,7 +156,7 @@ def _make_part(part: Path, start: Atoms, sampling: Sampling, index: int, parent:
 
 
 def make_parts(folder: Path, n_isomers: int, sampling: Sampling, workers: int) -> list[Path]:
-    """Files of isomers that did not react, in the order in which they were drawn; those that are there are kept."""
+    """Make the files of isomers that did not react, keeping existing ones; return them in the order of drawing."""
     parts = folder / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     _same_sampling(parts / "sampling.json", sampling)
@@ -214,7 +214,7 @@ def _same_sampling(file: Path, sampling: Sampling) -> None:
 
 
 def write_databases(folder: Path, parts: Sequence[Path], sampling: Sampling) -> None:
-    """The five files of ISO17 from the isomers' own, each whole or not at all."""
+    """Write the five files of ISO17 from those of the isomers, each atomically."""
     n_reference = _four_fifths(len(parts))
     content: dict[str, list[tuple[int, Atoms]]] = {name: [] for name in NAMES}
     for k, part in enumerate(parts):
@@ -234,13 +234,13 @@ def write_databases(folder: Path, parts: Sequence[Path], sampling: Sampling) -> 
 
 
 def _four_fifths(n: int) -> int:
-    """As near as leaves something on both sides."""
+    """Return four fifths of `n`, rounded so that both parts have at least one."""
     return min(max(1, round(0.8 * n)), n - 1)
 
 
 def _write_database(file: Path, frames: Iterable[tuple[int, Atoms]], sampling: Sampling) -> None:
     building = file.with_name(f".{file.name}.part")
-    building.unlink(missing_ok=True)  # of a command that was killed
+    building.unlink(missing_ok=True)  # left by a command that was killed
     with ase.db.connect(building, type="db") as database:
         for index, atoms in frames:
             database.write(
@@ -262,7 +262,7 @@ def _write_database(file: Path, frames: Iterable[tuple[int, Atoms]], sampling: S
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--isomers", "n_isomers", default=25, show_default=True, type=click.IntRange(2))
-@click.option("--frames", default=250, show_default=True, type=click.IntRange(2), help="Of each isomer.")
+@click.option("--frames", default=250, show_default=True, type=click.IntRange(2), help="Frames per isomer.")
 @click.option("--spacing", default=25.0, show_default=True, type=click.FloatRange(TIMESTEP), help="fs between frames.")
 @click.option(
     "--equilibration", default=1000.0, show_default=True, type=click.FloatRange(0), help="fs before the first."
@@ -273,7 +273,7 @@ def _write_database(file: Path, frames: Iterable[tuple[int, Atoms]], sampling: S
 def main(
     folder: Path, n_isomers: int, frames: int, spacing: float, equilibration: float, workers: int, seed: int
 ) -> None:
-    """See the module."""
+    """Run the command; the module's docstring is its help."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers: isomers run side by side
     sampling = Sampling(frames, spacing, equilibration, seed, version("tblite"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
-"""How good an ensemble must be before its dynamics holds together: force errors, relative to the forces, against runs.
+"""Accuracy that an ensemble needs for stable dynamics: relative force errors against the duration of runs.
 
-Acetamide, labelled by GFN2-xTB at 400 K. Ensembles are trained on the same frames for more and more steps; each then
-runs Langevin dynamics from several seeds, without a monitor. A run has broken where an atom's nearest other is farther
-than 1.8 Å away or the temperature is above 1,500 K. Needs `pip install schnet_ase[learn]`; ten minutes on one core.
+The molecule is acetamide, labelled by GFN2-xTB at 400 K. Ensembles are trained on the same frames for more and more
+steps; each then runs Langevin dynamics from several seeds, without a monitor. A run is broken if the nearest neighbour
+of an atom is farther than 1.8 Å away or the temperature is above 1,500 K. Needs `pip install schnet_ase[learn]`; takes
+ten minutes on one core.
 
     python benchmarks/learn_fitness.py --steps 200 --steps 600 --steps 1800
 """
@@ -32,14 +33,14 @@ KELVIN = 400.0
 FRAMES = 200
 PICOSECONDS = 5.0
 BROKEN_DISTANCE = 1.8
-"""Å."""
+"""Distance in Å to the nearest neighbour above which a run is broken."""
 BROKEN_TEMPERATURE = 1500.0
-"""K."""
+"""Temperature in K above which a run is broken."""
 HEADER = ("steps", "force MAE, meV/Å", "of the mean component", "threshold, eV/Å", "runs that held", "median time, ps")
 
 
 def time_held(ensemble: Path, start: Atoms, seed: int) -> float:
-    """How long a run holds together, ps; at most `PICOSECONDS`."""
+    """Return the time in ps until a run is broken; at most `PICOSECONDS`."""
     rng = np.random.default_rng(seed)
     atoms = Atoms(start.numbers, start.positions, calculator=SchNetEnsembleCalculator(ensemble))
     thermalize_momenta(atoms, temperature_K=KELVIN, rng=rng)

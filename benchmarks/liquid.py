@@ -1,8 +1,8 @@
-"""A liquid's ensemble in dynamics: is it the liquid of the labelled frames, and is it stable?
+"""Dynamics of a liquid with an ensemble: its structure compared with the labelled frames, and its stability.
 
-The run is that of `schnet-ase models check ENTRY`, and is not made again where that has made it. Shown is the radial
-distribution function g(r) of one element beside that of the labelled frames of DATA, how many protons changed sides,
-and how far forces and stress of the start are from central differences of the energy.
+The run is that of `schnet-ase models check ENTRY`, and is reused if that command has made it. Printed are the radial
+distribution function g(r) of one element and that of the labelled frames of DATA, the number of protons that
+transferred, and the differences of forces and stress at the start from central differences of the energy.
 
     python benchmarks/liquid.py water water_192_pbe0ts.extxyz.gz --output docs
 """
@@ -45,7 +45,7 @@ class Structure(NamedTuple):
     """(BINS,) Å."""
     run: Floats
     frames: Floats
-    """Of the labelled ones."""
+    """(BINS,) g(r) of the labelled frames."""
 
 
 class Errors(NamedTuple):
@@ -60,7 +60,7 @@ class Errors(NamedTuple):
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("entry")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--element", default="O", show_default=True, help="Whose g(r).")
+@click.option("--element", default="O", show_default=True, help="Element of g(r).")
 @click.option("--temperature", default=300.0, show_default=True, type=click.FloatRange(0.0, min_open=True), help="K.")
 @click.option("--picoseconds", default=100.0, show_default=True, type=click.FloatRange(0.1))
 @click.option(
@@ -94,7 +94,7 @@ def main(
     job = make_job(card, card, temperature, picoseconds)
     with Progress(job.steps, "dynamics") as progress:
         ((_, run),) = run_jobs([job], runs or Path("runs") / f"{card.name}-check", 1, progress)
-    structure = None  # of a run that broke there is none
+    structure = None  # stays None if the run broke
     if not run.collapsed:
         blocks = round(1000.0 * equilibration / TIMESTEP_FS / BLOCK)
         run = run._replace(frames=run.frames[blocks:], kinetic=run.kinetic[blocks * BLOCK :])
@@ -114,7 +114,7 @@ def _placed(start: Atoms, positions: Floats) -> Atoms:
 
 
 def finite_differences(atoms: Atoms, card: Card) -> Errors:
-    """Of a frame a little off the relaxed one, so that forces and stress are not zero."""
+    """Compute the errors for a frame slightly off the relaxed one, where forces and stress are not zero."""
     atoms.rattle(0.05, seed=0)
     atoms.calc = SchNetEnsembleCalculator(card.path, dtype="float64")
     some = list(range(min(len(atoms), 12)))
@@ -126,7 +126,7 @@ def finite_differences(atoms: Atoms, card: Card) -> Errors:
 
 
 def radial_distribution(run: Sequence[Atoms], labelled: Sequence[Atoms], element: str) -> Structure:
-    """Up to half the smallest height of the cells."""
+    """Compute g(r) up to half the smallest height of the cells."""
     heights = [1.0 / np.linalg.norm(atoms.cell.reciprocal(), axis=1) for atoms in (*run, *labelled)]
     farthest = 0.499 * float(np.min(heights))
     with Progress(len(run) + len(labelled), "g(r)", "frame") as progress:
@@ -165,7 +165,7 @@ def markdown(
 
 
 def structure_parts(data: Path, element: str, job: Job, run: Run, structure: Structure) -> tuple[str, str]:
-    """A table and a picture."""
+    """Return the parts of the page on the structure, a table and a figure."""
     start, end = (job.bonds.holders(positions) for positions in (np.array(job.structure.positions), run.last))
     rows = [
         ("mean temperature (K)", f"{run.temperature:.1f}", ""),
@@ -183,7 +183,7 @@ def structure_parts(data: Path, element: str, job: Job, run: Run, structure: Str
 
 
 def draw(structure: Structure, element: str, frames: str, path: Path) -> None:
-    """g(r) of the run beside that of the labelled frames."""
+    """Plot g(r) of the run and of the labelled frames."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(structure.distance, structure.frames, color="0.5", lw=2.5, label=frames)

@@ -1,8 +1,8 @@
-"""Molecular dynamics with SchNetPack's `SpkCalculator` and with ours, on the same weights, taking turns.
+"""Molecular dynamics with SchNetPack's `SpkCalculator` and with this package, in turns on the same weights.
 
-Prints time per step of ASE's Velocity Verlet, nanoseconds a day at 0.5 fs, how many times faster than SchNetPack, and
-peak memory. Before anything is timed both sides must give the same energy and forces. The first run installs SchNetPack
-into an environment of its own.
+Prints the time per step of ASE's velocity Verlet, nanoseconds per day at 0.5 fs, the speed-up over SchNetPack, and the
+peak memory. Before the timing, both sides must give the same energy and forces. The first run installs SchNetPack into
+its own environment.
 
 \b
     python benchmarks/md_speed.py --quick
@@ -30,13 +30,13 @@ from schnet_ase.output.progress import Progress
 
 SYSTEMS = ("ethanol", *WATER)
 TOLERANCE = 1e-4
-"""Of energy and forces between the sides, relative to the largest: both compute in float32."""
+"""Largest difference of energy and forces between the sides, relative to the largest value; both use float32."""
 LIST_STEPS = 50
-"""Steps of ours in a block of a liquid at least, so that it contains its share of neighbour lists."""
+"""Least number of our steps in a block for a liquid, so that it contains its share of neighbour lists."""
 
 
 class Row(NamedTuple):
-    """One program on one system."""
+    """Result of one program for one system."""
 
     system: str
     atoms: int
@@ -47,25 +47,25 @@ class Row(NamedTuple):
     engine: str
     ms_per_step: float
     spread: float
-    """Of `ms_per_step` over the blocks, relative: half the distance between quartiles."""
+    """Relative spread of `ms_per_step` over the blocks: half the distance between quartiles."""
     ns_per_day: float
     times_faster: float
-    """Than SchNetPack with one network in the same run."""
+    """Speed-up over SchNetPack with one network in the same run."""
     peak_mb: float
     start_mb: float
-    """Before the first evaluation."""
+    """Memory before the first evaluation, MB."""
     steps_per_list: float | None
-    """Of ours; None where it made none."""
+    """Number of our steps per neighbour list; None if no list was made."""
     energy_difference: float
     force_difference: float
-    """From SchNetPack, relative; of the forces the largest of a component, relative to the largest."""
+    """Largest difference of a force component from SchNetPack's, relative to the largest component."""
 
 
 HEADER = ("system", "F", "threads", "program", "ms/step", "ns/day", "times faster", "peak MB", "steps/list", "ΔF rel.")
 
 
 def cells(row: Row) -> tuple[object, ...]:
-    """A row as printed."""
+    """Return a row as it is printed."""
     program = f"{row.program} ({row.engine})"
     if row.members > 1:
         program += f", {row.members} members with spread"
@@ -84,7 +84,7 @@ def cells(row: Row) -> tuple[object, ...]:
 
 
 def exponents(rows: Sequence[Row]) -> list[tuple[object, ...]]:
-    """How time and memory grow with the atoms of the liquid: least-squares slopes of their logarithms."""
+    """Fit the exponents by which time and memory grow with the number of atoms of the liquid."""
     found = []
     for key in dict.fromkeys((r.program, r.members, r.n_features, r.threads) for r in rows):
         same = [r for r in rows if (r.program, r.members, r.n_features, r.threads) == key and r.system in WATER]
@@ -101,7 +101,7 @@ def _slope(points: Sequence[tuple[int, float]]) -> str:
 
 
 def markdown(rows: Sequence[Row], note: str) -> str:
-    """The results as a page."""
+    """Return the results as a page."""
     parts = ["# Speed of molecular dynamics, measured", note, table(HEADER, map(cells, rows))]
     slopes = exponents(rows)
     if slopes:
@@ -111,7 +111,7 @@ def markdown(rows: Sequence[Row], note: str) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Time per step and peak memory against the number of atoms, of one thread."""
+    """Plot time per step and peak memory against the number of atoms, for one thread."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     programs = dict.fromkeys((r.program, r.members) for r in rows)
@@ -131,7 +131,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def measure(
     system: str, n_features: int, threads: int, programs: Sequence[Program], blocks: int, seconds: float
 ) -> list[Row]:
-    """Time all programs on one system, in turns; the first is what the others are compared with.
+    """Time all programs for one system in turns; the others are compared with the first.
 
     Raises
     ------
@@ -168,16 +168,16 @@ def measure(
 
 
 class Agreement(NamedTuple):
-    """How one side differs from the first, relative, and what it computes with."""
+    """Relative differences of one side from the first, and the engine that it uses."""
 
     engine: str
     of_energy: float
     of_forces: float
-    """The largest of a component, relative to the largest component."""
+    """Largest difference of a component, relative to the largest component."""
 
 
 def check_agreement(sides: Sequence[Side], folder: Path) -> list[Agreement]:
-    """How far the energy and forces of every side are from the first's.
+    """Compare energy and forces of every side with those of the first.
 
     Raises
     ------
@@ -205,9 +205,9 @@ def check_agreement(sides: Sequence[Side], folder: Path) -> list[Agreement]:
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--system", "systems", multiple=True, type=click.Choice(SYSTEMS), help="Repeat for several.")
 @click.option("--features", multiple=True, type=click.IntRange(1), help="F; repeat for several.")
-@click.option("--threads", multiple=True, type=click.IntRange(1), help="Of each side; repeat for several.")
-@click.option("--members", multiple=True, type=click.IntRange(1), help="Networks of ours; repeat for several.")
-@click.option("--engine", default="auto", show_default=True, help="Of our calculators.")
+@click.option("--threads", multiple=True, type=click.IntRange(1), help="Threads of each side; repeat for several.")
+@click.option("--members", multiple=True, type=click.IntRange(1), help="Number of our networks; repeat for several.")
+@click.option("--engine", default="auto", show_default=True, help="Engine of our calculators.")
 @click.option("--keep-list", is_flag=True, help="Time SchNetPack with its SkinNeighborList too.")
 @click.option("--quick", is_flag=True, help="Small systems, short blocks: a minute. Otherwise about an hour.")
 @click.option(
@@ -248,7 +248,7 @@ def main(
             rows += new
             progress.print("\n".join(line(cells(row)) for row in new))
             progress.update()
-            if output is not None:  # each time: an interrupted run leaves what it has
+            if output is not None:  # after each system, so that an interrupted run leaves its results
                 exact = [["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in r] for r in rows]
                 write_results(output, "performance-md", markdown(rows, note), Row._fields, exact)
                 draw(rows, output / "performance.png")

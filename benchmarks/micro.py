@@ -1,8 +1,8 @@
-"""Small measurements: what one part of the package costs, beside another way to do the same.
+"""Small measurements: the cost of one part of the package, compared with other ways to do the same.
 
-The ways take turns, so that whatever else the machine does meets all of them. Printed are the medians over rounds of
-the time of each, and of its ratio to the first within a round, with the middle half of the ratios. Times are the
-processor's, of which other programs take nothing; those of `threads`, `parts` and GPUs are the clock's.
+The ways take turns, so that other load on the machine affects all of them alike. Printed are the medians over rounds of
+the time of each way and of its ratio to the first within a round, with the middle half of the ratios. Times are
+processor times, which exclude other programs; those of `threads`, `parts` and GPUs are wall-clock times.
 
 \b
     python benchmarks/micro.py threads 2 3 4 5
@@ -59,14 +59,14 @@ Calculator = SchNetCalculator | SchNetEnsembleCalculator
 
 
 class Turns(NamedTuple):
-    """How often the ways take turns."""
+    """Numbers of rounds and steps."""
 
     rounds: int
     steps: int
-    """Steps in a turn."""
+    """Number of steps in a turn."""
 
     def take(self, ways: Sequence[Callable[[], object]], clock: Callable[[], float] = time.process_time) -> Floats:
-        """Call all `ways` in every round, in every other one backwards; (rounds, ways) milliseconds per step."""
+        """Call all `ways` in every round, every other time backwards; return (rounds, ways) milliseconds per step."""
         times = np.empty((self.rounds, len(ways)))
         for k, row in enumerate(times):
             for which in range(len(ways))[:: -1 if k % 2 else 1]:
@@ -77,7 +77,7 @@ class Turns(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """A row of a table."""
+    """Row of a table."""
 
     label: tuple[object, ...]
     milliseconds: Floats
@@ -93,21 +93,21 @@ class Measured(NamedTuple):
 
 
 class Subject(NamedTuple):
-    """What can be measured."""
+    """Measurement that can be chosen."""
 
     measure: Callable[[tuple[str, ...], Turns], Iterator[Measured]]
     labels: tuple[str, ...]
     ways: tuple[str, ...]
     turns: Turns
     arguments: tuple[str, ...] = ()
-    """Where none are given."""
+    """Default arguments."""
     ratios: bool = True
 
 
 def threads(sides: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
-    """Dynamics of water, ARGUMENTS molecules along the edges of boxes, with untrained networks.
+    """Dynamics of water with untrained networks; ARGUMENTS are numbers of molecules along the edges of boxes.
 
-    A turn is as long as several neighbour lists.
+    A turn is as long as the lifetime of several neighbour lists.
     """
     for side in map(int, sides):
         for members in (1, 5):
@@ -117,7 +117,7 @@ def threads(sides: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
 
 
 def flying(side: int, members: int, threads: int) -> Dynamics:
-    """Water with networks of so small an output that the atoms fly nearly straight."""
+    """Return dynamics of water with networks whose output is so small that the atoms fly nearly straight."""
     models = []
     for seed in range(members):
         torch.manual_seed(seed)
@@ -134,7 +134,7 @@ def flying(side: int, members: int, threads: int) -> Dynamics:
 
 
 def moving(atoms: Atoms, calculator: Calculator) -> VelocityVerlet:
-    """Velocity Verlet from 300 K after its first steps: compiled, and with a neighbour list."""
+    """Return velocity Verlet from 300 K after its first steps, which compile the engine and build a list."""
     atoms.calc = calculator
     thermalize_momenta(atoms, temperature_K=300.0, rng=np.random.default_rng(0))
     Stationary(atoms)
@@ -144,7 +144,7 @@ def moving(atoms: Atoms, calculator: Calculator) -> VelocityVerlet:
 
 
 class Timed:
-    """A function, and how long each of its calls took."""
+    """A function that records the time of each of its calls."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -158,7 +158,7 @@ class Timed:
 
 
 def parts(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
-    """Where the time of a step of dynamics goes, with one member of each of ARGUMENTS and with all, in turns."""
+    """Parts of the time of a dynamics step, with one member of each of ARGUMENTS and with all, in turns."""
     for entry in entries:
         card, _ = calibrated(entry)
         one = SchNetCalculator(card.path / card.members[0].file, threads=1)
@@ -176,7 +176,7 @@ def parts(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
 
 
 def put_clocks(dynamics: VelocityVerlet, calculator: Calculator) -> tuple[Timed, Timed, Timed]:
-    """Clocks around the compiled call, `calculate` around that, and the step around both."""
+    """Put clocks around the compiled call, around `calculate`, which contains it, and around the whole step."""
     evaluator = calculator._evaluator
     clocks = Timed(evaluator._backend), Timed(calculator.calculate), Timed(dynamics.step)
     evaluator._backend, calculator.calculate, dynamics.step = clocks
@@ -205,7 +205,7 @@ def start(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
         )
         ways = [partial(run, program) for program in programs]
         for way in ways:
-            way()  # the first may compile
+            way()  # the first call may compile
         yield Measured((entry,), turns.take(ways, of_children))
 
 
@@ -216,15 +216,15 @@ def run(program: tuple[str, ...]) -> None:
 
 
 def of_children() -> float:
-    """Processor time of all processes that were started and have ended, s."""
+    """Return the processor time of all child processes that have ended, s."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def neighbors(_: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
-    """Half neighbour lists of all searches, vesin's too if it is installed, which must find the same.
+    """Half neighbour lists of all searches (vesin's too if it is installed), which must find the same pairs.
 
-    They must in 200 random systems too: any periodicity, triclinic and small cells, atoms outside.
+    This is also checked for 200 random systems with any periodicity, triclinic and small cells, and atoms outside.
     """
     searches = (compiled_half_list, half_neighbor_list, by_vesin)
     for system, cutoff in random_systems(200):
@@ -245,7 +245,7 @@ def by_vesin(positions: Floats, cell: Floats, pbc: Any, cutoff: float) -> Sequen
 
 
 def random_systems(n: int) -> Iterator[tuple[Geometry, float]]:
-    """Systems, and a cutoff for each."""
+    """Yield systems and a cutoff for each."""
     rng = np.random.default_rng(0)
     while n:
         cell = np.diag(rng.uniform(2.0, 14.0, 3)) + rng.integers(2) * rng.uniform(-2.0, 2.0, (3, 3))
@@ -259,7 +259,7 @@ def random_systems(n: int) -> Iterator[tuple[Geometry, float]]:
 
 
 def check_same(system: Geometry, cutoff: float, searches: Sequence[Callable[..., Any]]) -> int:
-    """How many pairs are nearer than the cutoff.
+    """Return the number of pairs nearer than the cutoff.
 
     Raises
     ------
@@ -271,7 +271,7 @@ def check_same(system: Geometry, cutoff: float, searches: Sequence[Callable[...,
         first, second, shifts = search(*system[1:], cutoff)
         pairs = np.column_stack([first, second, shifts]).astype(np.int64)
         vectors = system.positions[pairs[:, 1]] - system.positions[pairs[:, 0]] + pairs[:, 2:] @ system.cell
-        pairs = pairs[np.linalg.norm(vectors, axis=1) < cutoff]  # of a small molecule ours are all pairs
+        pairs = pairs[np.linalg.norm(vectors, axis=1) < cutoff]  # for a small molecule, our list has all pairs
         turned = np.column_stack([pairs[:, 1], pairs[:, 0], -pairs[:, 2:]])
         found.append(sorted(max(pair, other) for pair, other in zip(pairs.tolist(), turned.tolist(), strict=True)))
         if found[-1] != found[0]:
@@ -280,7 +280,7 @@ def check_same(system: Geometry, cutoff: float, searches: Sequence[Callable[...,
 
 
 def monitor(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
-    """A step of dynamics with the ensembles ARGUMENTS, alone and with a monitor that looks at every step."""
+    """A step of dynamics with the ensembles ARGUMENTS, alone and with a monitor that checks every step."""
     for entry in entries:
         card, _ = calibrated(entry)
         dynamics = moving(card.structure.atoms(), SchNetEnsembleCalculator(card.path, threads=1))
@@ -298,9 +298,9 @@ def observed(dynamics: VelocityVerlet, observers: list[Any], steps: int) -> None
 
 
 def watch(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
-    """Dynamics of ARGUMENTS by the best member, by the student while all look every ten steps, and by all at every one.
+    """Dynamics of ARGUMENTS with the best member, with the student and a check by all every ten steps, and with all.
 
-    An entry without a student is driven by its best member.
+    For an entry without a student, its best member takes the student's place.
     """
     for entry in entries:
         card = get_card(entry)
@@ -369,7 +369,7 @@ def make_batch(labelled: list[Atoms]) -> Batch:
 def repeat(steps: int, work: Sequence[tuple[GradientStep, Batch]]) -> None:
     for _ in range(steps):
         for step, batch in work:
-            step(batch).tolist()  # as a training looks at its loss, and a GPU has then ended
+            step(batch).tolist()  # a training reads its loss, too, which waits for the GPU
 
 
 def gradient(step: GradientStep, model: SchNet, batch: Batch) -> list[torch.Tensor]:
@@ -382,7 +382,7 @@ def gradients(model: SchNet) -> list[torch.Tensor]:
 
 
 def difference(expected: list[torch.Tensor], found: list[torch.Tensor]) -> float:
-    """The largest of a component, relative to the largest of its parameter; two digits of it."""
+    """Return the largest difference of a component, relative to the largest of its parameter, with two digits."""
     pairs = zip(expected, found, strict=True)
     return float(f"{max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs if a.any()):.1e}")
 
@@ -417,8 +417,8 @@ EPILOG = "\n\n".join(f"{name}: {' '.join((s.measure.__doc__ or '').split())}" fo
 @click.command(help=f"{__doc__}\n\n{EPILOG}", context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("name", type=click.Choice(list(SUBJECTS)))
 @click.argument("arguments", nargs=-1)
-@click.option("--rounds", type=click.IntRange(1), help="Of all ways.")
-@click.option("--steps", type=click.IntRange(1), help="Of a way's turn.")
+@click.option("--rounds", type=click.IntRange(1), help="Number of rounds.")
+@click.option("--steps", type=click.IntRange(1), help="Number of steps of a turn.")
 @exit_on_error
 def main(name: str, arguments: tuple[str, ...], rounds: int | None, steps: int | None) -> None:
     torch.set_num_threads(1)

@@ -1,9 +1,10 @@
-"""A molecule that no entry knows: how its network's error falls with frames and steps, by learning rate and start.
+"""Training for a molecule that no entry covers: errors by frames, steps, learning rate and initial weights.
 
-Frames are Langevin dynamics of STRUCTURE with GFN2-xTB at 500 K, one every 20 fs after 1 ps; test frames are those of
-another run with other velocities. One network is trained for each row on one thread: from random weights, of the preset
-`md`, or from the weights of the entry START, which has seen other molecules with labels of another method. Printed are
-errors on the test frames and the time of one core that the training took. Needs `pip install schnet_ase[learn]`.
+Frames come from Langevin dynamics of STRUCTURE with GFN2-xTB at 500 K, one every 20 fs after 1 ps; test frames come
+from another run with other velocities. For each row, one network is trained on one thread, either from random weights
+with the preset `md`, or from the weights of the entry START, which was trained on other molecules with labels of
+another method. Printed are errors on the test frames and the training time on one core. Needs
+`pip install schnet_ase[learn]`.
 
     python benchmarks/new_molecule.py examples/butanol.xyz --output docs
 """
@@ -39,18 +40,18 @@ HEADER = (
 
 
 class Case(NamedTuple):
-    """One training."""
+    """Parameters of one training."""
 
     frames: int
     steps: int
     learning_rate: float | None
-    """None: the default."""
+    """Learning rate; None: the default."""
     start: str | None
-    """An entry; None: random weights."""
+    """Entry of the initial weights; None: random weights."""
 
 
 def cases(start: str, frames: tuple[int, ...], steps: int) -> Iterator[Case]:
-    """Every number of frames from random weights and from `start`; of the most frames, more steps and other rates."""
+    """Yield each number of frames from random weights and from `start`; for the largest, more steps and other rates."""
     for n in frames:
         yield Case(n, steps, None, None)
     yield Case(frames[-1], 4 * steps, None, None)
@@ -84,7 +85,7 @@ def label(structure: Atoms, n: int, seed: int, file: Path, kelvin: float = TEMPE
 
 
 def measure(case: Case, folder: Path, number: int, usual: float) -> tuple[str, ...]:
-    """A row of the table."""
+    """Return a row of the table."""
     rate = {} if case.learning_rate is None else {"learning_rate": case.learning_rate}
     config = RunConfig(
         name="molecule",

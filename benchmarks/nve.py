@@ -1,9 +1,9 @@
-"""Energy conservation and endurance: a long run of velocity Verlet at constant energy.
+"""Energy conservation and constant speed in a long run of velocity Verlet at constant energy.
 
     python benchmarks/nve.py rmd17-ethanol --picoseconds 1000
 
-Prints the slope of the total energy, its scatter, and in the first and the last tenth of the run the processor time per
-step and the memory.
+Prints the slope of the total energy, its scatter, and the processor time per step and the memory in the first and the
+last tenth of the run.
 """
 
 import resource

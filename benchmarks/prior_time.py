@@ -1,8 +1,8 @@
-"""What the repulsion `prior = "zbl"` adds to the time of the compiled kernel: calls with it and without, in turns.
+"""Cost of the repulsion `prior = "zbl"` in the compiled kernel, from calls with and without it in turns.
 
-The network is that of the preset ``md``, untrained, on one thread: one, and five in one call. The atoms are rattled
-molecules and water. Printed are the medians over rounds of a call's time on the processor, and of the ratio within a
-round; and what `dispersion = "pbe"` takes beside the kernel.
+The networks have the preset ``md``, are untrained and run on one thread: one, and five in one call. The atoms are
+rattled molecules and water. Printed are the medians over rounds of a call's processor time and of the ratio within a
+round, and the time of `dispersion = "pbe"`.
 
     python benchmarks/prior_time.py
 """
@@ -50,7 +50,7 @@ def main(rounds: int) -> None:
 
 
 def measure(system: str, members: int, rounds: int) -> Floats:
-    """(rounds, 2) microseconds of a call, without and with the prior."""
+    """Return the times (rounds, 2) of a call in microseconds, without and with the prior."""
     atoms = geometry(make_system(system))
     config = SchNetConfig.md()
     pairs = compiled_half_list(atoms.positions, atoms.cell, atoms.pbc, config.cutoff + 1.0)
@@ -66,7 +66,7 @@ def measure(system: str, members: int, rounds: int) -> Floats:
     times = np.empty((rounds, len(kernels)))
     for k, row in enumerate(times):
         for which in (k % 2, 1 - k % 2):
-            begin = time.thread_time()  # of the processor: other programs disturb it less
+            begin = time.thread_time()  # processor time, which other programs disturb less
             for _ in range(calls):
                 kernels[which](atoms, pairs)
             row[which] = 1e6 * (time.thread_time() - begin) / calls
@@ -74,7 +74,7 @@ def measure(system: str, members: int, rounds: int) -> Floats:
 
 
 def dispersion_time(system: str, calls: int = 5) -> float:
-    """Milliseconds of a call of the term alone."""
+    """Return the time in milliseconds of a call of the term alone."""
     atoms, term, times = geometry(make_system(system)), Dispersion("pbe"), []
     nothing = HalfNeighbors(*(np.zeros(shape, dtype=np.int64) for shape in (0, 0, (0, 3))))
     for _ in range(calls):

@@ -1,10 +1,10 @@
-"""The recipe search: changes to the recipe that it started from, on two molecules.
+"""Recipe search: changes to an initial recipe, judged on two molecules.
 
-Each DATA holds labelled frames of a molecule. A variation is trained on the first of the five folds of each and judged
-by the fold's validation frames; no test frame is read. Trainings are kept, the same command goes on with them. The time
-is that of a step of dynamics with the network, all architectures taking turns, on one thread. A variation is on the
-Pareto front if none is better and no slower; the error is the geometric mean over the molecules. With a preset the
-changes are to that network, trained in the same way.
+Each DATA has labelled frames of a molecule. A variation is trained on the first of five folds of each and judged by the
+validation frames of that fold; no test frame is read. Trainings are kept, and the same command resumes. The time is
+that of a dynamics step with the network on one thread, with all architectures in turns. A variation is on the Pareto
+front if no other is better without being slower; its error is the geometric mean over the molecules. With a preset, the
+changes apply to that network, which is trained in the same way.
 
 \b
     python benchmarks/recipe.py rmd17_aspirin_train_01.npz rmd17_malonaldehyde_train_01.npz --output docs
@@ -39,12 +39,12 @@ from schnet_ase.training.state import TrainingResult
 from schnet_ase.uncertainty.metrics import MEV
 
 FOLDS, CALIBRATION, SEED = 5, 50, 0
-"""As `crossval` splits for the shipped ensembles."""
+"""Split of the shipped ensembles, as `crossval` makes it."""
 STEPS = 2000
 
 
 class Variation(NamedTuple):
-    """A change to the recipe."""
+    """Change to the recipe."""
 
     name: str
     model: dict[str, Any] = {}  # noqa: RUF012 - never written to
@@ -109,18 +109,18 @@ HEADER = ("variation", "parameters", "force MAE (meV/Å)", "energy MAE (meV)", "
 
 
 class Outcome(NamedTuple):
-    """Of a variation."""
+    """Result of a variation."""
 
     name: str
     parameters: int
     energy: list[float]
-    """meV, of each molecule."""
+    """Energy MAE of each molecule, meV."""
     forces: list[float]
-    """meV/Å."""
+    """Force MAE of each molecule, meV/Å."""
     minutes: list[float]
-    """Of training."""
+    """Duration of each training."""
     milliseconds: list[float]
-    """A step of dynamics."""
+    """Time per step of dynamics."""
 
     @property
     def error(self) -> float:
@@ -133,8 +133,8 @@ class Outcome(NamedTuple):
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--steps", default=STEPS, show_default=True, type=click.IntRange(1), help="Of every training.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), help="Of the network.  [default: the recipe's own]")
+@click.option("--steps", default=STEPS, show_default=True, type=click.IntRange(1), help="Steps of every training.")
+@click.option("--preset", type=click.Choice(list(PRESETS)), help="Preset of the network.  [default: the recipe's own]")
 @click.option("--only", multiple=True, help="Name of a variation; may be given several times.  [default: all]")
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs/recipe"), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for recipe.md, .csv and .png.")
@@ -170,7 +170,7 @@ def page_name(preset: str | None, steps: int) -> str:
 
 
 def configuration(variation: Variation, preset: str | None, file: Path, steps: int) -> RunConfig:
-    """The recipe with a change, checked as if it came from a TOML file."""
+    """Return the recipe with a change, validated as if it came from a TOML file."""
     return RunConfig(
         name="recipe",
         data=DataConfig(file=str(file), calibration=CALIBRATION),
@@ -203,7 +203,7 @@ def molecule_of(file: Path) -> Atoms:
 def measured(
     variations: Sequence[Variation], results: Sequence[Sequence[TrainingResult]], molecules: Sequence[Atoms]
 ) -> list[Outcome]:
-    # Weights do not change the time: one measurement for all of one architecture, else noise decides between them.
+    # Weights do not change the time, so each architecture is measured once; otherwise noise would rank its variations.
     first = {trained[0].model.config: v for v, trained in reversed(list(enumerate(results)))}
     times = [
         milliseconds_per_step(atoms, [results[v][k].path for v in first.values()]) for k, atoms in enumerate(molecules)
@@ -230,7 +230,7 @@ def on_front(outcome: Outcome, outcomes: Sequence[Outcome]) -> bool:
 
 
 def cells(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
-    """Rows of the table: the best first."""
+    """Return the rows of the table, the best first."""
 
     def each(values: Sequence[float], digits: int) -> str:
         return " / ".join(f"{value:.{digits}f}" for value in values)
@@ -251,7 +251,7 @@ def cells(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
 
 
 def draw(outcomes: Sequence[Outcome]) -> Figure:
-    """Error against time per step of dynamics, the front with names."""
+    """Plot the error against the time per step of dynamics, naming the variations on the front."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()
     axes.plot([o.time for o in outcomes], [o.error for o in outcomes], "o", color="0.6", ms=4)
@@ -265,7 +265,7 @@ def draw(outcomes: Sequence[Outcome]) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(ScalarFormatter())  # whose range is too small for powers of ten
+    axes.yaxis.set_major_formatter(ScalarFormatter())  # the range is too small for powers of ten
     axes.yaxis.set_minor_formatter(ScalarFormatter())
     axes.margins(x=0.2)
     return figure

@@ -1,10 +1,10 @@
-"""How long dynamics with an ensemble stays a molecule, and whether the monitor flags what goes wrong before it does.
+"""Stability of dynamics with an ensemble, and whether the monitor flags failures before they happen.
 
-The protocol of "Forces are not enough" (Fu et al., TMLR 2023): Nosé-Hoover dynamics at 500 K with steps of 0.5 fs for
-300 ps from five seeds; a run has collapsed when a bond is more than 0.5 Å off its mean length in the reference frames.
-Then runs that must fail: heated to 1,500 K by a Langevin thermostat from the start on, and every bond pulled apart in
-steps of 0.01 Å, from the relaxed structure and from reference frames. DATA holds the reference frames, TRAINING those
-that the entry was trained on. Every run is kept when it is done; the same command goes on.
+The protocol is that of "Forces are not enough" (Fu et al., TMLR 2023): Nosé-Hoover dynamics at 500 K with steps of
+0.5 fs for 300 ps from five seeds; a run has collapsed when a bond is more than 0.5 Å off its mean length in the
+reference frames. Further runs are meant to fail: a Langevin thermostat heats them to 1,500 K from the start, or every
+bond is pulled apart in steps of 0.01 Å, from the relaxed structure and from reference frames. DATA has the reference
+frames, TRAINING those that the entry was trained on. Finished runs are kept, and the same command resumes.
 
 \b
     python benchmarks/stability.py rmd17-ethanol rmd17_ethanol_test_01.npz rmd17_ethanol_train_01.npz
@@ -34,7 +34,7 @@ from schnet_ase.stability.runs import make_job, read_run
 from schnet_ase.uncertainty.calibration import FALSE_FLAG_RATE
 
 RATES = (FALSE_FLAG_RATE, 0.01, 0.05)
-"""Of false flags; the first is the monitor's own."""
+"""False-flag rates; the first is the monitor's own."""
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
@@ -44,7 +44,13 @@ RATES = (FALSE_FLAG_RATE, 0.01, 0.05)
 @click.option("--temperature", default=500.0, show_default=True, type=click.FloatRange(0.0, min_open=True), help="K.")
 @click.option("--hot", default=1500.0, show_default=True, type=click.FloatRange(0.0, min_open=True), help="K.")
 @click.option("--picoseconds", default=300.0, show_default=True, type=click.FloatRange(0.001))
-@click.option("--hot-picoseconds", default=20.0, show_default=True, type=click.FloatRange(0.001), help="At most.")
+@click.option(
+    "--hot-picoseconds",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0.001),
+    help="Largest length of a heated run.",
+)
 @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
 @click.option("--hot-seeds", default=20, show_default=True, type=click.IntRange(1))
 @click.option(
@@ -103,11 +109,11 @@ def main(
             ),
             pulls,
             distance_counts(frames),
-            # Half of what two halves differ by: each has half the frames, and both are off.
+            # Half the difference between two halves, since each has half the frames and both have errors.
             distribution_error(distance_counts(frames[::2]), distance_counts(frames[1::2])) / 2,
         )
         text = markdown(results, conditions(), f"stability-{card.name}.png")
-        if output is not None:  # each time: an interrupted run leaves what it has
+        if output is not None:  # after each run, so that an interruption leaves the results so far
             atomic_write(output / f"stability-{card.name}.md", text)
             draw(results, output / f"stability-{card.name}.png")
         return text
@@ -124,7 +130,7 @@ def main(
 
 
 def _positions(file: Path, atoms: Atoms) -> Floats:
-    """(B, N, 3) Å of the frames of a file, which have to be of the molecule `atoms`."""
+    """Return the positions (B, N, 3) in Å of the frames in a file, which must be of the molecule `atoms`."""
     frames = [frame.geometry for frame in read_dataset(file).frames]
     for index, frame in enumerate(frames):
         if not np.array_equal(frame.numbers, atoms.numbers):

@@ -1,9 +1,9 @@
-"""What stress in training is worth to a run at constant pressure, on copper that ASE's EMT labels.
+"""Benefit of training on stress for a run at constant pressure, for copper labelled by ASE's EMT.
 
-Frames of 32 atoms are taken from EMT's dynamics at 300 to 900 K in cells that are strained by up to 4 %, at random and
-in all directions, and labelled with energy, forces and stress. Two networks are trained on them, without stress and
-with it, and each then drives a run at constant temperature and pressure. EMT says afterwards what the pressure of the
-same frames is; its own run says what the volume should be.
+Frames of 32 atoms are taken from EMT's dynamics at 300 to 900 K in cells that are strained at random by up to 4 % in
+all directions, and labelled with energy, forces and stress. Two networks are trained on them, without and with stress,
+and each then drives a run at constant temperature and pressure. The pressure of the same frames is then computed with
+EMT, and a run with EMT gives the reference volume.
 
     python benchmarks/stress_copper.py
 """
@@ -47,32 +47,34 @@ STRAIN = 0.04
 TEMPERATURES = (300.0, 500.0, 700.0, 900.0)
 FEMTOSECONDS = 4.0
 BETWEEN = 12
-"""Steps between two frames to label."""
+"""Number of steps between two frames to label."""
 WARM_UP = 50
-"""Steps before the first of them."""
+"""Number of steps before the first frame to label."""
 EVERY = 5
-"""Steps between two frames that are looked at in a run at constant pressure."""
+"""Number of steps between two evaluated frames of a run at constant pressure."""
 
 
 class Run(NamedTuple):
-    """Means over a run at constant pressure, its first quarter left out."""
+    """Means over a run at constant pressure without its first quarter."""
 
     pressure: float
-    """GPa, of what drove it."""
+    """Pressure of the calculator that drives the run, GPa."""
     reference: float
-    """GPa, EMT's, of the same frames."""
+    """EMT's pressure of the same frames, GPa."""
     scatter: float
-    """GPa, standard deviation of the difference of the two."""
+    """Standard deviation of the difference of the two pressures, GPa."""
     volume: float
-    """Å³ an atom."""
+    """Volume per atom, Å³."""
 
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--frames", default=240, show_default=True, type=click.IntRange(40))
-@click.option("--steps", default=1500, show_default=True, type=click.IntRange(1), help="Of training.")
-@click.option("--md-steps", default=1500, show_default=True, type=click.IntRange(100), help="At constant pressure.")
+@click.option("--steps", default=1500, show_default=True, type=click.IntRange(1), help="Training steps.")
+@click.option(
+    "--md-steps", default=1500, show_default=True, type=click.IntRange(100), help="Steps at constant pressure."
+)
 @click.option("--stress-weight", default=1.0, show_default=True, type=click.FloatRange(0.0, min_open=True))
-@click.option("--temperature", default=600.0, show_default=True, help="Of the runs, K.")
+@click.option("--temperature", default=600.0, show_default=True, help="Temperature of the runs, K.")
 @exit_on_error
 def main(frames: int, steps: int, md_steps: int, stress_weight: float, temperature: float) -> None:
     torch.set_num_threads(1)
@@ -130,7 +132,7 @@ def main(frames: int, steps: int, md_steps: int, stress_weight: float, temperatu
 
 
 def labelled_frames(n_frames: int) -> list[Frame]:
-    """From dynamics at each temperature, each frame in a cell of its own."""
+    """Return frames of dynamics at each temperature, each with its own cell."""
     rng = np.random.default_rng(0)
     atoms = copper()
     atoms.calc = EMT()
@@ -153,27 +155,27 @@ def labelled_frames(n_frames: int) -> list[Frame]:
 
 
 def copper() -> Atoms:
-    """32 atoms."""
+    """Return a crystal of 32 atoms."""
     atoms: Atoms = bulk("Cu", cubic=True) * (2, 2, 2)
     return atoms
 
 
 def strained(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """A copy in a cell whose lengths and angles are changed at random."""
+    """Return a copy in a cell whose lengths and angles are changed at random."""
     copy: Atoms = atoms.copy()
     copy.set_cell(atoms.cell.array @ (np.eye(3) + rng.uniform(-STRAIN, STRAIN, (3, 3))), scale_atoms=True)
     return copy
 
 
 def labelled(atoms: Atoms) -> Frame:
-    """What EMT says."""
+    """Return a frame labelled by EMT."""
     atoms.calc = EMT()
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     return Frame(geometry(atoms), energy, forces, atoms.get_stress())
 
 
 def constant_pressure(calculator: Calculator, temperature: float, steps: int) -> Run:
-    """Dynamics without pressure, and EMT's pressure of the same frames; both with the atoms' motion."""
+    """Run dynamics at zero pressure and compare with EMT's pressure, both including the kinetic part."""
     rng = np.random.default_rng(1)
     atoms = copper()
     atoms.calc = calculator
@@ -198,7 +200,7 @@ def constant_pressure(calculator: Calculator, temperature: float, steps: int) ->
 
 
 def pressure(atoms: Atoms) -> float:
-    """GPa."""
+    """Return the pressure in GPa."""
     return float(-GPA * atoms.get_stress(include_ideal_gas=True)[:3].mean())
 
 

@@ -1,10 +1,11 @@
-"""What a student's size is worth: errors and time of students of one entry, all distilled from the same frames.
+"""Errors and speed of students of several sizes of one entry, all distilled from the same frames.
 
     python benchmarks/students.py rmd17-ethanol --data-root data/rmd17 --output students
 
 Each size is interactions × features of the members' architecture. Students are kept in copies of the entry in OUTPUT,
-and the same command resumes. The table ends with the best member and the mean of all, whose errors are the card's.
-Times are of Velocity Verlet on one thread, the networks in turns; that of the mean is the sum of the members'.
+and the same command resumes. The table ends with the best member and the mean of all, with the errors from the card.
+Times are those of velocity Verlet on one thread, with the networks in turns; the time of the mean is the sum of those
+of the members.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ HEADER = (
 def student(
     entry: str, size: str, folder: Path, sampling: Sampling, data_root: Path, steps: int | None
 ) -> Distillation:
-    """The student of one size, which learns from the frames of the sizes before it."""
+    """Distil the student of one size, from the same frames as the earlier sizes."""
     interactions, features = (int(number) for number in size.split("x"))
     config = load_student_config(entry)
     config = replace(config, model=replace(config.model, n_interactions=interactions, n_features=features))
@@ -71,7 +72,7 @@ def student(
 def row(
     name: str, parameters: int, test: Errors | None, mean: Errors | None, against: str, milliseconds: float
 ) -> list[str]:
-    """A row of the table."""
+    """Return a row of the table."""
     force, of = (None if errors is None else errors.force_mae for errors in (test, mean))
     ratio = "–" if force is None or not of else f"{force / of:.3f}"
     energy = None if test is None else test.energy_mae
@@ -79,12 +80,12 @@ def row(
 
 
 def n_parameters(model: SchNet) -> int:
-    """How many numbers a network has to learn."""
+    """Return the number of trainable parameters of a network."""
     return sum(p.numel() for p in model.parameters())
 
 
 def page(entry: str, made: dict[str, Distillation]) -> str:
-    """The table, with the entry's members."""
+    """Return the page with the table, including the entry's members."""
     members, best = locate_members(entry), locate(entry, student=False)
     card = next(iter(made.values())).card
     files = [*(m.card.path / m.student.file for m in made.values()), *(member.path for member in members)]
@@ -116,7 +117,7 @@ def _sizes(context: click.Context, option: click.Parameter, text: str) -> list[s
 @click.option("--sizes", default="2x32,3x64,6x64,6x96,6x128", show_default=True, callback=_sizes)
 @click.option("--frames", default=10_000, show_default=True, type=click.IntRange(2))
 @click.option("--temperatures", nargs=2, type=float, default=(300.0, 1000.0), show_default=True, help="K.")
-@click.option("--steps", type=click.IntRange(1), help="Of each training.  [default: that of schnet-ase distill]")
+@click.option("--steps", type=click.IntRange(1), help="Steps of each training.  [default: that of schnet-ase distill]")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--data-root", required=True, type=click.Path(path_type=Path), help="Folder of the entry's data.")
 @click.option("--output", required=True, type=click.Path(path_type=Path), help="Folder.")

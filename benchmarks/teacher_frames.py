@@ -1,9 +1,9 @@
-"""Frames that an ensemble's members label, for another ensemble to learn from: a file for each member, for its fold.
+"""Frames labelled by the members of an ensemble as training data for another ensemble, in one file per member and fold.
 
-The frames are those that `schnet-ase distill` makes, of the dynamics of the members' mean from the structure on the
-card. Their label in the n-th file is the energy and the forces of the n-th member, which knows the labels that its fold
-trains on, no others: with the same folds, and ``extra = "teacher/*_fold-{fold}.npz"``, no fold learns from labels that
-it is validated on. The same command resumes.
+The frames are those that `schnet-ase distill` makes, from dynamics with the members' mean that starts from the
+structure on the card. The n-th file has the energies and forces of the n-th member, which was trained only on the
+labels of its fold. With the same folds and ``extra = "teacher/*_fold-{fold}.npz"``, no fold learns from labels that it
+is validated on. The same command resumes.
 
     python benchmarks/teacher_frames.py rmd17-benzene --output teacher
 """

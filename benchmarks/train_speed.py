@@ -1,8 +1,9 @@
-"""One training step with SchNetPack and with ours, on the same weights and batch, taking turns.
+"""One training step with SchNetPack and with this package, in turns on the same weights and batch.
 
-A step is the loss of energies and forces, its gradient and AdamW, on a batch that is made once: no loader, no logging.
-Of ours, `full` is the plain way (each pair of atoms in both directions, eager), `half` evaluates a filter once a pair,
-and `compiled` compiles that, loss and gradient together. Every loss and gradient is compared with SchNetPack's first.
+A step is the loss of energies and forces, its gradient and AdamW, on a batch that is made once, without loader and
+logging. Of our ways, `full` is the plain one (each pair of atoms in both directions, eager), `half` evaluates the
+filter of a pair once, and `compiled` compiles that, loss and gradient together. First, every loss and gradient is
+compared with SchNetPack's.
 
 \b
     python benchmarks/train_speed.py --quick
@@ -29,11 +30,11 @@ from schnet_ase.output.progress import Progress
 from schnet_ase.training.step.compiled import can_compile
 
 TOLERANCE = 1e-3
-"""Of losses and gradients between the sides, relative: second derivatives in float32."""
+"""Largest relative difference of losses and gradients between the sides; these are second derivatives in float32."""
 
 
 class Case(NamedTuple):
-    """What is trained on."""
+    """Data of a training."""
 
     system: str
     n_features: int
@@ -44,27 +45,27 @@ CASES = (Case("ethanol", 64, 32), Case("ethanol", 128, 10), Case("aspirin", 128,
 
 
 class Row(NamedTuple):
-    """One program on one case."""
+    """Result of one program for one case."""
 
     case: Case
     program: str
     ms_per_step: float
     spread: float
-    """Of `ms_per_step` over the blocks, relative: half the distance between quartiles."""
+    """Relative spread of `ms_per_step` over the blocks: half the distance between quartiles."""
     times_faster: float
-    """Than SchNetPack in the same run."""
+    """Speed-up over SchNetPack in the same run."""
     peak_mb: float
     gradient_difference: float
-    """Largest of a component from SchNetPack's, relative to the largest."""
+    """Largest difference of a component from SchNetPack's, relative to the largest component."""
     from_eager: float
-    """The same from the plain eager way."""
+    """The same difference from the plain eager way."""
 
 
 HEADER = ("system", "F", "batch", "program", "ms/step", "times faster", "peak MB", "ΔG rel.", "ΔG to `full`")
 
 
 def cells(row: Row) -> tuple[object, ...]:
-    """A row as printed."""
+    """Return a row as it is printed."""
     return (
         *row.case,
         row.program,
@@ -77,7 +78,7 @@ def cells(row: Row) -> tuple[object, ...]:
 
 
 def measure(case: Case, python: str, threads: int, blocks: int, seconds: float) -> list[Row]:
-    """Time SchNetPack and every way of ours on one case, in turns.
+    """Time SchNetPack and all ways of this package for one case, in turns.
 
     Raises
     ------
@@ -106,7 +107,7 @@ def measure(case: Case, python: str, threads: int, blocks: int, seconds: float) 
 
 
 def check_agreement(sides: Sequence[Side], folder: Path) -> list[np.ndarray]:
-    """The gradient of the loss with respect to all weights, of every side, SchNetPack's first.
+    """Return the gradient of the loss with respect to all weights for every side, SchNetPack's first.
 
     Raises
     ------
@@ -116,7 +117,7 @@ def check_agreement(sides: Sequence[Side], folder: Path) -> list[np.ndarray]:
     losses, files = [], [folder / f"gradient-{number}.npz" for number in range(len(sides))]
     for side, file in zip(sides, files, strict=True):
         losses.append(side.ask("gradient", file=str(file))["loss"])
-    with np.load(files[0]) as arrays:  # named and shaped as the weights are, so it is read as they are
+    with np.load(files[0]) as arrays:  # the gradient has the names and shapes of the weights
         parameters = from_schnetpack(dict(arrays)).named_parameters()
     gradients = [{name: parameter.detach().numpy() for name, parameter in parameters}]
     names = list(gradients[0])
@@ -140,7 +141,7 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float:
 
 @click.command(help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--system", "systems", multiple=True, type=click.Choice(MOLECULES), help="Repeat for several.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Of each side.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of each side.")
 @click.option("--quick", is_flag=True, help="The first case, short blocks.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for performance-training.md.")
 @click.option("--schnetpack-venv", type=click.Path(path_type=Path), help="Environment with SchNetPack 2.1.1.")

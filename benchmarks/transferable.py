@@ -1,8 +1,8 @@
-"""One ensemble for several molecules beside an ensemble for each.
+"""One ensemble for several molecules, compared with an ensemble for each.
 
-ENTRY predicts the frames of every DATA file, frames that it was not trained on. Beside its errors stand those on the
-card of the installed entry that was tested on the same file. Of a file that an entry was trained on, the frames are
-those that it kept for its calibration: ENTRY kept them too, if it was split `by_molecule` with the same seed.
+ENTRY predicts the frames of every DATA file, on which it must not have been trained. Its errors are compared with those
+on the card of the installed entry that was tested on the same file. If an entry was trained on a file, the frames are
+those that it kept for calibration; ENTRY kept the same ones if it was split `by_molecule` with the same seed.
 
     python benchmarks/transferable.py rmd17-all rmd17_*_test_01.npz --output docs
     python benchmarks/transferable.py rmd17-all rmd17_*_train_01.npz
@@ -27,7 +27,7 @@ from schnet_ase.registry.lookup import list_models
 from schnet_ase.uncertainty.metrics import MEV, Errors
 
 MOST = 1.5
-"""Times the error of a molecule's own ensemble: what is aimed at."""
+"""Target ratio of the error to that of the molecule's own ensemble."""
 HEADER = (
     *("frames", "own ensemble", "energy MAE (meV)", "own (meV)", "ratio"),
     *("force MAE (meV/Å)", "own (meV/Å)", "ratio"),
@@ -35,7 +35,7 @@ HEADER = (
 
 
 class Compared(NamedTuple):
-    """Errors of two ensembles on the same frames; the second is None where no entry knows them."""
+    """Errors of two ensembles on the same frames; the second is None if no entry was trained on them."""
 
     file: str
     together: Errors
@@ -63,12 +63,12 @@ def _cell(value: float | None, unit: float = 1.0) -> str:
 
 
 def compare(entry: str, files: Sequence[Path]) -> list[Compared]:
-    """Errors on each file.
+    """Return the errors on each file.
 
     Raises
     ------
     SchNetError
-        There is no such entry, or a file cannot be read or holds an element that it does not know.
+        There is no such entry, or a file cannot be read or has an element that the entry was not trained on.
     """
     models = [loaded.model for loaded in locate_members(entry)]
     others = [card for card in list_models() if card.name != entry]

@@ -2,7 +2,7 @@
 
 Both learn the same frames of each DATA in as many steps, from energies, from forces, and from both with ρ = 0.01, less
 the same reference energies; the weights of the best validation are judged by frames kept apart. Data without forces are
-learned from energies alone. Trainings are kept in --runs, the same command goes on with them.
+learned from energies alone. Trainings are kept in --runs, and the same command resumes them.
 
 \b
     cd benchmarks

@@ -5,7 +5,7 @@ default network learns each fold of DATA twice by Adam, on the same frames in th
 the total energy in kcal/mol as the target, and less the reference energies, as the package trains. Of the validations
 in the second half of the steps stand the smallest, largest and mean loss and the standard deviation; of the largest
 how much of it is the energy's, the energy's RMSE, and its MAE over its RMSE, which is 1 if all are off by the same.
-Trainings are kept in --runs, the same command goes on with them.
+Trainings are kept in --runs, and the same command resumes them.
 
 \b
     cd benchmarks

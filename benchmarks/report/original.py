@@ -3,7 +3,7 @@
 The files of rMD17 hold the labels of the original MD17 for the same frames. For each MOLECULE the file of its shipped
 entry, examples/rmd17-MOLECULE.toml, trains one network with those labels, on the first of the entry's folds, and the
 test frames judge it. Beside it stand the report's errors, of ten and fifty thousand frames of MD17, and what one member
-of the shipped entry errs on the labels of rMD17. Trainings are kept in --runs, the same command goes on with them.
+of the shipped entry errs on the labels of rMD17. Trainings are kept in --runs, and the same command resumes them.
 
 \b
     cd benchmarks

@@ -3,7 +3,7 @@
 The report gave the small coefficient of variation of the energies (standard deviation over mean) as the reason why it
 learned them badly. Here one network learns each DATA twice from the same weights: as in the report, where its output in
 kcal/mol is the total energy, and less the reference energies, as the package trains. Frames kept apart judge both.
-Trainings are kept in --runs, the same command goes on with them; those less the reference energies are the ones of
+Trainings are kept in --runs, and the same command resumes them; those less the reference energies are the ones of
 report.baseline, if that has run with as many steps.
 
 \b

@@ -5,7 +5,7 @@ regression of the energies by scikit-learn learn the first N of the frames of TR
 is left out for validation: the kernels' hyperparameters and the step of SchNet are chosen there. Errors are of all
 frames of TEST. Each training runs in a process of its own on one thread; times are that thread's, which other programs
 lengthen little; memory is the largest resident size less that before the training. Results are kept, and the same
-command goes on with them; a training that was interrupted begins anew.
+command resumes; a training that was interrupted starts again.
 
 \b
     pip install "schnet_ase[report]"

@@ -4,7 +4,7 @@ Each learns DATA from energies and forces with ρ = 0.01 by Adam. The rate has t
 every 100,000 steps: as it does not end at zero, a training that is cut short is as good as one that was to be short.
 Errors are those of the average weights of the last hundred steps or so, on a fifth of the frames, which nothing is
 selected by. The time is all that the quickest training took, validations included; nothing else should run on the
-machine. Trainings are kept in --runs, the same command goes on with them.
+machine. Trainings are kept in --runs, and the same command resumes them.
 
 \b
     cd benchmarks

@@ -43,7 +43,7 @@ class FixedCalculator(Calculator):
 
     @property
     def calculated(self) -> Geometry | None:
-        """What the results are of; nothing writes into its arrays, nor into those of the results."""
+        """System that the results belong to; neither its arrays nor those of the results are ever overwritten."""
         return self._system
 
     @property
@@ -76,7 +76,7 @@ class FixedCalculator(Calculator):
         return self._evaluator.cutoff
 
     def share_neighbors(self, other: FixedCalculator) -> None:
-        """Use the neighbour lists of `other`, which computes the same atoms, whenever they contain all pairs needed."""
+        """Use the neighbour lists of `other`, which computes the same atoms, if they contain all pairs needed."""
         self._evaluator.share_neighbors(other._evaluator)
 
     def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
@@ -135,8 +135,8 @@ class SchNetCalculator(FixedCalculator):
     Attributes
     ----------
     calibration : Calibration or None
-        For the student of an entry, what turns the spread of the entry's members into half-widths for the student's
-        errors; a monitor writes these with the frames that it keeps. Otherwise None.
+        For the student of an entry, the calibration that turns the spread of the entry's members into half-widths for
+        the student's errors; a monitor saves these with its frames. Otherwise None.
 
     Raises
     ------

@@ -229,7 +229,7 @@ def _levels(text: str) -> float | tuple[float, float]:
             return lo
         case [lo, hi] if 0.0 < lo < hi:
             return lo, hi
-    raise click.BadParameter(f"{text!r}; expected LO or LO,HI, such as 0.1 or 0.1,0.5, with 0 < LO < HI in eV/Å")
+    raise click.BadParameter(f"{text}; expected LO or LO,HI, such as 0.1 or 0.1,0.5, with 0 < LO < HI in eV/Å")
 
 
 def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:

@@ -122,7 +122,7 @@ def _structure(given: str) -> Atoms:
 
 
 def _export(model: str, members: str, dtype: str, file: Path) -> tuple[int, Calibration | None]:
-    """How many networks an ensemble has, and its calibration."""
+    """Write the file of a model for LAMMPS; return the number of its networks and its calibration."""
     from schnet_ase.export.lammps.model_file import write_model_file
     from schnet_ase.registry.loading import load_model, locate_members
     from schnet_ase.registry.lookup import find_card

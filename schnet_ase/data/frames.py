@@ -17,16 +17,17 @@ class Frame(NamedTuple):
     """One labelled geometry, eV and Å. A label that the file does not hold is None."""
 
     geometry: Geometry
+    """Atomic numbers, positions, cell and periodicity."""
     energy: float | None
-    """eV."""
+    """Energy, eV."""
     forces: Floats | None
-    """(N, 3) eV/Å."""
+    """(N, 3) forces, eV/Å."""
     stress: Floats | None = None
-    """(6,) eV/Å³ in ASE's order (xx, yy, zz, yz, xz, xy) and sign: positive where the cell wants to shrink."""
+    """(6,) stress, eV/Å³, in ASE's order (xx, yy, zz, yz, xz, xy) and sign: positive if the cell tends to shrink."""
     weight: float = 1.0
     """Weight of the frame in the loss, as its file states it."""
     config_type: str = ""
-    """The kind of configuration that its file names, such as ``"IsolatedAtom"``; empty where it names none."""
+    """Kind of configuration stated in its file, such as ``"IsolatedAtom"``; empty if none is stated."""
 
     def atoms(self) -> Atoms:
         """Return the geometry as ASE atoms, without labels."""

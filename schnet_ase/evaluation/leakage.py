@@ -45,7 +45,19 @@ def frames_seen(checkpoint: Path, dataset: Dataset) -> set[int] | None:
 
 
 def unseen_frames(card: Card, dataset: Dataset) -> list[int]:
-    """Return the indices of the frames that no member of an entry was trained or validated on; see `frames_seen`.
+    """Return the indices of the frames that no member of an entry was trained or validated on.
+
+    Parameters
+    ----------
+    card
+        Card of the entry.
+    dataset
+        Frames to choose from. See `frames_seen` for how the members' own frames are recognized.
+
+    Returns
+    -------
+    list of int
+        Indices in `dataset`, in ascending order.
 
     Raises
     ------

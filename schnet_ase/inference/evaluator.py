@@ -159,7 +159,7 @@ class Evaluator:
         return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
 
     def share_neighbors(self, other: Evaluator) -> None:
-        """Take the lists of `other` from here on, where they hold every pair that is near enough here."""
+        """Use the neighbour lists of `other` from now on, if they contain every pair within the cutoff."""
         theirs = other.neighbors.cutoff
         if theirs is None or (self.cutoff is not None and self.cutoff <= theirs):
             self.neighbors = other.neighbors

@@ -29,6 +29,7 @@ class ReferenceConfig:
     that returns one, called with the atoms and the arguments (``"schnet_ase.learn.reference.pyscf"``). `schnet-ase
     learn` also finds modules beside its file."""
     arguments: dict[str, Any] = field(default_factory=dict)
+    """Arguments for the calculator."""
     level_of_theory: str = NOT_STATED
     """Level of theory in words, for the cards."""
 
@@ -77,9 +78,13 @@ class LearnConfig:
     from the frame with the lowest energy per atom, and keeps its constraints; every frame of the dynamics goes to the
     reference with the ``info``, initial charges and magnetic moments of that frame."""
     reference: ReferenceConfig
+    """Calculator that labels frames."""
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    """Dynamics that explore."""
     flags: FlagConfig = field(default_factory=FlagConfig)
+    """Thresholds for uncertain frames."""
     model: SchNetConfig = field(default_factory=SchNetConfig.md)
+    """Architecture of the networks."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """Training of the first generation, from random weights."""
     retraining: TrainingConfig | None = None
@@ -88,6 +93,7 @@ class LearnConfig:
     max_labels: int = Field(default=500, ge=1)
     """Number of labelled frames, including those of `start`, that ends the run."""
     folds: int = Field(default=5, ge=2)
+    """Number of folds, which is the number of members."""
     seed: int = Field(default=0, ge=0)
     """Seed of velocities, thermostat, splits and weights."""
 

@@ -29,8 +29,8 @@ def ensemble_of(calculator: Any, ensemble: Any = None) -> Any:
         Calculator that moves the atoms.
     ensemble
         Calculator, or an argument of `SchNetEnsembleCalculator`, which is then made with the device, precision and
-        threads of `calculator`. If both calculators belong to this package and have the same cutoff, they share one
-        neighbour list from now on.
+        threads of `calculator`. If both calculators belong to this package and the ensemble's cutoff is not the larger
+        one, the ensemble uses the neighbour list of `calculator` from now on.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def driven(atoms: Atoms, sure: bool) -> tuple[Floats, Floats, dict[str, Any]]:
                 atoms.get_forces()
             results = calculator.results
         else:
-            # Forces first, since some calculators find the energy on the way. Some reuse their arrays, hence the copies.
+            # Forces first, since some calculators find the energy on the way. Copies, since some reuse their arrays.
             forces = atoms.get_forces(apply_constraint=False).copy()
             found = {"energy": atoms.get_potential_energy(apply_constraint=False), "forces": forces}
             stress = getattr(calculator, "results", {}).get("stress")

@@ -1,4 +1,4 @@
-"""Watching a run: which frames the ensemble is not to be believed on, written down before the run goes wrong."""
+"""Monitor of a run, which saves the frames on which the ensemble is uncertain before the run goes wrong."""
 
 from __future__ import annotations
 
@@ -30,88 +30,87 @@ HELPS = (
 
 
 class UncertaintyMonitor:
-    """An observer that flags uncertain frames of a dynamics or an optimization: ``dyn.attach(monitor)``.
+    """Observer that flags uncertain frames of dynamics or of an optimization: ``dyn.attach(monitor)``.
 
-    Every `interval` steps the ensemble looks: the largest ``forces_deviation`` of the watched atoms is compared with a
-    threshold. Where it is above, the ensemble looks at the frames since its last look too. The first frame above the
-    threshold is written to `file` at once, whole, with the frames that led there; then `cooldown` steps pass before
-    another is. Every frame that was looked at gets a row in `log`. A run that has left the world is ended.
+    Every `interval` steps, the ensemble checks the frame: the largest ``forces_deviation`` of the watched atoms is
+    compared with a threshold. If it is above, the frames since the last check are checked too. The first frame above
+    the threshold is saved in `file` at once, with the frames that led to it; no other frame is saved in the next
+    `cooldown` steps. Every checked frame gets a row in `log`. A run that a `Guard` rejects is ended.
 
     Parameters
     ----------
     atoms
-        Those that move, with a `SchNetEnsembleCalculator`, a sum of ASE's that holds one (``SumCalculator([ensemble,
-        dispersion])`` and the like), or any calculator where `ensemble` is given: a student, one network, DFT. Atoms
-        held by ``FixAtoms``, or by ``FixCartesian`` in all directions, when the monitor is made are not watched; the
-        temperatures are of the masses at that time, and of all degrees of freedom but those that constraints say they
-        remove (ASE's ``MirrorForce`` and the like do not). At constant energy,
-        `schnet_ase.simulation.dynamics.run_md` leaves out the motion that such a run keeps.
+        Atoms of the run, with a `SchNetEnsembleCalculator`, one of ASE's sums that contains one
+        (``SumCalculator([ensemble, dispersion])``), or, if `ensemble` is given, any calculator: a student, one network,
+        DFT. Atoms that ``FixAtoms``, or ``FixCartesian`` in all directions, fixes when the monitor is made are not
+        watched. Temperatures are computed with the masses at that time, and over all degrees of freedom except those
+        that constraints report as removed (ASE's ``MirrorForce`` and similar ones report none). At constant energy,
+        `schnet_ase.simulation.dynamics.run_md` also leaves out motion that the run conserves.
     ensemble
-        The ensemble that looks, where the calculator that moves the atoms neither is nor holds one: a calculator, or a
-        registry name or folder as `SchNetEnsembleCalculator` takes it. It computes at each look alone, with the
-        neighbour list of the calculator that moves the atoms where that is ours. The deviation is the ensemble's own in
-        any case.
+        Ensemble to check with, if the calculator that moves the atoms neither is nor contains one: a calculator, or a
+        registry name or folder as for `SchNetEnsembleCalculator`. It computes only the checked frames, and uses the
+        neighbour list of the calculator that moves the atoms if that belongs to this package. The deviation is always
+        that of the ensemble itself.
     threshold
-        ``(lo, hi)`` in eV/Å, DP-GEN's classes: up to lo accurate, up to hi candidate, above failed and not saved. One
-        number is lo, without hi. ``"auto"``: lo is what one frame in 1,000 like the calibration frames exceeds, hi five
-        times that; for another rate give ``atoms.calc.calibration.threshold(rate)``.
+        ``(lo, hi)`` in eV/Å for DP-GEN's classes: accurate up to lo, candidate up to hi, failed and not saved above.
+        One number is lo, without hi. ``"auto"``: one frame in 1,000 like the calibration frames exceeds lo, and hi is
+        five times lo; for another rate give ``atoms.calc.calibration.threshold(rate)``.
     interval
-        Steps between looks. The frames between two looks are kept, with what the calculator that moves the atoms says
-        of them: a look that finds a frame above the threshold goes through them, so that a flag is at the step where an
-        `interval` of 1 has it. A frame that is above the threshold while both looks around it are not is missed.
+        Number of steps between checks. Frames between two checks are kept with the results of the calculator that moves
+        the atoms. If a check finds a frame above the threshold, these frames are checked too, so that the flag is at
+        the same step as for an `interval` of 1. A frame above the threshold is missed if both checks around it pass.
     action
-        ``"write"``: only that; ``"stop"``: then raise `UncertaintyExceeded`; or a function of the `Flag`, called then.
-        The atoms are then where the look is, up to ``interval - 1`` steps behind the flagged frame.
+        Action after saving a flagged frame. ``"write"``: nothing else; ``"stop"``: raise `UncertaintyExceeded`; or a
+        callback that receives the `Flag`. The atoms are then up to ``interval - 1`` steps after the flagged frame.
     file
-        extxyz, appended to. Frames carry ``step``, ``time_fs``, ``temperature_K``, ``schnet_status`` (``"context"``,
-        ``"candidate"``, or ``"good"``: the last one before a run was ended), ``schnet_energy_std`` and per atom
-        ``schnet_forces_deviation``, and where the calculator that moves the atoms is calibrated the half-widths of its
-        errors, ``schnet_energy_uncertainty`` and ``schnet_forces_uncertainty``. Energy, forces and stress are
-        those of the calculator that moves the atoms; a network's are no labels to train on. Of the atoms' own
-        ``info`` and arrays, initial charges and magnetic moments are kept. Two monitors that are at work at the same
-        time need files of their own: where a process makes two with one log, the earlier one is closed.
+        File in extxyz format, to which frames are appended. They have ``step``, ``time_fs``, ``temperature_K``,
+        ``schnet_status`` (``"context"``, ``"candidate"``, or ``"good"`` for the last one before a run was ended),
+        ``schnet_energy_std``, per atom ``schnet_forces_deviation`` and, if the calculator that moves the atoms is
+        calibrated, the half-widths of its errors, ``schnet_energy_uncertainty`` and ``schnet_forces_uncertainty``.
+        Energy, forces and stress are those of the calculator that moves the atoms; do not train on those of a network.
+        Of the atoms' own ``info`` and arrays, initial charges and magnetic moments are saved. Two monitors in use at
+        the same time need separate files; if a process makes two with the same log, the earlier one is closed.
     log
-        CSV, appended to, a row a frame, with the operating system when the look is over: a killed run loses none.
+        CSV file, to which each check appends its rows at once, so that a killed run loses none.
     indices
-        Atoms to watch, their numbers or a mask; None: all.
+        Atoms to watch, as indices or a mask; None: all.
     context
-        Frames of the steps before a flagged one that are written with it; fewer after a failed one, or one written
-        before.
+        Number of frames before a flagged one that are saved with it; fewer after a failed or a saved frame.
     cooldown
-        Steps after a flag in which no other of its class is raised.
+        Number of steps after a flag in which no other flag of its class is raised.
     append
-        False: what is in `file` and `log` is removed, whatever it is, once nothing stands in the way of the monitor.
+        Whether to keep the content of `file` and `log`. False: it is removed once all arguments are found valid.
 
     Attributes
     ----------
     ensemble : calculator
-        The one that looks.
+        Ensemble that checks.
     threshold, failed_above : float
-        lo and hi, eV/Å; the latter is infinite where there is none.
+        lo and hi, eV/Å; hi is infinite if not given.
     watched : (K,) array
-        Numbers of the atoms that are looked at.
+        Indices of the watched atoms.
     cooldown : int
-        As given.
+        The argument `cooldown`.
     degrees_of_freedom : int
-        That temperatures are over.
+        Number of degrees of freedom for temperatures.
     flags : list of Flag
-        The frames flagged so far.
+        Frames flagged so far.
 
     Raises
     ------
     MonitorError
-        The calculator holds no ensemble, or several, and none is given, ``"auto"`` is asked of an ensemble that is not
-        calibrated, `file` or `log` cannot be written, was written by something else or is being written by another
-        process, or an argument is none of the above.
+        The calculator contains no ensemble, or several, and none is given; ``"auto"`` is used with an ensemble that is
+        not calibrated; `file` or `log` cannot be written, was written by something else or is being written by another
+        process; or an argument is not one of the above.
 
     Notes
     -----
-    A frame in which a number is not finite, in which a watched atom of several has no other within the cutoff, or that
-    the calculator refuses, has failed.
+    A frame of several atoms has failed if a number is not finite, if a watched atom has no neighbour within the cutoff,
+    or if the calculator refuses it.
 
-    A dynamics that calls a monitor is ended with a `RunawayError` within ten steps of leaving the world, as
-    `schnet_ase.monitor.guard.Guard` has it, and the last good frame is in `file`. A monitor that a program calls
-    by itself ends nothing.
+    Dynamics that calls a monitor is ended with a `RunawayError` within ten steps if it violates a criterion of
+    `schnet_ase.monitor.guard.Guard`, and the last good frame is saved in `file`. A monitor that a program calls itself
+    ends nothing.
 
     References
     ----------
@@ -145,11 +144,11 @@ class UncertaintyMonitor:
         self.watched = watched_atoms(atoms, indices)
         self._interval = interval
         self._action = action
-        self._file, log_file = Path(file).absolute(), Path(log)  # where the log is, wherever the process goes later
+        self._file, log_file = Path(file).absolute(), Path(log)  # valid if the working directory changes
         if self._file.resolve() == log_file.resolve():
             raise MonitorError(f"file and log are both {file}; give two names")
         self._context = int(context)
-        # What a flag looks back on, and what the guard may have seen last.
+        # Enough frames for the context of a flag and for the last good frame of the guard.
         self._frames: deque[Frame] = deque(maxlen=max(interval + int(context), GUARDED + 1))
         self._looked, self._written = -1, -1
         self.cooldown = cooldown
@@ -160,8 +159,8 @@ class UncertaintyMonitor:
         self._quiet_until = {"candidate": -1, "failed": -1}
         self._last: Verdict | None = None
         self._last_step = -1
-        # Last: what is refused has touched no file.
-        self._log = open_log(log_file, HEADER, append)  # its lock is that of the other file too
+        # Last, so that invalid arguments leave the files untouched.
+        self._log = open_log(log_file, HEADER, append)  # its lock also protects the other file
         weakref.finalize(self, self._log.close)
         check_frames_file(self._file, append)
         if not append:
@@ -169,16 +168,16 @@ class UncertaintyMonitor:
             self._log.write(HEADER)
 
     def __call__(self) -> None:
-        """Look at the step just made, or keep it until the next look.
+        """Check the step just made, or keep it until the next check.
 
         Raises
         ------
         UncertaintyExceeded
-            It, or one since the last look, is flagged, and `action` is ``"stop"``.
+            This step, or one since the last check, is flagged, and `action` is ``"stop"``.
         RunawayError
-            The run has left the world.
+            The guard ends the run.
         """
-        # Of a small molecule's step this is several per cent, half of it caches gone cold: every line counts.
+        # This takes several per cent of a small molecule's step, half of it from cold caches: every line counts.
         dynamics = calling_dynamics()
         step = self._calls if dynamics is None else dynamics.nsteps
         looks = step % self._interval == 0
@@ -192,12 +191,12 @@ class UncertaintyMonitor:
                 raise self._ended(reason, frame)
 
     def guarded_by(self, guard: Guard) -> Ending:
-        """Leave it to the `guard` of a driver when the run ends, and ask it of the spread alone."""
+        """Let the `guard` of a driver decide when the run ends; only the spread is passed to it here."""
         self._ending = Ending(self._atoms, self.ensemble, guard)
         return self._ending
 
     def deviation_at(self, step: int) -> float:
-        """The largest ``forces_deviation`` of the watched atoms, eV/Å, if `step` was the last looked at; else NaN."""
+        """Return the largest ``forces_deviation`` of the watched atoms, eV/Å; NaN unless `step` was checked last."""
         return self._last.largest if self._last is not None and self._last_step == step else math.nan
 
     def _frame(self, step: int, time_fs: float, sure: bool) -> Frame:
@@ -216,7 +215,7 @@ class UncertaintyMonitor:
         return Frame(self._calls, step, time_fs, momenta, *driven(atoms, sure))
 
     def _look(self, frame: Frame) -> float:
-        """Have the ensemble look at a frame, and where it flags it at those since the last look; the largest spread."""
+        """Check a frame and, if it is flagged, those since the last check; return the largest deviation."""
         verdict = self._verdict(frame, self._atoms)
         if verdict.status != "accurate" and frame.number > self._quiet_until[verdict.status]:
             for earlier in [f for f in self._frames if self._looked < f.number < frame.number]:
@@ -225,12 +224,12 @@ class UncertaintyMonitor:
         return verdict.largest
 
     def _verdict(self, frame: Frame, atoms: Atoms) -> Verdict:
-        """Of a frame whose atoms these are."""
+        """Classify a frame with these atoms."""
         frame.results = with_spread(frame.results, atoms, self.ensemble)
         deviation = frame.results["forces_deviation"] if frame.results else np.full(len(atoms), math.nan)
         kinetic, atom, largest, smallest = look(deviation, self.watched, frame.momenta, self._inverse_masses)
         frame.temperature = kinetic / (self.degrees_of_freedom * units.kB)
-        # Not where it is no number, nor where a member's forces may be zero for want of neighbours.
+        # False for NaN, and for a zero deviation, which an atom without neighbours may have.
         if largest <= self.threshold and smallest > 0.0 and frame.temperature < math.inf:
             return Verdict("accurate", atom, largest, ())
         finite = "forces" in frame.results and all(
@@ -239,20 +238,20 @@ class UncertaintyMonitor:
         if not finite:
             return Verdict("failed", atom, largest, ())
         lone = tuple(np.intersect1d(self.ensemble.out_of_reach(atoms), self.watched).tolist())
-        if lone or not largest <= self.failed_above:  # or it is no number
+        if lone or not largest <= self.failed_above:  # also NaN
             return Verdict("failed", atom, largest, lone)
         return Verdict("candidate" if largest > self.threshold else "accurate", atom, largest, ())
 
     def _record(self, frame: Frame, verdict: Verdict) -> None:
-        """Write a frame's row, and raise its flag where one is due."""
+        """Write the row of a frame and, unless in a cool-down, raise its flag."""
         status, atom, largest, _ = verdict
         self._looked, self._last, self._last_step = frame.number, verdict, frame.step
         row = (frame.step, frame.time_fs, frame.temperature, largest, atom, status.encode())
         try:
             self._log.write(b"%d,%.10g,%.6g,%.6g,%d,%s\n" % row)
-        except ValueError as error:  # it is closed
+        except ValueError as error:  # the log is closed
             raise MonitorError(
-                f"{self._log.name} is that of a monitor made after this one; attach that, or give each a log and a file"
+                f"{self._log.name} belongs to a monitor made after this one; attach that, or give each a log and a file"
             ) from error
         if status != "accurate" and frame.number > self._quiet_until[status]:
             self._quiet_until[status] = frame.number + self.cooldown
@@ -274,7 +273,7 @@ class UncertaintyMonitor:
             raise UncertaintyExceeded(flag.sentence(self._atoms.symbols[atom], self._file))
 
     def _leading_to(self, frame: Frame) -> list[Frame]:
-        """The context of a flagged frame, each with the ensemble's spread."""
+        """Return the context of a flagged frame, with the ensemble's spread."""
         first = max(frame.number - self._context, self._written + 1)
         context = [f for f in self._frames if first <= f.number < frame.number]
         for earlier in context:
@@ -287,8 +286,8 @@ class UncertaintyMonitor:
         append_frames(self._file, self._atoms, frames, calibration)
 
     def _ended(self, reason: str, frame: Frame) -> RunawayError:
-        """The end of a run, with its last good frame kept."""
-        if not self._ending.own:  # whoever has the guard says what is kept
+        """Save the last good frame and return the error that ends the run."""
+        if not self._ending.own:  # the driver, which has the guard, keeps the last good frame
             return RunawayError(reason, frame.step)
         good = self._ending.good_step
         kept = next((f for f in reversed(self._frames) if f.step == good), None)

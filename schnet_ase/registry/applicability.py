@@ -47,7 +47,7 @@ def taught(model: str) -> Taught:
 
 
 def formulas_behind(file: Path) -> set[str] | None:
-    """The chemical formulas of the frames behind a model, as its file or its entry's card says; None: neither does."""
+    """Return the chemical formulas of a model's training frames from its file or its entry's card; None: unknown."""
     known = Provenance.read(file).origin.formulas
     if known is None:
         card = owning_card(file)

@@ -90,6 +90,7 @@ class TrainingData:
     file: str
     sha256: str
     test_file: str | None
+    """File of the test frames; None if there are none."""
     test_sha256: str | None
     units: str
     level_of_theory: str
@@ -120,6 +121,7 @@ class Structure:
 
     @classmethod
     def from_atoms(cls, atoms: Atoms) -> Structure:
+        """Return the structure of `atoms`."""
         return cls(
             tuple(atoms.numbers.tolist()),
             tuple(tuple(p) for p in atoms.positions.tolist()),
@@ -128,6 +130,7 @@ class Structure:
         )
 
     def atoms(self) -> Atoms:
+        """Return the structure as ASE's `Atoms`."""
         return Atoms(numbers=self.numbers, positions=self.positions, cell=self.cell, pbc=self.pbc)
 
 

@@ -124,7 +124,7 @@ def _load_network(card: Card, file: str) -> Loaded:
 
 
 def _validation_error(loaded: Loaded) -> tuple[float, float]:
-    """Of forces, then of energies, by which the best member is chosen, as `Card.best` is."""
+    """Return the validation errors of forces and energies, by which the best member is chosen, as in `Card.best`."""
     validation = Provenance.read(loaded.path).validation
     errors = (None, None) if validation is None else (validation.errors.force_mae, validation.errors.energy_mae)
     force, energy = (math.inf if error is None else error for error in errors)

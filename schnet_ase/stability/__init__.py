@@ -1,1 +1,1 @@
-"""How an entry fares in dynamics: whether its bonds hold, when it is flagged, and how long a step takes."""
+"""Stability of an entry in dynamics: whether bonds break, when the run is flagged, and the time per step."""

@@ -48,7 +48,7 @@ def test_of_two_monitors_with_one_log_the_later_writes(atoms):
     first()
     frames = Path("flagged.extxyz").read_bytes()
     second = UncertaintyMonitor(atoms, threshold=1e6, log=Path("uncertainty.csv").absolute())
-    with pytest.raises(MonitorError, match=r"uncertainty\.csv is that of a monitor made after this one") as caught:
+    with pytest.raises(MonitorError, match=r"uncertainty\.csv belongs to a monitor made after this one") as caught:
         first()
     assert "\n" not in str(caught.value)
     del first, caught  # closes nothing of the second's
