@@ -29,6 +29,27 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", rf"error:::({'|'.join(ours)})(\.|\Z)")
 
 
+LONG = (
+    "tests/learn/test_learn.py",
+    "tests/crossval/test_ray.py",
+    "tests/training/test_processes.py",
+    "tests/shipped/test_entries.py",
+    "tests/test_examples.py",
+    "tests/crossval/test_crossval.py",
+    "tests/training/test_interrupts.py",
+    "tests/data/test_store.py",
+    "tests/tune/test_tune.py",
+)
+"""Files with few tests that take long, which begin first: at the end, one worker would wait for them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files; tests within a file stay in their order."""
+    ranks = {file: rank for rank, file in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(ranks)))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
     """The systems are too small for more, tests run side by side, and sums in another order are other numbers.

@@ -50,7 +50,7 @@ def test_models_show_of_a_member_is_the_card_of_its_entry(here, run):
 
 def test_models_get_of_what_is_installed(here, models, mistake, run):
     assert f"ethanol-emt is installed, in {models}" in mistake("models", "get", "ethanol-emt")
-    assert "5 members in" in run("models", "get", "rmd17-ethanol")[1]  # as the index has it
+    assert "5 members and a student in" in run("models", "get", "rmd17-ethanol")[1]  # as the index has it
 
 
 def test_info(here, run):

@@ -14,7 +14,7 @@ from tests.support.frames import labelled_ethanol
 
 def test_an_element_beyond_the_embeddings_is_refused():
     frame = Frame(geometry(labelled_ethanol(1)[0]), -1.0, None)
-    with pytest.raises(DataError, match=r"hold O, element 8; set model\.max_z, 8, above that"):
+    with pytest.raises(DataError, match=r"contain O, element 8; set model\.max_z, 8, above that"):
         fit_normalization(SchNet(SchNetConfig(max_z=8)), [frame])
 
 
