@@ -29,7 +29,8 @@ def models(context: click.Context) -> None:
         test = card.metrics.test
         errors = "" if test is None else f"  test MAE {mev(test.energy_mae)} meV, {mev(test.force_mae)} meV/Å"
         mark = "" if card.experimental is None else f"  experimental: {card.experimental}"
-        networks = f"{len(card.members)} members{'' if card.student is None else ', student'}"
+        n = len(card.members)
+        networks = f"{n} member{'s' if n > 1 else ''}{'' if card.student is None else ', student'}"
         print(f"{card.name:24s} {networks:18s}  {' '.join(card.elements):12s}{errors}{mark}")
     others = [x for _, x in sorted(listings().items()) if x.name not in {card.name for card in installed}]
     for x in others:

@@ -110,8 +110,8 @@ def _lines(
     columns = "step temp pe ke etotal press"
     if members > 1:
         lines += [
-            "# How far the members disagree on each atom's force, eV/Angstrom, and the largest of it.",
-            "fix deviation all pair 10 schnet deviation 0",
+            "# How far the members disagree on each atom's force, eV/Angstrom, every 10 steps, and the largest of it.",
+            "fix deviation all pair 10 schnet deviation 1",
             "compute largest all reduce max f_deviation",
             "variable largest equal c_largest",
         ]
