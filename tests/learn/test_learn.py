@@ -1,5 +1,6 @@
 """On-the-fly learning: the loop as a whole, what ends it, and kills."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,11 +224,12 @@ def _wait_for_something_new(folder, process, more):
     """Until the run has written something, and a moment more."""
 
     def state():
-        return (
-            {(path, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
-            if folder.exists()
-            else set()
-        )
+        found = set()
+        for place, _, names in os.walk(folder):
+            for path in (Path(place, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):  # a temporary file that has got its name since
+                    found.add((path, path.stat().st_mtime_ns))
+        return found
 
     before = state()
     while state() == before and process.poll() is None:
