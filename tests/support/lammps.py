@@ -1,5 +1,6 @@
 """Runs of LAMMPS in a process of its own, and what it prints of them, turned back to ASE's axes and units."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -82,11 +83,14 @@ def lammps_input(
     )
 
 
-def run_lammps(folder: Path, text: str, *, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+def run_lammps(folder: Path, text: str, *, ranks: int = 1, threads: int = 1) -> subprocess.CompletedProcess[str]:
     """Run an input; what it prints is in the result."""
     (folder / "in").write_text(text)
     command = [PROGRAMS / "mpirun", "-n", str(ranks), PROGRAMS / "lmp", "-in", folder / "in", "-log", folder / "log"]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=folder, check=False)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd=folder, env=environment, check=False
+    )
 
 
 def printed(folder: Path, atoms: Atoms, *, members: int = 1) -> Printed:

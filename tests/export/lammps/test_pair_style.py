@@ -58,22 +58,22 @@ def pair_lines(plugin: Path, file: Path, atoms: Atoms) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("pbc", "ranks"),
+    ("pbc", "ranks", "threads"),
     [
-        ((True, True, True), 1),
-        ((True, True, True), 2),
-        ((True, True, True), 4),
-        ((True, True, False), 3),
-        ((False, False, False), 1),
-        ((False, False, False), 2),
+        ((True, True, True), 1, 1),
+        ((True, True, True), 1, 3),
+        ((True, True, True), 2, 2),
+        ((True, True, True), 4, 1),
+        ((True, True, False), 3, 1),
+        ((False, False, False), 1, 1),
+        ((False, False, False), 2, 1),
     ],
 )
-def test_the_same_numbers_as_in_ase(tmp_path, plugin, members, pbc, ranks):
+def test_the_same_numbers_as_in_ase(tmp_path, plugin, members, pbc, ranks, threads):
     atoms = crowd(pbc)
     write_model_file(tmp_path / "model", members, name="test", dtype="float64")
-    result = run_lammps(
-        tmp_path, lammps_input(tmp_path, atoms, pair_lines(plugin, tmp_path / "model", atoms), members=3), ranks=ranks
-    )
+    text = lammps_input(tmp_path, atoms, pair_lines(plugin, tmp_path / "model", atoms), members=3)
+    result = run_lammps(tmp_path, text, ranks=ranks, threads=threads)
     assert result.returncode == 0, result.stdout + result.stderr
     found = printed(tmp_path, atoms, members=3)
     atoms.calc = SchNetEnsembleCalculator(members, dtype="float64")
