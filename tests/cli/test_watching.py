@@ -8,17 +8,6 @@ from ase.io import read
 from schnet_ase import SchNetCalculator
 from schnet_ase.registry import loading
 from schnet_ase.registry.loading import Loaded, locate
-from tests.support.frames import write_run
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """A folder of entries with a small ensemble, `ethanol-emt`."""
-    from schnet_ase.training import crossval, load_config
-
-    folder = tmp_path_factory.mktemp("watching")
-    crossval(load_config(write_run(folder)), folder / "run", folder / "models", workers=1)
-    return folder / "models"
 
 
 @pytest.fixture
