@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from schnet_ase.registry.checkpoint import save_model
     from schnet_ase.registry.loading import load_model
     from schnet_ase.registry.lookup import list_models
+    from schnet_ase.registry.structure import structure
 
 __all__ = [
     "SchNet",
@@ -23,6 +24,7 @@ __all__ = [
     "list_models",
     "load_model",
     "save_model",
+    "structure",
 ]
 
 _MODULES = {
@@ -35,6 +37,7 @@ _MODULES = {
     "list_models": "registry.lookup",
     "load_model": "registry.loading",
     "save_model": "registry.checkpoint",
+    "structure": "registry.structure",
 }
 
 

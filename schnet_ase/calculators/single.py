@@ -75,6 +75,16 @@ class FixedCalculator(Calculator):
         """Distance in Å up to which atoms interact; None if all atoms interact."""
         return self._evaluator.cutoff
 
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model was trained on; for a `SchNet` without such a list, all below its `max_z`."""
+        return self._evaluator.elements
+
+    @property
+    def allowed_atomic_numbers(self) -> frozenset[int]:
+        """The same as `elements`, as a set and under the name that mlip and mlipaudit use."""
+        return frozenset(self.elements)
+
     def share_neighbors(self, other: FixedCalculator) -> None:
         """Use the neighbour lists of `other`, which computes the same atoms, if they contain all pairs needed."""
         self._evaluator.share_neighbors(other._evaluator)

@@ -158,6 +158,11 @@ class Evaluator:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
 
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the network takes."""
+        return tuple(range(1, self._max_z)) if self._elements is None else self._elements
+
     def share_neighbors(self, other: Evaluator) -> None:
         """Use the neighbour lists of `other` from now on, if they contain every pair within the cutoff."""
         theirs = other.neighbors.cutoff
