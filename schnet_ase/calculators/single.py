@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
+from schnet_ase.calculators.members import IN_MEMORY
 from schnet_ase.errors import StructureError
 from schnet_ase.geometry.system import Geometry, cell_volume, geometry
 from schnet_ase.inference.evaluator import EngineChoice, Evaluator, Results
@@ -19,8 +20,6 @@ from schnet_ase.registry.card import STUDENT_FILE
 from schnet_ase.registry.loading import locate
 from schnet_ase.registry.lookup import lasting_name, owning_card
 from schnet_ase.uncertainty.calibration import Calibration
-
-IN_MEMORY = "in memory"
 
 
 class FixedCalculator(Calculator):
