@@ -125,7 +125,8 @@ class SchNetDriver:
         if not self._atoms.pbc.any():  # a molecule has none, though its file may have a cell
             return np.zeros((members, 3, 3))
         stresses: Floats = self._calculator.results[stress].reshape(members, 6)
-        return -ENERGY * self._atoms.get_volume() * stresses[:, FULL].reshape(members, 3, 3)
+        virials: Floats = -ENERGY * self._atoms.get_volume() * stresses[:, FULL]
+        return virials.reshape(members, 3, 3)
 
 
 def _read(template: str) -> Atoms:
