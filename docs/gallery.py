@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SHORT = {"05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"]}
+SHORT = {
+    "05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"],
+    "11-pimd-in-ipi": ["--steps", "400"],
+    "12-ml-mm-in-openmm": ["--steps", "400"],
+}
 """Arguments of scripts that would take too long with their defaults."""
 
 
