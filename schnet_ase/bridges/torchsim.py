@@ -86,7 +86,7 @@ class SchNetModel(ModelInterface):
             integrators and optimizers do not distinguish.
         """
         if isinstance(state, dict):
-            state = SimState(**state, masses=torch.ones_like(state["positions"][:, 0]))
+            state = SimState(**state)
         predictions = self._predict(self._systems(state))
         return self._outputs(predictions, state.positions)
 

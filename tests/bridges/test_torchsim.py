@@ -64,7 +64,7 @@ def test_results_are_those_of_the_calculators(folder: Path, ensemble: bool, etha
             begin = end
 
 
-def test_dynamics_keeps_its_energy(folder: Path, ethanol: Atoms) -> None:
+def test_dynamics_keeps_its_energy(folder: Path, ethanol: Atoms, tmp_path: Path) -> None:
     group = [ethanol.copy() for _ in range(3)]
     for seed, atoms in enumerate(group):
         atoms.rattle(0.02, seed=seed)
@@ -75,6 +75,7 @@ def test_dynamics_keeps_its_energy(folder: Path, ethanol: Atoms) -> None:
         energies.append((float(state.energy.sum()), float(kinetic)))
         return state.energy
 
+    files = [tmp_path / f"{n}.h5md" for n in range(3)]
     ts.integrate(
         system=group,
         model=model(folder, ensemble=False, network_dtype="float64"),
@@ -82,7 +83,7 @@ def test_dynamics_keeps_its_energy(folder: Path, ethanol: Atoms) -> None:
         n_steps=40,
         temperature=100.0,
         timestep=0.0002,  # ps
-        trajectory_reporter={"filenames": None, "prop_calculators": {1: {"total": total}}},
+        trajectory_reporter={"filenames": files, "prop_calculators": {1: {"total": total}}},
     )
     of_each = np.array(energies).reshape(-1, 3, 2)
     assert len(of_each) >= 40
