@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from schnet_ase.cli.bridges import ipi
 from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.distill import distill
 from schnet_ase.cli.dynamics import md, relax
@@ -28,7 +29,22 @@ def cli() -> None:
     """SchNet potentials for ASE: molecular dynamics, optimization, training. Units: eV, Å, fs, K."""
 
 
-for _command in (models, info, md, relax, evaluate, calibrate, train, crossval, tune, learn, distill, data, lammps):
+for _command in (
+    models,
+    info,
+    md,
+    relax,
+    evaluate,
+    calibrate,
+    train,
+    crossval,
+    tune,
+    learn,
+    distill,
+    data,
+    lammps,
+    ipi,
+):
     cli.add_command(_command)
 
 
