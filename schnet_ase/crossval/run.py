@@ -23,7 +23,6 @@ from schnet_ase.crossval.folds import (
     SECONDS_BETWEEN_REPORTS,
     FoldProgress,
     FoldTask,
-    available_cores,
     checkpoints,
     fold_report,
     fold_tasks,
@@ -37,6 +36,7 @@ from schnet_ase.crossval.ray_folds import train_on_ray
 from schnet_ase.data import TrainingSplit
 from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.evaluation.leakage import check_extra, check_start
+from schnet_ase.output.machine import available_cores
 from schnet_ase.registry.card import Card
 from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.config import RunConfig
