@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from numpy.typing import NDArray
 
+from schnet_ase.calculators.members import IN_MEMORY
 from schnet_ase.errors import StructureError
 from schnet_ase.geometry.system import Geometry, cell_volume, geometry
 from schnet_ase.inference.evaluator import EngineChoice, Evaluator, Results
@@ -19,8 +20,6 @@ from schnet_ase.registry.card import STUDENT_FILE
 from schnet_ase.registry.loading import locate
 from schnet_ase.registry.lookup import lasting_name, owning_card
 from schnet_ase.uncertainty.calibration import Calibration
-
-IN_MEMORY = "in memory"
 
 
 class FixedCalculator(Calculator):
@@ -74,6 +73,16 @@ class FixedCalculator(Calculator):
     def cutoff(self) -> float | None:
         """Distance in Å up to which atoms interact; None if all atoms interact."""
         return self._evaluator.cutoff
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the model was trained on; for a `SchNet` without such a list, all below its `max_z`."""
+        return self._evaluator.elements
+
+    @property
+    def allowed_atomic_numbers(self) -> frozenset[int]:
+        """The same as `elements`, as a set and under the name that mlip and mlipaudit use."""
+        return frozenset(self.elements)
 
     def share_neighbors(self, other: FixedCalculator) -> None:
         """Use the neighbour lists of `other`, which computes the same atoms, if they contain all pairs needed."""

@@ -240,7 +240,8 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
     from schnet_ase.calculators.single import SchNetCalculator
     from schnet_ase.registry.applicability import check_forces
     from schnet_ase.registry.loading import locate_members
-    from schnet_ase.registry.lookup import find_card, get_card, owning_card
+    from schnet_ase.registry.lookup import owning_card
+    from schnet_ase.registry.structure import structure as entry_structure
 
     try:
         members = locate_members(model)
@@ -262,13 +263,8 @@ def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -
             ) from error
         except Exception as error:  # ASE's readers raise any kind of error
             raise StructureError(f"{structure}: not a structure that ASE can read ({error})") from error
-    elif model.endswith(".safetensors"):
-        raise StructureError(f"{model} is a file and has no molecule of its own; give a STRUCTURE")
     else:
-        card = find_card(model)
-        if card is None and Path(model).is_dir():
-            raise StructureError(f"{model} is no registry entry and has no molecule of its own; give a STRUCTURE")
-        atoms = (card or get_card(model.partition("/")[0])).structure.atoms()
+        atoms = entry_structure(model)
     if len(members) > 1:
         atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
     else:

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.lammps import Prism
 from ase.io import write
 
+from schnet_ase import SchNet
 from schnet_ase.geometry.arrays import Floats
 
 PROGRAMS = Path(sys.executable).parent
@@ -30,6 +31,31 @@ class Printed(NamedTuple):
     deviation: Floats
     member_energies: Floats
     log: str
+
+
+def trained(model: SchNet) -> SchNet:
+    """A model that says which elements it knows."""
+    model.elements = (1, 6, 8)
+    return model
+
+
+def crowd(pbc, *, n: int = 24, seed: int = 0) -> Atoms:
+    """Atoms of three elements without symmetry in a sheared cell, of which one length is less than the cutoff."""
+    rng = np.random.default_rng(seed)
+    cell = np.array([[3.6, 0.0, 0.0], [0.7, 7.0, 0.0], [-0.9, 1.1, 9.0]])
+    corners = np.array([[i, j, k] for i in range(2) for j in range(3) for k in range(4)][:n]) / [2, 3, 4]
+    atoms = Atoms(rng.choice([1, 6, 8], n), scaled_positions=corners, cell=cell, pbc=pbc)
+    atoms.rattle(0.15, rng=rng)
+    free = [axis for axis in range(3) if not pbc[axis]]
+    if free:
+        atoms.center(vacuum=5.0, axis=free)
+    atoms.wrap()
+    return atoms
+
+
+def pair_lines(plugin: Path, file: Path, atoms: Atoms) -> list[str]:
+    species = sorted(set(atoms.get_chemical_symbols()))
+    return [f"plugin load {plugin}", "pair_style schnet", f"pair_coeff * * {file} {' '.join(species)}"]
 
 
 def lammps_input(

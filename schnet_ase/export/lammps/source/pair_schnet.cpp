@@ -108,7 +108,7 @@ void PairSchNet::coeff(int narg, char **arg)
   comm_reverse = 0;
   cutoff = 0.0;
   for (auto &group : model.groups) {
-    kernels.push_back(SchNet::make_kernel(group, model.elements.size(), model.dtype == "float32"));
+    kernels.push_back(SchNet::make_kernel(group, model.repulsion, model.elements.size(), model.dtype == "float32"));
     comm_forward = std::max(comm_forward, kernels.back()->doubles());
     cutoff = std::max(cutoff, group.cutoff);
   }
