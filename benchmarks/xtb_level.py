@@ -1,7 +1,8 @@
 """How accurate GFN2-xTB itself is: its errors against the DFT labels of published frames.
 
 An ensemble that learned GFN2-xTB cannot be nearer to DFT than this. Frames are drawn evenly from each file. Energies
-are compared after their mean is subtracted, because the levels have different zeros. Needs `pip install schnet_ase[learn]`.
+are compared after their mean is subtracted, because the levels have different zeros. `tblite` comes with the extra
+`learn`.
 
     python benchmarks/xtb_level.py data/rmd17/rmd17_*_test_01.npz data/acac/test_MD_300K.xyz --output docs
 """
