@@ -1,8 +1,8 @@
 """What a start is worth to molecules that it has not seen: force errors against the number of labelled frames.
 
-From each file, frames are drawn at random: 500 for tests, and from the others as many as a row says, a fifth of them for
-validation. One network is trained from the first member of START, and one from random weights, with the same shape and
-as many steps; energies are refitted to the zero of the file.
+From each file, frames are drawn at random: 500 for tests, and from the others as many as a row says, a fifth of them
+for validation. One network is trained from the first member of START, and one from random weights, with the same shape
+and as many steps; energies are refitted to the zero of the file.
 
     python benchmarks/few_frames.py organic data/rmd17/rmd17_aspirin_train_01.npz data/acac/train_300K.xyz --output docs
 """
