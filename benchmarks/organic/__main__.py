@@ -89,6 +89,21 @@ def check_command(output: Path, shards: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
+@main.command("errors")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+@click.option("--model", required=True, help="Entry, run or file.")
+@click.option("--split", default="test", show_default=True, help="Subset of the frames.")
+@click.option("--most", default=20_000, show_default=True, type=click.IntRange(1), help="Frames.")
+def errors_command(output: Path, model: str, split: str, most: int) -> None:
+    """Print the errors of a model by kind of frame, family, element, size and temperature."""
+    from . import errors  # which needs more than `make`
+
+    try:
+        errors.report(output, model, split, most)
+    except SchNetError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @main.command("report")
 @click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
 def report_command(output: Path) -> None:
