@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -153,7 +153,7 @@ def optimize(
         The atoms fly apart; `atoms` is then the last good frame.
     """
     guard = Guard(atoms, None)
-    moved: Atoms | FrechetCellFilter = atoms
+    moved: Any = atoms  # ASE's optimizers take filters too, which their annotation does not say
     if cell is not None:
         moved = FrechetCellFilter(atoms, mask=list(cell.mask), scalar_pressure=cell.pressure * units.GPa)
     try:
