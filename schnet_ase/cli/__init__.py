@@ -14,6 +14,7 @@ import click
 from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.distill import distill
 from schnet_ase.cli.dynamics import md
+from schnet_ase.cli.environments import environments
 from schnet_ase.cli.lammps import lammps
 from schnet_ase.cli.models import info, models
 from schnet_ase.cli.neb import neb
@@ -49,6 +50,7 @@ for _command in (
     lammps,
 ):
     cli.add_command(_command)
+models.add_command(environments)
 
 
 def main() -> NoReturn:
