@@ -15,6 +15,7 @@ from schnet_ase.cli.bridges import ipi
 from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.distill import distill
 from schnet_ase.cli.dynamics import md
+from schnet_ase.cli.environments import environments
 from schnet_ase.cli.lammps import lammps
 from schnet_ase.cli.models import info, models
 from schnet_ase.cli.neb import neb
@@ -51,6 +52,7 @@ for _command in (
     ipi,
 ):
     cli.add_command(_command)
+models.add_command(environments)
 
 
 def main() -> NoReturn:

@@ -19,6 +19,7 @@ from schnet_ase.uncertainty.metrics import Errors
 
 CARD_FILE = "card.json"
 STUDENT_FILE: Final = "student.safetensors"
+ENVIRONMENTS_FILE: Final = "environments.safetensors"
 NOT_STATED = "not stated"
 """Value on a card for an origin of the data that was not given."""
 
@@ -70,6 +71,22 @@ class Student:
         ratio = self.ratio(mean)
         beside = "" if ratio is None else f"; force MAE on test frames {ratio:.3f} times that of the mean"
         return [f"student of {self.frames}{beside}", f"student made by {self.command}, SHA-256 {self.sha256}"]
+
+
+@dataclass(frozen=True)
+class ReferenceEnvironments:
+    """Surroundings of atoms in training frames, which tell what a structure has that the training never saw."""
+
+    sha256: str
+    """SHA-256 of the file `ENVIRONMENTS_FILE`."""
+    per_element: int
+    """Largest number of references of an element."""
+    n_frames: int
+    """Number of training frames that they were chosen from."""
+    source: str
+    """File of these frames."""
+    command: str
+    """Command that made them."""
 
 
 @dataclass(frozen=True)
@@ -225,6 +242,8 @@ class Card:
     """Stability and speed; None if not measured."""
     student: Student | None = None
     """Student of the members; None if there is none."""
+    environments: ReferenceEnvironments | None = None
+    """Reference environments; None if there are none."""
     experimental: str | None = None
     """Reason not to trust the entry in long dynamics; None if none is known."""
     path: Annotated[Path, Field(exclude=True)] = Path()
@@ -239,7 +258,13 @@ class Card:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all files of the entry, the card first."""
-        return (CARD_FILE, *self.networks)
+        return (CARD_FILE, *self.hashes)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file besides the card, by name."""
+        known = {} if self.environments is None else {ENVIRONMENTS_FILE: self.environments.sha256}
+        return {**self.networks, **known}
 
     @property
     def networks(self) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schnet_ase.errors import RegistryError
 from schnet_ase.networks import SchNet
 from schnet_ase.output.files import sha256
-from schnet_ase.registry.card import CARD_FILE, STUDENT_FILE, Card, read_card
+from schnet_ase.registry.card import CARD_FILE, ENVIRONMENTS_FILE, STUDENT_FILE, Card, read_card
 from schnet_ase.registry.checkpoint import load_checkpoint
 from schnet_ase.registry.lookup import (
     BEST,
@@ -90,7 +90,9 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
         card = read_card(folder)
         return [_load_network(card, m.file) for m in card.members]
     # The folder of a run holds, beside its model, the state from which its training resumes.
-    models = sorted(file for file in folder.glob("*.safetensors") if file.name not in (STATE, STUDENT_FILE))
+    models = sorted(
+        file for file in folder.glob("*.safetensors") if file.name not in (STATE, STUDENT_FILE, ENVIRONMENTS_FILE)
+    )
     return _loaded(models or _trained(folder))
 
 
