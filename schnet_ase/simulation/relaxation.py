@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms, units
@@ -153,7 +153,7 @@ def optimize(
         The atoms fly apart; `atoms` is then the last good frame.
     """
     guard = Guard(atoms, None)
-    moved: Atoms | FrechetCellFilter = atoms
+    moved: Any = atoms  # the types of the optimizers do not know of filters
     if cell is not None:
         moved = FrechetCellFilter(atoms, mask=list(cell.mask), scalar_pressure=cell.pressure * units.GPa)
     try:
