@@ -128,7 +128,9 @@ def _relax_many(
     for outcome in relaxed:
         atoms = outcome.atoms()
         atoms.calc = calculator
-        for doubt in doubts(atoms, outcome.max_forces_deviation_eV_per_A):
+        far = outcome.unlike_training
+        unlike = [f"its start is unlike the training frames, {far:.1f} times the usual limit"] if far > 1.0 else []
+        for doubt in (*unlike, *doubts(atoms, outcome.max_forces_deviation_eV_per_A)):
             print(f"do not trust {outcome.label()}: {doubt}", file=sys.stderr)
     if not relaxed:
         raise SchNetError(f"none of the {len(outcomes)} structures is relaxed; {prefix}.csv says why each failed")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
 from scipy.spatial.distance import cdist
 
 from schnet_ase.errors import RegistryError
@@ -102,6 +102,18 @@ def nearness(model: str | os.PathLike[str], atoms: Atoms) -> Nearness | None:
     RegistryError
         The file of the environments is not that of the card.
     """
+    look = comparison(model)
+    return None if look is None else look(atoms)
+
+
+def comparison(model: str | os.PathLike[str]) -> Callable[[Atoms], Nearness] | None:
+    """Return the function that compares any atoms as `nearness` does; files are read once.
+
+    Raises
+    ------
+    RegistryError
+        See `nearness`.
+    """
     card = owning_card(model)
     if card is None or card.environments is None:
         return None
@@ -110,7 +122,7 @@ def nearness(model: str | os.PathLike[str], atoms: Atoms) -> Nearness | None:
         raise RegistryError(f"{file}: missing, or its SHA-256 is not the one on the card; get the entry again")
     known = read_environments(file)
     network = load_model(card.path / f"{known.member}.safetensors")
-    return Nearness(tuple(chemical_symbols[z] for z in atoms.numbers), known.distances(atoms, network))
+    return lambda atoms: Nearness(tuple(atoms.symbols), known.distances(atoms, network))
 
 
 def write_environments(known: Environments, file: str | os.PathLike[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import json
@@ -19,7 +20,9 @@ from ase.io import read, write
 from schnet_ase.errors import RunawayError, SchNetError
 from schnet_ase.output.files import atomic_write, sha256
 from schnet_ase.output.machine import available_cores
+from schnet_ase.registry.environments import Nearness, comparison
 from schnet_ase.registry.loading import locate_members
+from schnet_ase.registry.lookup import owning_card
 from schnet_ase.simulation.relaxation import CellChange, RelaxRow, not_relaxed, optimize
 from schnet_ase.simulation.workers import Failed, work
 
@@ -60,6 +63,9 @@ class Outcome(NamedTuple):
     max_force_eV_per_A: float
     max_forces_deviation_eV_per_A: float
     """Largest ``forces_deviation`` at the end; NaN for a single network."""
+    unlike_training: float
+    """Largest distance of an atom of the start from the entry's reference environments, in units of their limit, see
+    `schnet_ase.registry.environments.Nearness`; NaN if there are none."""
     remark: str
     """Why it failed; empty if it is relaxed."""
     frame: str
@@ -144,10 +150,13 @@ def _relaxer(settings: Settings) -> Callable[[Atoms], Outcome]:
         dtype=settings.dtype,
         threads=1,
     )
-    return lambda atoms: _relax(atoms, calculator, settings)
+    compare = comparison(settings.model)
+    return lambda atoms: _relax(atoms, calculator, settings, compare)
 
 
-def _relax(given: Atoms, calculator: Calculator, settings: Settings) -> Outcome:
+def _relax(
+    given: Atoms, calculator: Calculator, settings: Settings, compare: Callable[[Atoms], Nearness] | None
+) -> Outcome:
     atoms = given.copy()
     atoms.calc = calculator
     rows: list[RelaxRow] = []
@@ -179,6 +188,7 @@ def _relax(given: Atoms, calculator: Calculator, settings: Settings) -> Outcome:
         float(width),
         last.max_force_eV_per_A,
         last.max_forces_deviation_eV_per_A,
+        math.nan if compare is None else compare(given).largest,
         remark,
         text.getvalue(),
     )
@@ -190,7 +200,7 @@ def _lost(number: int, atoms: Atoms, failed: Failed) -> Outcome:
 
 def _failed(number: int, atoms: Atoms, status: str, remark: str) -> Outcome:
     nan, name = math.nan, str(atoms.info.get("name", ""))
-    return Outcome(number, name, atoms.get_chemical_formula(), status, 0, nan, nan, nan, nan, nan, remark, "")
+    return Outcome(number, name, atoms.get_chemical_formula(), status, 0, nan, nan, nan, nan, nan, nan, remark, "")
 
 
 def _identity(frames: Sequence[Atoms], settings: Settings) -> str:
@@ -227,22 +237,18 @@ class _Kept:
 
 
 def _write(outcomes: list[Outcome], settings: Settings, output: Path) -> None:
-    import csv
-
     text = io.StringIO()
     table: Any = csv.writer(text, lineterminator="\n")
     names = [name for name in Outcome._fields if name not in ("remark", "frame")]
     table.writerow([*names, "above_lowest_eV", "remark"])
     relative = above_lowest(outcomes)
     for outcome, above in zip(outcomes, relative, strict=True):
-        values = [getattr(outcome, name) for name in names]
-        shown = [f"{value:.8g}" if name.startswith("max") else value for name, value in zip(names, values, strict=True)]
-        table.writerow([*shown, f"{above:.8f}", outcome.remark])
-    atomic_write(f"{output}.xyz", "".join(o.frame for o in outcomes if o.status == "relaxed"))
-    from schnet_ase.registry.lookup import owning_card
-    from schnet_ase.simulation.pictures import relaxations  # loads matplotlib, hence only here
-
+        values = [*(getattr(outcome, name) for name in names), above, outcome.remark]
+        table.writerow([f"{value:.8f}" if isinstance(value, float) else value for value in values])
+    atomic_write(f"{output}.xyz", "".join(outcome.frame for outcome in outcomes if outcome.status == "relaxed"))
     card = owning_card(settings.model)
     threshold = None if card is None or card.calibration is None else card.calibration.threshold()
+    from schnet_ase.simulation.pictures import relaxations  # loads matplotlib, hence only here
+
     relaxations(outcomes, relative, threshold, Path(f"{output}.png"))
     atomic_write(f"{output}.csv", text.getvalue())

@@ -124,7 +124,8 @@ def reaction_path(found: ReactionPath, path: Path) -> None:
         panels[0].fill_between(length, energy - spread, energy + spread, color="tab:blue", alpha=0.2, lw=0)
         panels[1].plot(length, deviation, "o-", color="tab:purple", ms=4, lw=0.8)
         flagged = np.array([image.flagged for image in found.images])
-        panels[1].plot(length[flagged], deviation[flagged], "v", color="tab:red", ms=7, label="flagged")
+        if flagged.any():
+            panels[1].plot(length[flagged], deviation[flagged], "v", color="tab:red", ms=7, label="flagged")
         if not np.isnan(found.threshold):
             panels[1].axhline(found.threshold, color="0.5", lw=0.8, ls="--", label="threshold")
             panels[1].legend(frameon=False, ncols=2)

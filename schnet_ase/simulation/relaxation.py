@@ -153,7 +153,7 @@ def optimize(
         The atoms fly apart; `atoms` is then the last good frame.
     """
     guard = Guard(atoms, None)
-    moved: Any = atoms  # ASE's optimizers take filters too, which their annotation does not say
+    moved: Any = atoms  # the types of the optimizers do not know of filters
     if cell is not None:
         moved = FrechetCellFilter(atoms, mask=list(cell.mask), scalar_pressure=cell.pressure * units.GPa)
     try:
