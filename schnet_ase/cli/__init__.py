@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from schnet_ase.cli.bridges import ipi
+from schnet_ase.cli.bridges import export, ipi
 from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.distill import distill
 from schnet_ase.cli.dynamics import md
@@ -50,6 +50,7 @@ for _command in (
     data,
     lammps,
     ipi,
+    export,
 ):
     cli.add_command(_command)
 models.add_command(environments)
