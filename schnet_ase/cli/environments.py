@@ -26,10 +26,10 @@ def environments(entry: str, data: Path, per_element: int, labels: dict[str, Any
     from schnet_ase.data import read_dataset
     from schnet_ase.errors import RegistryError
     from schnet_ase.evaluation.environments import add_environments
-    from schnet_ase.registry.card import ENVIRONMENTS_FILE
     from schnet_ase.registry.environments import read_environments
     from schnet_ase.registry.index import INDEX_FILE, read_index
     from schnet_ase.registry.lookup import find_card
+    from schnet_ase.registry.references import ENVIRONMENTS_FILE
 
     card = find_card(entry)
     if card is None:

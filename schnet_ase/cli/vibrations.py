@@ -41,7 +41,7 @@ STEPS = 1000
 @click.option("--temperature", default=298.15, show_default=True, type=FiniteRange(0, min_open=True), help="K.")
 @click.option("--pressure", default=1.01325, show_default=True, type=FiniteRange(0, min_open=True), help="bar.")
 @click.option("--symmetry-number", default=1, show_default=True, type=click.IntRange(1), help="Of the molecule.")
-@click.option("--spin", default=0.0, show_default=True, type=FiniteRange(0), help="Total spin: 0.5 for one electron.")
+@click.option("--spin", type=FiniteRange(0), help="Total spin: 0.5 for one electron.  [default: as STRUCTURE states]")
 @smiles_option
 @calculator_options
 @output_options
@@ -53,7 +53,7 @@ def vibrations(
     temperature: float,
     pressure: float,
     symmetry_number: int,
-    spin: float,
+    spin: float | None,
     smiles: str | None,
     device: str | None,
     dtype: str | None,
@@ -67,6 +67,7 @@ def vibrations(
     reads the Hessian (.json).
     """
     from schnet_ase.output.progress import Progress
+    from schnet_ase.registry.electrons import stated_unpaired
     from schnet_ase.simulation.relaxation import optimize
     from schnet_ase.simulation.thermochemistry import Conditions, default_kind, thermochemistry
     from schnet_ase.simulation.vibrations import vibrations as compute
@@ -88,6 +89,7 @@ def vibrations(
     with Progress(len(atoms), "vibrations", "atom") as progress:
         found = compute(atoms, lambda done, total: progress.update(done - progress.done))
     _print_modes(found)
+    spin = 0.5 * stated_unpaired(atoms) if spin is None else spin
     conditions = Conditions(kind or default_kind(found), temperature, 1e5 * pressure, symmetry_number, spin)
     _print_thermochemistry(thermochemistry(found, conditions), conditions, atoms.get_potential_energy())
     write_vibrations(found, prefix)
@@ -127,15 +129,15 @@ def _print_thermochemistry(values: Thermochemistry, conditions: Conditions, ener
             f"ideal gas at {at} and {conditions.pressure / 1e5:g} bar, symmetry number {conditions.symmetry_number}, "
             f"spin {conditions.spin:g}"
         )
-    print(f"{at if gas else f'harmonic vibrations at {at}'}; energies less the potential energy, {energy:.6f} eV:")
+    print(at if gas else f"harmonic vibrations at {at}")
+    print(f"energies less the potential energy, {energy:.6f} eV:")
     heat, free = ("enthalpy H", "Gibbs energy G") if gas else ("internal energy U", "Helmholtz energy F")
     print(f"  zero-point energy  {_shown(values.zero_point, 'eV')}")
     print(f"  {heat:18s} {_shown(values.enthalpy, 'eV')}")
     print(f"  entropy S          {_shown(values.entropy, 'meV/K', 1000.0)}")
     print(f"  {free:18s} {_shown(values.free_energy, 'eV')}")
-    if math.isnan(values.zero_point.spread):
-        return
-    print("spreads are standard deviations over the members")
+    if not math.isnan(values.zero_point.spread):
+        print("spreads are standard deviations over the members")
 
 
 def _shown(value: Value, unit: str, factor: float = 1.0) -> str:

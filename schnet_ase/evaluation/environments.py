@@ -13,9 +13,10 @@ from schnet_ase.errors import DataError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.inference.representation import representations
 from schnet_ase.output.files import sha256
-from schnet_ase.registry.card import ENVIRONMENTS_FILE, Card, ReferenceEnvironments, read_card, write_card
+from schnet_ase.registry.card import Card, read_card, write_card
 from schnet_ase.registry.checkpoint import load_checkpoint
 from schnet_ase.registry.environments import Environments, write_environments
+from schnet_ase.registry.references import ENVIRONMENTS_FILE, ReferenceEnvironments
 
 PER_ELEMENT = 128
 """Default number of references of an element: for 64 features 16 kB."""

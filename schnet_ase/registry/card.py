@@ -14,12 +14,12 @@ from pydantic.dataclasses import dataclass
 
 from schnet_ase.errors import RegistryError
 from schnet_ase.output.files import atomic_write
+from schnet_ase.registry.references import ENVIRONMENTS_FILE, ReferenceEnvironments
 from schnet_ase.uncertainty.calibration import Calibration
 from schnet_ase.uncertainty.metrics import Errors
 
 CARD_FILE = "card.json"
 STUDENT_FILE: Final = "student.safetensors"
-ENVIRONMENTS_FILE: Final = "environments.safetensors"
 NOT_STATED = "not stated"
 """Value on a card for an origin of the data that was not given."""
 
@@ -71,22 +71,6 @@ class Student:
         ratio = self.ratio(mean)
         beside = "" if ratio is None else f"; force MAE on test frames {ratio:.3f} times that of the mean"
         return [f"student of {self.frames}{beside}", f"student made by {self.command}, SHA-256 {self.sha256}"]
-
-
-@dataclass(frozen=True)
-class ReferenceEnvironments:
-    """Surroundings of atoms in training frames, which tell what a structure has that the training never saw."""
-
-    sha256: str
-    """SHA-256 of the file `ENVIRONMENTS_FILE`."""
-    per_element: int
-    """Largest number of references of an element."""
-    n_frames: int
-    """Number of training frames that they were chosen from."""
-    source: str
-    """File of these frames."""
-    command: str
-    """Command that made them."""
 
 
 @dataclass(frozen=True)

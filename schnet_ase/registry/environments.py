@@ -16,10 +16,10 @@ from schnet_ase.geometry.arrays import Floats
 from schnet_ase.inference.representation import representations
 from schnet_ase.networks import SchNet
 from schnet_ase.output.files import sha256
-from schnet_ase.registry.card import ENVIRONMENTS_FILE
 from schnet_ase.registry.checkpoint import read_tensors, write_tensors
 from schnet_ase.registry.loading import load_model
 from schnet_ase.registry.lookup import owning_card
+from schnet_ase.registry.references import ENVIRONMENTS_FILE
 
 KIND = "set of environments"
 NAMED = 4

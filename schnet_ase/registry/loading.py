@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schnet_ase.errors import RegistryError
 from schnet_ase.networks import SchNet
 from schnet_ase.output.files import sha256
-from schnet_ase.registry.card import CARD_FILE, ENVIRONMENTS_FILE, STUDENT_FILE, Card, read_card
+from schnet_ase.registry.card import CARD_FILE, STUDENT_FILE, Card, read_card
 from schnet_ase.registry.checkpoint import load_checkpoint
 from schnet_ase.registry.lookup import (
     BEST,
@@ -23,6 +23,7 @@ from schnet_ase.registry.lookup import (
     unknown_model,
 )
 from schnet_ase.registry.provenance import Provenance
+from schnet_ase.registry.references import ENVIRONMENTS_FILE
 
 
 class Loaded(NamedTuple):

@@ -75,23 +75,23 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
         RDKit is not installed, or cannot parse or embed the SMILES.
     """
     try:
-        from rdkit import Chem, RDLogger
-        from rdkit.Chem import AllChem
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
     except ImportError as error:
         raise StructureError("a SMILES needs RDKit; install it with: pip install 'schnet_ase[organic]'") from error
-    RDLogger.DisableLog("rdApp.*")  # RDKit prints several lines of its own for a mistyped SMILES
-    molecule = Chem.MolFromSmiles(smiles)
+    with rdBase.BlockLogs():  # RDKit prints several lines of its own for a mistyped SMILES
+        molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
         raise StructureError(f"{smiles!r} is no SMILES that RDKit can parse; expected one such as CCO")
     molecule = Chem.AddHs(molecule)
-    if AllChem.EmbedMolecule(molecule, randomSeed=seed) and AllChem.EmbedMolecule(
+    if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) and rdDistGeom.EmbedMolecule(
         molecule, randomSeed=seed, useRandomCoords=True
     ):
         raise StructureError(f"{smiles!r}: RDKit finds no positions for its atoms; give a file with a structure")
-    if AllChem.MMFFHasAllMoleculeParams(molecule):
-        AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
-    elif AllChem.UFFHasAllMoleculeParams(molecule):
-        AllChem.UFFOptimizeMolecule(molecule, maxIters=2000)
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=2000)
+    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
+        rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=2000)
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     atoms = Atoms(numbers, np.array(molecule.GetConformer().GetPositions()), info={"name": smiles})
     unpaired = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
