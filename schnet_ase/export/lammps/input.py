@@ -12,7 +12,7 @@ from schnet_ase.errors import ExportError
 from schnet_ase.output.files import atomic_write
 
 VACUUM = 10.0
-"""Å around atoms that come without a cell."""
+"""Å around atoms that are not periodic."""
 
 
 class Run(NamedTuple):
@@ -42,7 +42,7 @@ def write_input(
     prefix
         Path without a suffix.
     atoms
-        The structure; one without a cell is put into a box with `VACUUM` on each side.
+        The structure; one that is not periodic is put into a box with `VACUUM` on each side.
     model_file
         What `write_model_file` wrote.
     plugin
@@ -67,7 +67,8 @@ def write_input(
     if not len(atoms):
         raise ExportError("the structure has no atoms")
     boxed = atoms.copy()
-    if not boxed.cell.volume:
+    if not boxed.pbc.any():  # LAMMPS loses atoms of a tilted box that is shrink-wrapped
+        boxed.cell[:] = 0.0
         boxed.center(vacuum=VACUUM)
     species = list(dict.fromkeys(boxed.get_chemical_symbols()))
     data, text = Path(f"{prefix}.data"), Path(f"{prefix}.in")
