@@ -120,9 +120,9 @@ def cases(sides: dict[str, Side], sizes: list[int], blocks: int) -> Iterator[Cas
         for name, side in sides.items():
             slow = name.startswith("deepmd") or "five" in name
             for ranks in (1, 2):
-                if atoms <= JUDGED or not slow:
+                if atoms <= JUDGED or not slow:  # five of a million atoms and deepmd would take too long
                     few = max(2, steps // 10) if name.startswith("deepmd") else steps
-                    times = blocks if atoms <= JUDGED else 2
+                    times = blocks if atoms <= JUDGED and not slow else 2
                     yield Case(name, atoms, ranks, _timed(side, atoms, ranks, times, few))
         if atoms <= JUDGED:
             for members in (1, 5):

