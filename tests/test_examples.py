@@ -17,6 +17,8 @@ SHORT = {
     "03-flag-during-md": ["--steps", "200"],
     "04-train-your-own": ["--steps", "20"],
     "05-learn-on-the-fly": ["--labels", "52", "--steps", "20", "--test", "5"],
+    "06-vibrations": [],
+    "07-reaction-path": ["--images", "5"],
 }
 
 
@@ -27,6 +29,8 @@ def test_example(example, tmp_path):
     assert (tmp_path / f"{example.stem}.png").read_bytes().startswith(b"\x89PNG")
     if example.stem == "02-optimization":
         check_vibrations(out)
+    if example.stem == "07-reaction-path":
+        assert abs(float(re.search(r"barrier: (\S+)", out).group(1)) - 12.0) < 2.0  # meV
 
 
 def check_vibrations(out):

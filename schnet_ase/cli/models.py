@@ -86,6 +86,9 @@ def models_show(name: str) -> None:
             stress = f"   {mev(errors.stress_mae):>15s}" if stresses else ""
             print(f"  {label:28s} {numbers}{stress}")
     print_calibration(card)
+    if card.environments is not None:
+        known = card.environments
+        print(f"reference environments: up to {known.per_element} an element, from {known.n_frames} training frames")
     if card.student is not None:
         print("\n".join(card.student.lines(card.metrics.test)))
     if card.dynamics is not None:
