@@ -22,7 +22,7 @@ from schnet_ase.inference.compiled import why_not_compiled
 from schnet_ase.networks import SchNet
 from schnet_ase.networks.schnet import Interaction
 from schnet_ase.output.files import atomic_write
-from schnet_ase.priors import zbl
+from schnet_ase.priors import repulsion, zbl
 from schnet_ase.uncertainty.calibration import Calibration
 
 FORMAT = 1
@@ -145,7 +145,7 @@ def _header(
 
 def _repulsion(elements: Integers) -> Iterator[str]:
     last = int(elements.max()) + 1
-    yield f"coulomb {zbl.COULOMB!r}"
+    yield f"coulomb {repulsion.COULOMB!r}"
     for key, values in (
         ("charges", elements),
         ("reaches", zbl.reaches(last)[elements]),
