@@ -178,8 +178,8 @@ def parts(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
 def put_clocks(dynamics: VelocityVerlet, calculator: Calculator) -> tuple[Timed, Timed, Timed]:
     """Put clocks around the compiled call, around `calculate`, which contains it, and around the whole step."""
     evaluator = calculator._evaluator
-    clocks = Timed(evaluator._backend), Timed(calculator.calculate), Timed(dynamics.step)
-    evaluator._backend, calculator.calculate, dynamics.step = clocks
+    clocks = Timed(evaluator.backend), Timed(calculator.calculate), Timed(dynamics.step)
+    evaluator.backend, calculator.calculate, dynamics.step = clocks
     return clocks
 
 

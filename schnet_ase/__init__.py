@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+    from schnet_ase.calculators.prediction import Prediction, Spread
+    from schnet_ase.calculators.predictor import Predictor, predict
     from schnet_ase.calculators.single import SchNetCalculator
     from schnet_ase.errors import UncertaintyExceeded
     from schnet_ase.monitor.monitor import UncertaintyMonitor
@@ -12,29 +14,40 @@ if TYPE_CHECKING:
     from schnet_ase.registry.checkpoint import save_model
     from schnet_ase.registry.loading import load_model
     from schnet_ase.registry.lookup import list_models
+    from schnet_ase.registry.structure import structure
 
 __all__ = [
+    "Prediction",
+    "Predictor",
     "SchNet",
     "SchNetCalculator",
     "SchNetConfig",
     "SchNetEnsembleCalculator",
+    "Spread",
     "UncertaintyExceeded",
     "UncertaintyMonitor",
     "list_models",
     "load_model",
+    "predict",
     "save_model",
+    "structure",
 ]
 
 _MODULES = {
+    "Prediction": "calculators.prediction",
+    "Predictor": "calculators.predictor",
     "SchNet": "networks",
     "SchNetCalculator": "calculators.single",
     "SchNetConfig": "networks",
     "SchNetEnsembleCalculator": "calculators.ensemble",
+    "Spread": "calculators.prediction",
     "UncertaintyExceeded": "errors",
     "UncertaintyMonitor": "monitor.monitor",
     "list_models": "registry.lookup",
     "load_model": "registry.loading",
+    "predict": "calculators.predictor",
     "save_model": "registry.checkpoint",
+    "structure": "registry.structure",
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,17 +12,10 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, PropertyNotPresent, all_changes
 from ase.outputs import Properties
 
-from schnet_ase.calculators.single import IN_MEMORY, FixedCalculator
-from schnet_ase.errors import RegistryError, StructureError
-from schnet_ase.geometry.arrays import Floats, Integers
+from schnet_ase.calculators.fixed import FixedCalculator
+from schnet_ase.calculators.members import ModelLike, gather
+from schnet_ase.calculators.prediction import of_members
 from schnet_ase.inference.evaluator import Evaluator
-from schnet_ase.networks import SchNet, StackedSchNet
-from schnet_ase.registry.card import NOT_STATED
-from schnet_ase.registry.loading import locate_members
-from schnet_ase.registry.lookup import find_card, lasting_name, owning_card
-from schnet_ase.uncertainty.calibration import Calibration
-
-ModelLike = str | os.PathLike[str] | SchNet
 
 PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble", "energy_uncertainty")
 PER_ATOM = ("forces_std", "energies_std", "forces_deviation", "forces_uncertainty")
@@ -64,10 +55,11 @@ class SchNetEnsembleCalculator(FixedCalculator):
 
     Notes
     -----
-    ``energy``, ``free_energy``, ``energies``, ``forces`` and ``stress`` are means over members, and forces are minus
-    the gradient of the mean energy. Standard deviations over members (``ddof=1``) are ``energy_std``, ``energies_std``
-    (N,), ``forces_std`` (N, 3) and ``stress_std`` (6,). The values of each member are ``energy_ensemble`` (M,) and
-    ``forces_ensemble`` (M, N, 3). The spread of each atom's force, in eV/Å, is rotation-invariant:
+    ``energy``, ``free_energy``, ``energies``, ``forces``, ``stress`` and ``stresses`` are means over members; forces
+    are minus the gradient of the mean energy. Standard deviations over members (``ddof=1``) are ``energy_std``,
+    ``energies_std`` (N,), ``forces_std`` (N, 3) and ``stress_std`` (6,). The values of each member are
+    ``energy_ensemble`` (M,) and ``forces_ensemble`` (M, N, 3). The spread of each atom's force, in eV/Å, is
+    rotation-invariant:
 
     .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \langle F_i \rangle|^2}
 
@@ -96,6 +88,7 @@ class SchNetEnsembleCalculator(FixedCalculator):
         "energies",
         "forces",
         "stress",
+        "stresses",
         "energy_std",
         "energies_std",
         "forces_std",
@@ -121,21 +114,14 @@ class SchNetEnsembleCalculator(FixedCalculator):
         super().__init__()
         if calibration not in ("auto", None):
             raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
-        given = _given(models)
-        if len(given) > 1:
-            _check_levels(given)
-        members = [member for model in given for member in _members(model)]
-        name = _name(given[0]) if len(given) == 1 else json.dumps([_name(model) for model in given])
-        if len(members) < 2:
-            raise RegistryError(
-                f"{name} gives {len(members)} model(s); an ensemble needs at least two, for one take SchNetCalculator"
-            )
+        members = gather(models, at_least=2)
+        self._hashes = members.hashes
         self._evaluator = Evaluator(
-            StackedSchNet(members), device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
+            members.networks, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
         )
-        self.calibration = _calibration(given) if calibration == "auto" else None
+        self.calibration = self._card_calibration = members.calibration if calibration == "auto" else None
         self.parameters.update(
-            models=name,
+            models=members.name,
             device=None if device is None else str(device),
             dtype=dtype,
             engine=engine,
@@ -151,41 +137,15 @@ class SchNetEnsembleCalculator(FixedCalculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Compute all properties of `atoms` into `results`; called by ASE. See `SchNetCalculator` for errors."""
-        energy, energies, forces, stress = self._evaluate(atoms, properties, system_changes)
-        members, n_atoms = energies.shape
-        columns = [energy[:, None], energies, forces.reshape(members, -1)]
+        results = self._evaluate(atoms, properties, system_changes)
+        assert self._system is not None
+        energy, energies, forces, stress, spread = of_members(results, self._system.numbers, self.calibration)
+        assert spread is not None
+        self.results = {"energy": energy, "free_energy": energy, "energies": energies, "forces": forces}
         if stress is not None:
-            columns.append(stress)
-        # All quantities at once: for a small molecule, one call each would cost more than everything else in Python.
-        mean, std = _mean_and_std(np.concatenate(columns, axis=1))
-        of_energies, of_forces = slice(1, 1 + n_atoms), slice(1 + n_atoms, 1 + 4 * n_atoms)
-        forces_std = std[of_forces].reshape(-1, 3)
-        self.results = {
-            "energy": float(mean[0]),
-            "free_energy": float(mean[0]),
-            "energies": mean[of_energies],
-            "forces": mean[of_forces].reshape(-1, 3),
-            "energy_std": float(std[0]),
-            "energies_std": std[of_energies],
-            "forces_std": forces_std,
-            "energy_ensemble": energy,
-            "forces_ensemble": forces,
-            "forces_deviation": np.sqrt(np.add.reduce(forces_std * forces_std, axis=1)),
-        }
-        if stress is not None:
-            self.results["stress"] = mean[-6:]
-            self.results["stress_std"] = std[-6:]
-        if self.calibration is not None:
-            assert self._system is not None
-            self._add_uncertainty(self.calibration, self._system.numbers)
-
-    def _add_uncertainty(self, calibration: Calibration, numbers: Integers) -> None:
-        results, coverage = self.results, calibration.coverage
-        if calibration.energy is not None:
-            results["energy_uncertainty"] = float(calibration.energy.half_width(results["energy_std"], coverage))
-        if calibration.forces is not None:
-            deviation = results["forces_deviation"]
-            results["forces_uncertainty"] = calibration.forces_half_width(deviation, numbers, coverage)
+            self.results["stress"] = stress
+        self.results |= {name: value for name, value in spread._asdict().items() if value is not None}
+        self._add_asked(properties)
 
     def annotate(self, atoms: Atoms) -> None:
         """Copy the spread and uncertainty of the last calculation to ``atoms.info`` and ``atoms.arrays`` for saving.
@@ -245,55 +205,3 @@ class EnsembleProperties(Properties):
 
     def __getitem__(self, name: str) -> Any:
         return self._extra[name] if name in self._extra else super().__getitem__(name)
-
-
-def _mean_and_std(values: Floats) -> tuple[Floats, Floats]:
-    """Return mean and standard deviation (``ddof=1``) over members, (M, K) to (K,) each; faster than NumPy's if few."""
-    mean = np.add.reduce(values, axis=0) / len(values)
-    deviations = values - mean
-    return mean, np.sqrt(np.add.reduce(deviations * deviations, axis=0) / (len(values) - 1))
-
-
-def _given(models: str | os.PathLike[str] | Sequence[ModelLike]) -> list[ModelLike]:
-    """Return the models as a list; `models` may be one model, a sequence, or the JSON list that `todict` gives."""
-    if isinstance(models, str) and models.startswith("["):
-        with contextlib.suppress(json.JSONDecodeError):  # not JSON, hence the name of a folder
-            models = json.loads(models)
-    given: list[ModelLike] = [models] if isinstance(models, str) or not isinstance(models, Iterable) else list(models)
-    for model in given:
-        if not isinstance(model, (str, os.PathLike, SchNet)):
-            raise ValueError(
-                f"model is {model!r}; expected the name or folder of an entry, a folder of checkpoints, or a sequence "
-                "of names, .safetensors files or SchNets"
-            )
-    return given
-
-
-def _members(model: ModelLike) -> list[SchNet]:
-    return [model] if isinstance(model, SchNet) else [loaded.model for loaded in locate_members(model)]
-
-
-def _check_levels(given: Sequence[ModelLike]) -> None:
-    """Refuse members of different levels of theory, whose mean has no meaning; accept cards that state none."""
-    levels: dict[str, str] = {}
-    for model in given:
-        card = None if isinstance(model, SchNet) else owning_card(model)
-        if card is not None and card.data.level_of_theory != NOT_STATED:
-            levels.setdefault(card.data.level_of_theory, card.name)
-    if len(levels) > 1:
-        each = ", ".join(f"{name} {level}" for level, name in levels.items())
-        raise StructureError(
-            f"members of different levels of theory ({each}); give those of one, or mend level_of_theory on the cards"
-        )
-
-
-def _calibration(given: Sequence[ModelLike]) -> Calibration | None:
-    """Return the calibration of the entry that was given; None for any other set of models."""
-    if len(given) > 1 or isinstance(given[0], SchNet):
-        return None
-    card = find_card(given[0])
-    return None if card is None else card.calibration
-
-
-def _name(model: ModelLike) -> str:
-    return IN_MEMORY if isinstance(model, SchNet) else lasting_name(model)

@@ -35,7 +35,7 @@ def read_one(model: str, structure: Path | None, device: str | None, dtype: str,
 
 def read_frames(model: str, structure: Path | None, smiles: str | None, index: str | int = ":") -> list[Atoms]:
     """Return the frames of a structure, or the molecule of a SMILES, or the entry's own."""
-    from schnet_ase.registry.lookup import find_card, get_card
+    from schnet_ase.registry.structure import structure as entry_structure
     from schnet_ase.simulation.structures import from_smiles, read_structures
 
     if smiles is not None:
@@ -44,12 +44,7 @@ def read_frames(model: str, structure: Path | None, smiles: str | None, index: s
         return [from_smiles(smiles)]
     if structure is not None:
         return read_structures(structure, index)
-    if model.endswith(".safetensors"):
-        raise StructureError(f"{model} is a file and has no molecule of its own; give a STRUCTURE")
-    card = find_card(model)
-    if card is None and Path(model).is_dir():
-        raise StructureError(f"{model} is no registry entry and has no molecule of its own; give a STRUCTURE")
-    return [(card or get_card(model.partition("/")[0])).structure.atoms()]
+    return [entry_structure(model)]
 
 
 def make_calculator(model: str, device: str | None, dtype: str) -> Calculator:

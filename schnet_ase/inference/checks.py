@@ -10,6 +10,9 @@ from ase.data import chemical_symbols
 from schnet_ase.errors import StructureError
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.system import Geometry
+from schnet_ase.inference.backend import Closest
+
+MIN_DISTANCE = 1e-3  # Å; closer atoms are probably one atom twice, and the direction between them is noise
 
 
 def check_finite(system: Geometry) -> None:
@@ -49,3 +52,18 @@ def check_elements(numbers: Integers, elements: Sequence[int] | None, max_z: int
             raise StructureError(f"element {strange} is none of the model's, whose max_z is {max_z}")
         trained = ", ".join(chemical_symbols[z] for z in elements)
         raise StructureError(f"the model was not trained on {strange}; it knows {trained}: use another model")
+
+
+def refuse_coincident(closest: Closest) -> None:
+    """Refuse a system in which two atoms have the same position.
+
+    Raises
+    ------
+    StructureError
+        The closest atoms are these two; the message names them.
+    """
+    if closest.distance < MIN_DISTANCE:
+        raise StructureError(
+            f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, at one position; "
+            "move or remove one"
+        )

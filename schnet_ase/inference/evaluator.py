@@ -10,22 +10,20 @@ import torch
 from numpy.typing import NDArray
 
 from schnet_ase.engine import TableError, announced, compiled_half_list
-from schnet_ase.errors import StructureError
 from schnet_ase.geometry.arrays import Floats, Integers
-from schnet_ase.geometry.neighbors import NeighborCache, half_neighbor_list, lone_atoms
+from schnet_ase.geometry.neighbors import HalfNeighbors, NeighborCache, half_neighbor_list, lone_atoms
 from schnet_ase.geometry.system import Geometry, cell_volume
 from schnet_ase.inference.autograd import Autograd
 from schnet_ase.inference.backend import Backend
-from schnet_ase.inference.checks import check_elements, check_finite
+from schnet_ase.inference.checks import check_elements, check_finite, refuse_coincident
 from schnet_ase.inference.compiled import CompiledSchNet, why_not_compiled
 from schnet_ase.inference.device import resolve_device
-from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.inference.networks import FixedNetworks
 from schnet_ase.priors import fixed_terms, total
 from schnet_ase.priors.zbl import ZBL
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 VOIGT = np.array([0, 4, 8, 5, 2, 1])  # indices of xx yy zz yz xz xy in a (3, 3) matrix
-MIN_DISTANCE = 1e-3  # Å; closer atoms are probably one atom twice, and the direction between them is noise
 
 
 class Results(NamedTuple):
@@ -55,8 +53,8 @@ class Evaluator:
 
     Parameters
     ----------
-    model
-        One or several networks; copied, so that the caller's own keep their device and dtype.
+    networks
+        One or several networks.
     device
         ``"cpu"``, ``"cuda"``, ...; None: cuda if available, otherwise cpu.
     dtype
@@ -80,7 +78,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: SchNet | StackedSchNet,
+        networks: FixedNetworks,
         *,
         device: str | None,
         dtype: str,
@@ -95,36 +93,38 @@ class Evaluator:
         where = resolve_device(device)
         if engine not in ("auto", "autograd", "compiled"):
             raise ValueError(f"engine is {engine!r}; expected 'auto', 'autograd' or 'compiled'")
-        self._single = isinstance(model, SchNet)
-        self._elements = model.elements
-        self._max_z = model.config.max_z
+        self.networks = networks
+        self.device, self.dtype = where, DTYPES[dtype]
+        self._single = not networks.member_shape
+        self._elements = networks.elements
+        self._max_z = networks.config.max_z
         self._known_numbers = b""  # numbers of the last atoms whose elements were checked
-        self.engine, self._backend = self._choose(model, where, dtype, engine, threads)
+        self._first = True
+        self.engine, self.backend = self._choose(networks, where, dtype, engine, threads)
         # The compiled kernel has the repulsion of pairs in it.
         compiled = self.engine.name == "compiled"
-        self._terms = tuple(t for t in fixed_terms(model.config) if not (compiled and isinstance(t, ZBL)))
-        search = compiled_half_list if compiled else half_neighbor_list
-        self.cutoff = model.config.pair_cutoff
-        self.neighbors = NeighborCache(self.cutoff, skin, search)
+        self.terms = tuple(t for t in fixed_terms(networks.config) if not (compiled and isinstance(t, ZBL)))
+        self.search = compiled_half_list if compiled else half_neighbor_list
+        self.cutoff = networks.config.pair_cutoff
+        self.neighbors = NeighborCache(self.cutoff, skin, self.search)
 
     @staticmethod
     def _choose(
-        model: SchNet | StackedSchNet, device: torch.device, dtype: str, engine: str, threads: int | None
+        networks: FixedNetworks, device: torch.device, dtype: str, engine: str, threads: int | None
     ) -> tuple[EngineChoice, Backend]:
         reason = "asked for"
         if engine != "autograd":
-            obstacle = f"device {device.type}" if device.type != "cpu" else why_not_compiled(model.config)
+            obstacle = f"device {device.type}" if device.type != "cpu" else why_not_compiled(networks.config)
             try:
                 if obstacle is None:
-                    members = [model] if isinstance(model, SchNet) else model.members()
-                    return EngineChoice("compiled", "it covers the model"), CompiledSchNet(members, dtype, threads)
+                    return EngineChoice("compiled", "it covers the model"), CompiledSchNet(networks, dtype, threads)
             except TableError as error:
                 obstacle = str(error)
             reason = f"the compiled engine does not cover {obstacle}"
             if engine == "compiled":
                 instead = "engine='auto'" if device.type == "cpu" else "device='cpu', or engine='auto'"
                 raise ValueError(f"engine='compiled': {reason}; use {instead}")
-        return EngineChoice("autograd", reason), Autograd(model, device, DTYPES[dtype], threads)
+        return EngineChoice("autograd", reason), Autograd(networks, device, DTYPES[dtype], threads)
 
     def __call__(self, system: Geometry) -> Results:
         """Compute energy, per-atom energies, forces and stress.
@@ -136,27 +136,43 @@ class Evaluator:
             have the same position, or the system is periodic and the model has no envelope;
             or a fixed term refuses the system.
         """
+        self.check(system)
+        with self.announced():
+            pairs = self.neighbors.get(system)
+            predicted = self.backend(system, pairs)
+        refuse_coincident(predicted.closest)
+        return self.finish(system, pairs, predicted.energies, predicted.forces, predicted.virial)
+
+    def check(self, system: Geometry) -> None:
+        """Refuse a system that no network, or not this one, can evaluate; see `__call__`."""
         check_finite(system)
-        numbers, first = system.numbers.tobytes(), not self._known_numbers
+        numbers = system.numbers.tobytes()
         if numbers != self._known_numbers:
             check_elements(system.numbers, self._elements, self._max_z)
             self._known_numbers = numbers
-        with announced() if first and self.engine.name == "compiled" else contextlib.nullcontext():
-            pairs = self.neighbors.get(system)
-            energies, forces, virial, closest, _ = self._backend(system, pairs)
-        if closest.distance < MIN_DISTANCE:
-            raise StructureError(
-                f"atoms {closest.first} and {closest.second} are {closest.distance:.2g} Å apart, at one position; "
-                "move or remove one"
-            )
-        if self._terms:
-            part = total(self._terms, system, pairs)
+
+    def announced(self) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the first call of the compiled engine says that it compiles."""
+        first, self._first = self._first, False
+        return announced() if first and self.engine.name == "compiled" else contextlib.nullcontext()
+
+    def finish(
+        self, system: Geometry, pairs: HalfNeighbors, energies: Floats, forces: Floats, virial: Floats
+    ) -> Results:
+        """Add the fixed terms to the predictions of M networks, and return what ASE wants."""
+        if self.terms:
+            part = total(self.terms, system, pairs)
             energies, forces, virial = energies + part.energies, forces + part.forces, virial + part.virial
         volume = cell_volume(system.cell)
         stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / volume if volume else None
         if self._single:
             energies, forces, stress = energies[0], forces[0], None if stress is None else stress[0]
         return Results(np.add.reduce(energies, axis=-1), energies, forces, stress)
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers that the network takes."""
+        return tuple(range(1, self._max_z)) if self._elements is None else self._elements
 
     def share_neighbors(self, other: Evaluator) -> None:
         """Use the neighbour lists of `other` from now on, if they contain every pair within the cutoff."""

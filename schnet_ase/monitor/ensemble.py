@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.mixing import LinearCombinationCalculator
 
 from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
-from schnet_ase.calculators.single import FixedCalculator
+from schnet_ase.calculators.fixed import FixedCalculator
 from schnet_ase.errors import MonitorError, RegistryError, StructureError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.registry.lookup import owning_card

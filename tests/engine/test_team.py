@@ -110,12 +110,12 @@ def test_a_call_s_memory_is_let_go():
 def test_threads_sleep_after_a_call_and_wake_for_the_next(make_model, crystal):
     calculator = SchNetCalculator(make_model(0), engine="compiled", threads=3)
     first = calculator.get_forces(crystal)
-    team = calculator._evaluator._backend._team
+    team = calculator._evaluator.backend._team
     for _ in range(3):
         until(lambda: team._calls._left == 0)
         calculator.calculate(crystal)
         assert (calculator.results["forces"] == first).all()
-    assert calculator._evaluator._backend._team is team
+    assert calculator._evaluator.backend._team is team
 
 
 def test_a_program_ends_while_a_thread_of_it_runs_dynamics():

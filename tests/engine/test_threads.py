@@ -35,7 +35,7 @@ def test_same_bits_whichever_thread_does_what(make_model, crystal, thread):
     atoms = crystal * (3, 2, 2)
     calculator = SchNetCalculator(make_model(0), engine="compiled", threads=3)
     expected = calculator.get_forces(atoms)
-    network, where = calculator._evaluator._backend, geometry(atoms)
+    network, where = calculator._evaluator.backend, geometry(atoms)
     work, n = network._work, len(atoms)
     for array in work:  # nothing of the call before is read
         if array.dtype.kind == "f":
@@ -59,7 +59,7 @@ def test_the_closest_pair(make_model, crystal, threads):
     atoms = crystal * (3, 2, 2)
     calculator = SchNetCalculator(make_model(0), engine="compiled", threads=threads)
     calculator.get_forces(atoms)
-    network = calculator._evaluator._backend
+    network = calculator._evaluator.backend
     for at in (0, len(atoms) // 2, len(atoms) - 2):
         moved = atoms.copy()
         moved.positions[at + 1] = moved.positions[at] + [0.0, 0.4, 0.3]
@@ -106,7 +106,7 @@ def test_no_vector_lies_in_two_cache_lines(make_model, ethanol, dtype):
     calculator = SchNetCalculator(make_model(0), engine="compiled", threads=2, dtype=dtype)
     for each in (calculator, pickle.loads(pickle.dumps(calculator))):
         each.get_forces(ethanol)
-        network = each._evaluator._backend
+        network = each._evaluator.backend
         weights, work = network._weights, network._work
         vectors = [weights.embedding, weights.embedding_in, weights.table, weights.dense, weights.bias, weights.zeros]
         vectors += [weights.readout, weights.readout_transposed, weights.readout_bias]
