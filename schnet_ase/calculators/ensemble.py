@@ -17,7 +17,7 @@ from schnet_ase.calculators.members import ModelLike, gather
 from schnet_ase.calculators.prediction import of_members
 from schnet_ase.inference.evaluator import Evaluator
 
-PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble", "energy_uncertainty")
+PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble", "stress_ensemble", "energy_uncertainty")
 PER_ATOM = ("forces_std", "energies_std", "forces_deviation", "forces_uncertainty")
 PER_MEMBER = ("forces_ensemble",)
 EXTRA = (*PER_SYSTEM, *PER_ATOM, *PER_MEMBER)
@@ -58,8 +58,8 @@ class SchNetEnsembleCalculator(FixedCalculator):
     ``energy``, ``free_energy``, ``energies``, ``forces``, ``stress`` and ``stresses`` are means over members; forces
     are minus the gradient of the mean energy. Standard deviations over members (``ddof=1``) are ``energy_std``,
     ``energies_std`` (N,), ``forces_std`` (N, 3) and ``stress_std`` (6,). The values of each member are
-    ``energy_ensemble`` (M,) and ``forces_ensemble`` (M, N, 3). The spread of each atom's force, in eV/Å, is
-    rotation-invariant:
+    ``energy_ensemble`` (M,), ``forces_ensemble`` (M, N, 3) and ``stress_ensemble`` (M, 6). The spread of each atom's
+    force, in eV/Å, is rotation-invariant:
 
     .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \langle F_i \rangle|^2}
 
@@ -95,6 +95,7 @@ class SchNetEnsembleCalculator(FixedCalculator):
         "stress_std",
         "energy_ensemble",
         "forces_ensemble",
+        "stress_ensemble",
         "forces_deviation",
         "energy_uncertainty",
         "forces_uncertainty",

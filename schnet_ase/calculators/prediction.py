@@ -26,6 +26,8 @@ class Spread(NamedTuple):
     """(M,) energy of each member, eV."""
     forces_ensemble: Floats
     """(M, N, 3) forces of each member, eV/Å."""
+    stress_ensemble: Floats | None
+    """(M, 6) stress of each member, eV/Å³ in Voigt order; None if the cell has no volume."""
     forces_deviation: Floats
     """(N,) rotation-invariant spread of each atom's force, eV/Å."""
     energy_uncertainty: float | None
@@ -88,6 +90,7 @@ def of_members(results: Results, numbers: Integers, calibration: Calibration | N
         None if stress is None else std[-6:],
         energy,
         forces,
+        stress,
         deviation,
         energy_uncertainty,
         forces_uncertainty,

@@ -35,7 +35,7 @@ class SchNetCalculator(FixedCalculator):
         tight optimizations; about half as fast). Results are float64 arrays in both cases.
     engine
         ``"autograd"``: the PyTorch reference. ``"compiled"``: the fast engine for CPUs; the first call for each dtype
-        and kind of system compiles it (up to a minute and a half), and the machine code is kept. ``"auto"``: the
+        and kind of system compiles it (up to a minute), and the machine code is kept on the machine. ``"auto"``: the
         compiled engine if it supports the model.
     skin
         Å added to the cutoff of the neighbour list, which is rebuilt when an atom has moved half of it. A larger skin

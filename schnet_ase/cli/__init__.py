@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import click
 
+from schnet_ase.cli.bridges import export, ipi
 from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.distill import distill
 from schnet_ase.cli.dynamics import md
@@ -48,6 +49,8 @@ for _command in (
     distill,
     data,
     lammps,
+    ipi,
+    export,
 ):
     cli.add_command(_command)
 models.add_command(environments)

@@ -8,13 +8,13 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.graph import make_graph
-from schnet_ase.geometry.graph import pair_vectors as graph_vectors
 from schnet_ase.geometry.neighbors import HalfNeighbors, pair_vectors
 from schnet_ase.geometry.system import Geometry
 from schnet_ase.inference.autograd import closest_pair
 from schnet_ase.inference.checks import refuse_coincident
 from schnet_ase.inference.evaluator import Evaluator
 from schnet_ase.inference.forces import hessian as network_hessian
+from schnet_ase.inference.representation import features
 from schnet_ase.priors import Term, fixed_terms
 
 PAIRS_AT_ONCE = 1 << 14
@@ -99,8 +99,6 @@ def gradients_of(term: Term, system: Geometry, pairs: HalfNeighbors) -> Floats:
     return gradients
 
 
-@torch.inference_mode(False)
-@torch.no_grad()
 def descriptors(evaluator: Evaluator, system: Geometry, member: int) -> Floats:
     """Compute the features of each atom after the last interaction, (N, F), by PyTorch in the evaluator's dtype.
 
@@ -115,10 +113,7 @@ def descriptors(evaluator: Evaluator, system: Geometry, member: int) -> Floats:
     if not 0 <= member < len(networks.models):
         raise ValueError(f"member is {member}; expected 0 to {len(networks.models) - 1}")
     graph = make_graph(system, usable_pairs(evaluator, system)).to(evaluator.device)
-    model = networks.member(member, evaluator.device, evaluator.dtype)
-    filters = model.filters(torch.linalg.vector_norm(graph_vectors(graph), dim=-1))
-    features: Floats = model.representation(graph.numbers, filters, graph.pairs).double().cpu().numpy()
-    return features
+    return features(networks.member(member, evaluator.device, evaluator.dtype), graph)
 
 
 def usable_pairs(evaluator: Evaluator, system: Geometry) -> HalfNeighbors:

@@ -20,6 +20,7 @@ Phys. Rev. B 108, L100302 (2023), where the system is unfolded instead.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -92,7 +93,10 @@ def _flux(model: SchNet, graph: Graph, velocities: Tensor) -> Tensor:
     vectors = pair_vectors(graph)
     distances = torch.linalg.vector_norm(vectors, dim=-1)
     unit = vectors / distances[:, None]
-    filters, slopes = torch.func.jvp(model.filters, (distances,), (torch.ones_like(distances),))
+    filters, slopes = cast(
+        "tuple[list[Tensor], list[Tensor]]",
+        torch.func.jvp(model.filters, (distances,), (torch.ones_like(distances),)),
+    )
     of_first, of_second = (torch.sum(unit * velocities[atoms], dim=-1, keepdim=True) for atoms in graph.pairs)
     # What the change of a distance gives, and the same weighted with the way to the atom at which it arrives.
     shift = vectors.T[:, :, None]
@@ -102,17 +106,32 @@ def _flux(model: SchNet, graph: Graph, velocities: Tensor) -> Tensor:
     tangents = x.new_zeros(4, *x.shape)
     for block, w, slope in zip(model.interactions, filters, slopes, strict=True):
         interaction = cast("Interaction", block)
-        h, dh = _forward(lambda x, own=interaction: own.dense_in(own.norm(x)), x, tangents)
+        h, dh = _forward(partial(_enter, interaction), x, tangents)
         y, dy = torch.zeros_like(h), torch.zeros_like(dh)
         for here, there, sign, arising in ((first, second, -1.0, at_first), (second, first, 1.0, at_second)):
             message = dh[:, there]
             message = torch.cat([message[:1], message[1:] + sign * shift * message[:1]])
             y = y.index_add(0, here, h[there] * w)
             dy = dy.index_add(1, here, message * w + arising * (h[there] * slope))
-        change, dchange = _forward(lambda y, own=interaction: own.dense2(own.activation(own.dense1(y))), y, dy)
+        change, dchange = _forward(partial(_leave, interaction), y, dy)
         x, tangents = x + change, tangents + dchange
-    _, energies = _forward(lambda x: model.readout2(model.readout_activation(model.readout1(x))), x, tangents)
+    _, energies = _forward(partial(_read_out, model), x, tangents)
     return torch.sum(energies[1:], dim=(1, 2)) * model.scale
+
+
+def _enter(interaction: Interaction, x: Tensor) -> Tensor:
+    h: Tensor = interaction.dense_in(interaction.norm(x))
+    return h
+
+
+def _leave(interaction: Interaction, y: Tensor) -> Tensor:
+    change: Tensor = interaction.dense2(interaction.activation(interaction.dense1(y)))
+    return change
+
+
+def _read_out(model: SchNet, x: Tensor) -> Tensor:
+    energies: Tensor = model.readout2(model.readout_activation(model.readout1(x)))
+    return energies
 
 
 def _forward(function: Callable[[Tensor], Tensor], x: Tensor, tangents: Tensor) -> tuple[Tensor, Tensor]:

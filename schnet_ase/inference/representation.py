@@ -9,9 +9,17 @@ import torch
 from ase import Atoms
 
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.geometry.graph import batch_graphs, build_graph, pair_vectors
+from schnet_ase.geometry.graph import Graph, batch_graphs, build_graph, pair_vectors
 from schnet_ase.geometry.system import geometry
 from schnet_ase.networks import SchNet
+
+
+def features(model: SchNet, graph: Graph) -> Floats:
+    """Return the network's representation of every atom of a graph, (N, F) float64."""
+    with torch.no_grad():
+        filters = model.filters(torch.linalg.vector_norm(pair_vectors(graph), dim=-1))
+        x: Floats = model.representation(graph.numbers, filters, graph.pairs).double().cpu().numpy()
+    return x
 
 
 def representations(frames: Sequence[Atoms], model: SchNet, batch_size: int = 64) -> list[Floats]:
@@ -20,8 +28,5 @@ def representations(frames: Sequence[Atoms], model: SchNet, batch_size: int = 64
     for start in range(0, len(frames), batch_size):
         some = frames[start : start + batch_size]
         graph = batch_graphs([build_graph(geometry(atoms), model.config.pair_cutoff) for atoms in some])
-        with torch.no_grad():
-            filters = model.filters(torch.linalg.vector_norm(pair_vectors(graph), dim=-1))
-            x = model.representation(graph.numbers, filters, graph.pairs).double().numpy()
-        found += np.split(x, np.cumsum([len(atoms) for atoms in some])[:-1])
+        found += np.split(features(model, graph), np.cumsum([len(atoms) for atoms in some])[:-1])
     return found

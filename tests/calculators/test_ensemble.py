@@ -44,7 +44,7 @@ def test_mean_and_spread_are_those_of_the_members(
         np.testing.assert_allclose(results[name], each.mean(axis=0), rtol=0.0, atol=TOLERANCE[dtype])
         np.testing.assert_allclose(results[f"{name}_std"], each.std(axis=0, ddof=1), rtol=0.0, atol=TOLERANCE[dtype])
         assert results[f"{name}_std"].max() > 1e-3 if np.ndim(each) > 1 else results[f"{name}_std"] > 1e-3
-        if name in ("energy", "forces"):
+        if name in ("energy", "forces", "stress"):
             np.testing.assert_allclose(results[f"{name}_ensemble"], each, rtol=0.0, atol=TOLERANCE[dtype])
 
 
@@ -59,6 +59,7 @@ def test_shapes_and_dtypes(members: list[SchNet], crystal: Atoms) -> None:
         "stress_std": (6,),
         "energy_ensemble": (M,),
         "forces_ensemble": (M, n, 3),
+        "stress_ensemble": (M, 6),
         "forces_deviation": (n,),
     }
     for name, shape in shapes.items():
@@ -122,7 +123,7 @@ def extra(calc: SchNetEnsembleCalculator) -> dict[str, np.ndarray]:
     """The extra results under the names that `annotate` gives them."""
     values = {}
     for name in calc.results:
-        if name.endswith(("_std", "_deviation", "_uncertainty")) or name == "energy_ensemble":
+        if name.endswith(("_std", "_deviation", "_uncertainty")) or name in ("energy_ensemble", "stress_ensemble"):
             values[f"schnet_{name}"] = np.array(calc.results[name])
     for m, forces in enumerate(calc.results["forces_ensemble"]):
         values[f"schnet_forces_{m}"] = forces
