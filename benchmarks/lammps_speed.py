@@ -120,7 +120,7 @@ def cases(sides: dict[str, Side], sizes: list[int], blocks: int) -> Iterator[Cas
         steps = max(2, min(200, 240_000 // atoms))
         for name, side in sides.items():
             slow = name.startswith("deepmd") or "five" in name
-            for ranks in (1, 2):
+            for ranks in (1,) if name.startswith("deepmd") else (1, 2):
                 if atoms <= JUDGED or not slow:  # five of a million atoms and deepmd would take too long
                     few = max(2, steps // 10) if name.startswith("deepmd") else steps
                     times = blocks if atoms <= JUDGED and not slow else 2

@@ -17,6 +17,7 @@ SHORT = {
     "03-flag-during-md": ["--steps", "200"],
     "04-train-your-own": ["--steps", "20"],
     "05-learn-on-the-fly": ["--labels", "52", "--steps", "20", "--test", "5"],
+    "06-lammps": ["--copies", "1", "--steps", "200", "--training", "20"],
 }
 
 
