@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SHORT = {"05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"]}
+SHORT = {
+    "05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"],
+    "08-lammps": ["--steps", "200", "--training", "100"],
+}
 """Arguments of scripts that would take too long with their defaults."""
 
 

@@ -19,6 +19,7 @@ SHORT = {
     "05-learn-on-the-fly": ["--labels", "52", "--steps", "20", "--test", "5"],
     "06-vibrations": [],
     "07-reaction-path": ["--images", "5"],
+    "08-lammps": ["--copies", "1", "--steps", "200", "--training", "20"],
 }
 
 
