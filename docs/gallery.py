@@ -7,8 +7,9 @@ from typing import Any
 
 SHORT = {
     "05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"],
-    "11-pimd-in-ipi": ["--steps", "400"],
-    "12-ml-mm-in-openmm": ["--steps", "400"],
+    "08-lammps": ["--steps", "200", "--training", "100"],
+    "09-pimd-in-ipi": ["--steps", "400"],
+    "10-ml-mm-in-openmm": ["--steps", "400"],
 }
 """Arguments of scripts that would take too long with their defaults."""
 

@@ -17,10 +17,13 @@ SHORT = {
     "03-flag-during-md": ["--steps", "200"],
     "04-train-your-own": ["--steps", "20"],
     "05-learn-on-the-fly": ["--labels", "52", "--steps", "20", "--test", "5"],
-    "11-pimd-in-ipi": ["--steps", "40"],
-    "12-ml-mm-in-openmm": ["--steps", "10"],
+    "06-vibrations": [],
+    "07-reaction-path": ["--images", "5"],
+    "08-lammps": ["--copies", "1", "--steps", "200", "--training", "20"],
+    "09-pimd-in-ipi": ["--steps", "40"],
+    "10-ml-mm-in-openmm": ["--steps", "10"],
 }
-NEEDS = {"11-pimd-in-ipi": "ipi", "12-ml-mm-in-openmm": "openmmml"}
+NEEDS = {"09-pimd-in-ipi": "ipi", "10-ml-mm-in-openmm": "openmmml"}
 """Packages that not every installation has."""
 
 
@@ -33,6 +36,8 @@ def test_example(example, tmp_path):
     assert (tmp_path / f"{example.stem}.png").read_bytes().startswith(b"\x89PNG")
     if example.stem == "02-optimization":
         check_vibrations(out)
+    if example.stem == "07-reaction-path":
+        assert abs(float(re.search(r"barrier: (\S+)", out).group(1)) - 12.0) < 2.0  # meV
 
 
 def check_vibrations(out):

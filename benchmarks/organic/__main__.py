@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.output.files import atomic_write
 
 from .check import check
+from .plan import Task, tasks
 from .report import collect, report
 from .run import make_all
 
@@ -34,12 +36,29 @@ def main() -> None:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Shards at once.")
 def make_command(output: Path, rounds: int, workers: int) -> None:
     """Make the shards that are missing, in the order of the plan; the same command resumes after a kill."""
+    _make(output, tasks(rounds), workers)
+
+
+@main.command("explore")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+@click.option("--entry", required=True, type=click.Path(path_type=Path, exists=True), help="Calibrated ensemble.")
+@click.option("--generation", required=True, type=click.IntRange(1), help="1 for the first ensemble that explores.")
+@click.option("--rounds", default=100, show_default=True, type=click.IntRange(1), help="Shards.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Shards at once.")
+def explore_command(output: Path, entry: Path, generation: int, rounds: int, workers: int) -> None:
+    """Label frames that an ensemble finds in molecules new to it; the same command resumes after a kill."""
+    from . import active  # which needs more than `make`
+
+    _make(output, active.tasks(entry.resolve(), generation, rounds), workers)
+
+
+def _make(output: Path, wanted: Iterable[Task], workers: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers: shards are made side by side
     output.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(output / ".lock").acquire(timeout=0):
             _same_packages(output / "packages.json")
-            make_all(output, rounds, workers)
+            make_all(output, wanted, workers)
     except Timeout:
         raise click.ClickException(f"{output}: another process works here; wait for it or stop it") from None
     except SchNetError as error:
@@ -70,6 +89,21 @@ def check_command(output: Path, shards: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
+@main.command("errors")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+@click.option("--model", required=True, help="Entry, run or file.")
+@click.option("--split", default="test", show_default=True, help="Subset of the frames.")
+@click.option("--most", default=20_000, show_default=True, type=click.IntRange(1), help="Frames.")
+def errors_command(output: Path, model: str, split: str, most: int) -> None:
+    """Print the errors of a model by kind of frame, family, element, size and temperature."""
+    from . import errors  # which needs more than `make`
+
+    try:
+        errors.report(output, model, split, most)
+    except SchNetError as error:
+        raise click.ClickException(str(error)) from error
+
+
 @main.command("report")
 @click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
 def report_command(output: Path) -> None:
@@ -83,7 +117,7 @@ def report_command(output: Path) -> None:
 @main.command("collect")
 @click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
 def collect_command(output: Path) -> None:
-    """Write a file of each split, fold-0.extxyz to test.extxyz, from the shards that are there."""
+    """Write organic.extxyz, which states the subset of each frame, from the shards that are there."""
     try:
         collect(output)
     except SchNetError as error:

@@ -29,6 +29,8 @@ class Stream(NamedTuple):
 
     name: str
     parts: tuple[Part, ...]
+    for_training: bool = False
+    """Whether molecules of the calibration and test sets are passed over, since an ensemble chooses the frames."""
 
 
 # A round takes so many molecules of a family, whether parts use them all or not. Streams are added, never changed: what
@@ -111,6 +113,7 @@ class Drawn(NamedTuple):
 
     entry: Entry
     sampler: Sampler
+    for_training: bool
     rng: np.random.Generator
     """For the frames of this molecule and no other."""
 
@@ -134,7 +137,9 @@ class Task(NamedTuple):
             first = self.round * ROUND[part.family] + part.first
             for k in range(first, first + part.molecules):
                 seed = [zlib.crc32(self.stream.name.encode()), self.round, position]
-                yield Drawn(entries[k % len(entries)], part.sampler, np.random.default_rng(seed))
+                yield Drawn(
+                    entries[k % len(entries)], part.sampler, self.stream.for_training, np.random.default_rng(seed)
+                )
                 position += 1
 
 

@@ -1,8 +1,7 @@
-"""What there is: counts in words and a picture, and one file of each split."""
+"""What there is: counts in words and a picture, and one file of all frames."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections import Counter, defaultdict
@@ -11,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from .blocks import blocks, shards
-from .splits import SPLITS
 
 SIZES = (10, 20, 30, 40, 50, 60)
 
@@ -73,16 +71,13 @@ def _draw(file: Path, tables: dict[str, Counter[str]], forces: dict[str, list[np
 
 
 def collect(output: Path) -> None:
-    """Write ``SPLIT.extxyz`` for each split, each whole or not at all."""
-    building = {split: output / f".{split}.extxyz.part" for split in SPLITS}
+    """Write the frames of all shards to ``organic.extxyz``, whole or not at all; each states its subset."""
+    target, building = output / "organic.extxyz", output / ".organic.extxyz.part"
     counts: Counter[str] = Counter()
-    with contextlib.ExitStack() as stack:
-        streams = {s: stack.enter_context(open(file, "w", encoding="utf-8")) for s, file in building.items()}
+    with open(building, "w", encoding="utf-8") as stream:
         for file in shards(output):
             for block in blocks(file):
-                streams[block.info["split"]].write(block.text)
+                stream.write(block.text)
                 counts[block.info["split"]] += 1
-    for split, file in building.items():
-        target = output / f"{split}.extxyz"
-        os.replace(file, target)
-        print(f"{target}: {counts[split]} frames")
+    os.replace(building, target)
+    print(f"{target}: " + ", ".join(f"{n} frames of {split}" for split, n in sorted(counts.items())))

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -16,22 +16,22 @@ from pathlib import Path
 
 from schnet_ase.errors import SchNetError
 
-from .plan import Task, tasks
+from .plan import Task
 from .pool import write_family
 from .shards import Made, file_of, make
 
 LOGGER = logging.getLogger("schnet_ase")
 
 
-def make_all(output: Path, rounds: int, workers: int) -> None:
+def make_all(output: Path, wanted: Iterable[Task], workers: int) -> None:
     """Make the shards that are missing.
 
     Parameters
     ----------
     output
         Folder of the data set.
-    rounds
-        Of the plan.
+    wanted
+        Shards in the order in which they are made.
     workers
         Shards at once.
 
@@ -42,7 +42,7 @@ def make_all(output: Path, rounds: int, workers: int) -> None:
     """
     for unfinished in output.glob("*/.*.tmp"):  # of a command that was killed
         unfinished.unlink(missing_ok=True)
-    missing = [task for task in tasks(rounds) if not file_of(output, task).exists()]
+    missing = [task for task in wanted if not file_of(output, task).exists()]
     LOGGER.info("%d shards to make", len(missing))
     begun, total = time.monotonic(), Counter[str]()
     spawn = multiprocessing.get_context("spawn")

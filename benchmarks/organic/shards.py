@@ -21,7 +21,7 @@ from .geometry import NoGeometry, with_hydrogens
 from .molecules import fit
 from .plan import Drawn, Task
 from .sampling import Sampled
-from .splits import group_of, split_of
+from .splits import HELD_OUT, group_of, split_of
 from .xtb import Label, Unconverged, Xtb
 
 STRONGEST = 30.0
@@ -81,6 +81,8 @@ def _frames(drawn: Drawn, counts: Counter[str]) -> Iterator[Atoms]:
     first = Chem.MolFromSmiles(entry.smiles.partition(".")[0])  # decides for a cluster
     group = group_of(first, entry.by_scaffold)
     about = {"molecule": entry.name, "smiles": entry.smiles, "group": group, "split": split_of(group)}
+    if drawn.for_training and about["split"] in HELD_OUT:
+        return
     xtb = Xtb(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))
     try:
         for sampled in drawn.sampler(mol, drawn.rng, xtb):

@@ -27,8 +27,9 @@ from schnet_ase.errors import SchNetError
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.lookup import find_card
 from schnet_ase.training.config import load_config
-from schnet_ase.training.run import load_frames, load_test, split_for_crossval
+from schnet_ase.training.run import load_frames
 from schnet_ase.training.single import train
+from schnet_ase.training.subsets import load_test, split_for_crossval
 from schnet_ase.uncertainty.metrics import KCAL_PER_MOL, Errors
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

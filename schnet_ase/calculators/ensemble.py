@@ -12,12 +12,11 @@ from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError, PropertyNotPresent, all_changes
 from ase.outputs import Properties
 
+from schnet_ase.calculators.fixed import FixedCalculator
 from schnet_ase.calculators.members import ModelLike, gather
-from schnet_ase.calculators.prediction import of_members
-from schnet_ase.calculators.single import FixedCalculator
-from schnet_ase.errors import RegistryError
+from schnet_ase.calculators.prediction import Disagreement, disagreement_of, of_members
+from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.evaluator import Evaluator
-from schnet_ase.networks import StackedSchNet
 
 PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble", "stress_ensemble", "energy_uncertainty")
 PER_ATOM = ("forces_std", "energies_std", "forces_deviation", "forces_uncertainty")
@@ -57,11 +56,11 @@ class SchNetEnsembleCalculator(FixedCalculator):
 
     Notes
     -----
-    ``energy``, ``free_energy``, ``energies``, ``forces`` and ``stress`` are means over members, and forces are minus
-    the gradient of the mean energy. Standard deviations over members (``ddof=1``) are ``energy_std``, ``energies_std``
-    (N,), ``forces_std`` (N, 3) and ``stress_std`` (6,). The values of each member are ``energy_ensemble`` (M,),
-    ``forces_ensemble`` (M, N, 3) and ``stress_ensemble`` (M, 6). The spread of each atom's force, in eV/Å, is
-    rotation-invariant:
+    ``energy``, ``free_energy``, ``energies``, ``forces``, ``stress`` and ``stresses`` are means over members; forces
+    are minus the gradient of the mean energy. Standard deviations over members (``ddof=1``) are ``energy_std``,
+    ``energies_std`` (N,), ``forces_std`` (N, 3) and ``stress_std`` (6,). The values of each member are
+    ``energy_ensemble`` (M,), ``forces_ensemble`` (M, N, 3) and ``stress_ensemble`` (M, 6). The spread of each atom's
+    force, in eV/Å, is rotation-invariant:
 
     .. math:: \mathtt{forces\_deviation}_i = \sqrt{\frac{1}{M-1} \sum_m |F_{m,i} - \langle F_i \rangle|^2}
 
@@ -90,6 +89,7 @@ class SchNetEnsembleCalculator(FixedCalculator):
         "energies",
         "forces",
         "stress",
+        "stresses",
         "energy_std",
         "energies_std",
         "forces_std",
@@ -116,16 +116,12 @@ class SchNetEnsembleCalculator(FixedCalculator):
         super().__init__()
         if calibration not in ("auto", None):
             raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
-        members = gather(models)
-        if len(members.models) < 2:
-            raise RegistryError(
-                f"{members.name} gives {len(members.models)} model(s); an ensemble needs at least two, for one take "
-                "SchNetCalculator"
-            )
+        members = gather(models, at_least=2)
+        self._hashes = members.hashes
         self._evaluator = Evaluator(
-            StackedSchNet(members.models), device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
+            members.networks, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads
         )
-        self.calibration = members.calibration if calibration == "auto" else None
+        self.calibration = self._card_calibration = members.calibration if calibration == "auto" else None
         self.parameters.update(
             models=members.name,
             device=None if device is None else str(device),
@@ -151,6 +147,17 @@ class SchNetEnsembleCalculator(FixedCalculator):
         if stress is not None:
             self.results["stress"] = stress
         self.results |= {name: value for name, value in spread._asdict().items() if value is not None}
+        self._add_asked(properties)
+
+    def disagreement(self, atoms: Atoms) -> Disagreement:
+        """Return what a monitor needs: the same numbers as in `results`, in less time than all results take.
+
+        They are computed again only if the last calculation was for other atoms. The results are left as they are. See
+        `SchNetCalculator` for errors.
+        """
+        if self.results and not self.check_state(atoms):
+            return Disagreement(self.results["energy_std"], self.results["forces_deviation"])
+        return disagreement_of(self._evaluator(geometry(atoms)))
 
     def annotate(self, atoms: Atoms) -> None:
         """Copy the spread and uncertainty of the last calculation to ``atoms.info`` and ``atoms.arrays`` for saving.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
-from schnet_ase.errors import StructureError
+from schnet_ase.errors import RegistryError, StructureError
+from schnet_ase.inference.networks import FixedNetworks
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import NOT_STATED
-from schnet_ase.registry.loading import locate_members
+from schnet_ase.registry.checkpoint import load_checkpoint
+from schnet_ase.registry.loading import Found, find_members
 from schnet_ase.registry.lookup import find_card, lasting_name, owning_card
 from schnet_ase.uncertainty.calibration import Calibration
 
@@ -19,34 +23,68 @@ ModelLike = str | os.PathLike[str] | SchNet
 IN_MEMORY = "in memory"
 
 
-class Members(NamedTuple):
-    """The models of an ensemble."""
+_IN_USE: WeakValueDictionary[tuple[str, ...], FixedNetworks] = WeakValueDictionary()
+"""Networks that calculators of this process hold, by the SHA-256 of their files. It must be global, because calculators
+do not know one another; it keeps nothing alive, and what a key stands for never changes."""
 
-    models: list[SchNet]
+
+class Members(NamedTuple):
+    """The models of a calculator."""
+
+    networks: FixedNetworks
     name: str
     """What was given: a name or a path, valid in any working directory, or a JSON list of several."""
+    hashes: tuple[str, ...]
+    """SHA-256 of each model's file; empty if a model was given as a `SchNet`."""
     calibration: Calibration | None
     """Calibration of the entry that was given; None for any other set of models."""
 
 
-def gather(models: str | os.PathLike[str] | SchNet | Sequence[ModelLike]) -> Members:
+def gather(models: str | os.PathLike[str] | SchNet | Sequence[ModelLike], at_least: int = 1) -> Members:
     """Load all members that `models` stands for; see `SchNetEnsembleCalculator`.
 
     Raises
     ------
     RegistryError, CheckpointError
-        A model cannot be found or read.
+        A model cannot be found or read, or there are fewer than `at_least`.
     StructureError
-        The members come from entries with different levels of theory.
+        The members have different configs, or come from entries with different levels of theory.
     ValueError
         Something is neither a name, a path nor a `SchNet`.
     """
     given = _given(models)
     if len(given) > 1:
         _check_levels(given)
-    members = [member for model in given for member in _members(model)]
+    members = [member for model in given for member in ([model] if isinstance(model, SchNet) else find_members(model))]
     name = name_of(given[0]) if len(given) == 1 else json.dumps([name_of(model) for model in given])
-    return Members(members, name, _calibration(given))
+    if len(members) < at_least:
+        raise RegistryError(
+            f"{name} gives {len(members)} model(s); an ensemble needs at least two, for one take SchNetCalculator"
+        )
+    files = [member for member in members if isinstance(member, Found)]
+    if len(files) == len(members):
+        networks = shared(files)
+    else:
+        files = []
+        networks = FixedNetworks(
+            [copy.deepcopy(m) if isinstance(m, SchNet) else load_checkpoint(m.path) for m in members]
+        )
+    return Members(networks, name, tuple(found.sha256 for found in files), _calibration(given))
+
+
+def shared(files: Sequence[Found]) -> FixedNetworks:
+    """Return the networks of these files, those of an earlier calculator if one still has them.
+
+    Raises
+    ------
+    CheckpointError
+        A file cannot be read.
+    """
+    key = tuple(found.sha256 for found in files)
+    networks = _IN_USE.get(key)
+    if networks is None:
+        networks = _IN_USE[key] = FixedNetworks([load_checkpoint(found.path) for found in files])
+    return networks
 
 
 def name_of(model: ModelLike) -> str:
@@ -67,10 +105,6 @@ def _given(models: str | os.PathLike[str] | SchNet | Sequence[ModelLike]) -> lis
                 "of names, .safetensors files or SchNets"
             )
     return given
-
-
-def _members(model: ModelLike) -> list[SchNet]:
-    return [model] if isinstance(model, SchNet) else [loaded.model for loaded in locate_members(model)]
 
 
 def _check_levels(given: Sequence[ModelLike]) -> None:

@@ -12,7 +12,7 @@ from schnet_ase.calculators.prediction import Prediction, of_members, of_one
 from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.batched import BatchEvaluator
 from schnet_ase.inference.evaluator import EngineChoice
-from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.networks import SchNet
 
 
 class Predictor:
@@ -61,10 +61,10 @@ class Predictor:
         if calibration not in ("auto", None):
             raise ValueError(f"calibration is {calibration!r}; expected 'auto' or None")
         members = gather(models)
-        self._single = len(members.models) == 1
+        self._single = not members.networks.member_shape
         self._calibration = members.calibration if calibration == "auto" else None
         self._evaluate = BatchEvaluator(
-            members.models[0] if self._single else StackedSchNet(members.models),
+            members.networks,
             device=device,
             dtype=dtype,
             engine=engine,

@@ -2,117 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
-from numpy.typing import NDArray
+from ase.calculators.calculator import all_changes
 
-from schnet_ase.calculators.members import IN_MEMORY
-from schnet_ase.errors import StructureError
-from schnet_ase.geometry.system import Geometry, cell_volume, geometry
-from schnet_ase.inference.evaluator import EngineChoice, Evaluator, Results
+from schnet_ase.calculators.fixed import FixedCalculator
+from schnet_ase.calculators.members import name_of, shared
+from schnet_ase.inference.evaluator import Evaluator
+from schnet_ase.inference.networks import FixedNetworks
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import STUDENT_FILE
-from schnet_ase.registry.loading import locate
-from schnet_ase.registry.lookup import lasting_name, owning_card
-from schnet_ase.uncertainty.calibration import Calibration
-
-
-class FixedCalculator(Calculator):
-    """Base of the calculators for one model and for several: an evaluator with arguments that never change."""
-
-    _evaluator: Evaluator
-    _system: Geometry | None = None
-    """System of the last calculation."""
-
-    # ASE's own calculators copy the atoms at every call, which would cost more than the rest of the call's overhead.
-    @property
-    def atoms(self) -> Atoms | None:
-        """Copy of the last calculation's atoms, with only what the energy depends on (no momenta, for example)."""
-        system = self._system
-        return None if system is None else Atoms(system.numbers, system.positions, cell=system.cell, pbc=system.pbc)
-
-    @atoms.setter
-    def atoms(self, atoms: Atoms | None) -> None:
-        self._system = None if atoms is None else geometry(atoms).copy()
-
-    @property
-    def calculated(self) -> Geometry | None:
-        """System that the results belong to; neither its arrays nor those of the results are ever overwritten."""
-        return self._system
-
-    @property
-    def engine(self) -> EngineChoice:
-        """Engine in use, and the reason for choosing it."""
-        return self._evaluator.engine
-
-    def set(self, **kwargs: Any) -> dict[str, Any]:
-        """Refuse any change; ASE's constructor also calls this method, without arguments."""
-        if kwargs:
-            raise ValueError(f"set({', '.join(kwargs)}): the calculator is fixed once made; make a new one")
-        return {}
-
-    def check_state(self, atoms: Atoms, tol: float = 0.0) -> list[str]:
-        """Return the names of what changed since the last calculation, compared exactly (`tol` is ignored).
-
-        Only quantities that the energy depends on are compared.
-        """
-        return changes(self._system, atoms)
-
-    def reset(self) -> None:
-        """Discard atoms, results and neighbour list, so that the next calculation does not depend on earlier ones."""
-        self.atoms = None
-        self.results = {}
-        self._evaluator.neighbors.forget()
-
-    @property
-    def cutoff(self) -> float | None:
-        """Distance in Å up to which atoms interact; None if all atoms interact."""
-        return self._evaluator.cutoff
-
-    @property
-    def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that the model was trained on; for a `SchNet` without such a list, all below its `max_z`."""
-        return self._evaluator.elements
-
-    @property
-    def allowed_atomic_numbers(self) -> frozenset[int]:
-        """The same as `elements`, as a set and under the name that mlip and mlipaudit use."""
-        return frozenset(self.elements)
-
-    def share_neighbors(self, other: FixedCalculator) -> None:
-        """Use the neighbour lists of `other`, which computes the same atoms, if they contain all pairs needed."""
-        self._evaluator.share_neighbors(other._evaluator)
-
-    def out_of_reach(self, atoms: Atoms) -> NDArray[np.int64]:
-        """Return the indices of atoms without a neighbour within the cutoff.
-
-        The prediction for such an atom does not depend on its position, so its spread says nothing.
-        """
-        return self._evaluator.out_of_reach(geometry(atoms))
-
-    def todict(self, skip_default: bool = False) -> dict[str, Any]:
-        """Return the constructor's arguments as JSON scalars."""
-        return dict(self.parameters)
-
-    def _evaluate(self, atoms: Atoms | None, properties: Sequence[str], system_changes: Sequence[str]) -> Results:
-        """Compute results for `atoms` (default: the previous atoms). Discard old results if the atoms changed."""
-        if system_changes:
-            self.results = {}
-        if atoms is not None:
-            self.atoms = atoms
-        system = self._system
-        if system is None:
-            raise StructureError("calculate() got no atoms; expected an ase.Atoms")
-        if any(name.startswith("stress") for name in properties) and not cell_volume(system.cell):
-            raise PropertyNotImplementedError(
-                f"stress needs a cell that has a volume; atoms.cell is {system.cell.tolist()}: give it three vectors"
-            )
-        return self._evaluator(system)
+from schnet_ase.registry.loading import find
+from schnet_ase.registry.lookup import owning_card
 
 
 class SchNetCalculator(FixedCalculator):
@@ -131,7 +35,7 @@ class SchNetCalculator(FixedCalculator):
         tight optimizations; about half as fast). Results are float64 arrays in both cases.
     engine
         ``"autograd"``: the PyTorch reference. ``"compiled"``: the fast engine for CPUs; the first call for each dtype
-        and kind of system compiles it (up to a minute and a half), and the machine code is kept. ``"auto"``: the
+        and kind of system compiles it (up to a minute), and the machine code is kept on the machine. ``"auto"``: the
         compiled engine if it supports the model.
     skin
         Å added to the cutoff of the neighbour list, which is rebuilt when an atom has moved half of it. A larger skin
@@ -157,7 +61,9 @@ class SchNetCalculator(FixedCalculator):
     Notes
     -----
     Results are in ASE's units: ``energy`` and ``free_energy`` (eV, the same number), ``energies`` (N,) eV, ``forces``
-    (N, 3) eV/Å, ``stress`` (6,) eV/Å³ in Voigt order xx yy zz yz xz xy. `parameters` holds JSON scalars, and
+    (N, 3) eV/Å, ``stress`` (6,) eV/Å³ in Voigt order xx yy zz yz xz xy. ``stresses`` (N, 6) eV/Å³ are
+    computed only where they are asked for: the virial of each atom, half of that of each of its pairs, over the volume
+    of the cell, so that their sum is the stress. `parameters` holds JSON scalars, and
     ``SchNetCalculator(**calc.todict())`` is the same calculator, unless it was made from a module in memory. Only one
     Python thread at a time may use a calculator; give each thread its own.
 
@@ -174,7 +80,7 @@ class SchNetCalculator(FixedCalculator):
     (9, 3)
     """
 
-    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 - ASE's form
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress", "stresses"]  # noqa: RUF012 - ASE's form
 
     def __init__(
         self,
@@ -192,18 +98,19 @@ class SchNetCalculator(FixedCalculator):
                 f"model is {model!r}; expected a registry name, a path of a .safetensors file, or a SchNet; "
                 "for several take SchNetEnsembleCalculator"
             )
-        self.calibration: Calibration | None = None
         if isinstance(model, SchNet):
-            network, name = model, IN_MEMORY
+            networks = FixedNetworks([copy.deepcopy(model)])
         else:
-            network, path = locate(model)
-            name = lasting_name(model)
-            card = owning_card(model) if path.name == STUDENT_FILE else None
+            found = find(model)
+            networks, self._hashes = shared([found]), (found.sha256,)
+            card = owning_card(model) if found.path.name == STUDENT_FILE else None
             if card is not None and card.student is not None:
-                self.calibration = card.student.calibration
-        self._evaluator = Evaluator(network, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads)
+                self.calibration = self._card_calibration = card.student.calibration
+        self._evaluator = Evaluator(networks, device=device, dtype=dtype, engine=engine, skin=skin, threads=threads)
         where = None if device is None else str(device)
-        self.parameters.update(model=name, device=where, dtype=dtype, engine=engine, skin=float(skin), threads=threads)
+        self.parameters.update(
+            model=name_of(model), device=where, dtype=dtype, engine=engine, skin=float(skin), threads=threads
+        )
 
     def calculate(
         self,
@@ -229,20 +136,4 @@ class SchNetCalculator(FixedCalculator):
         }
         if stress is not None:
             self.results["stress"] = stress
-
-
-def changes(known: Geometry | None, atoms: Atoms) -> list[str]:
-    """Return the names of what differs between two systems; ASE's own comparison is slower than a small MD step."""
-    if known is None:
-        return list(all_changes)
-    changed = []
-    # For few atoms, comparing bytes takes a tenth of the time of comparing arrays.
-    if known.positions.tobytes() != np.asarray(atoms.positions, dtype=np.float64).tobytes():
-        changed.append("positions")
-    if known.numbers.tobytes() != atoms.numbers.tobytes():
-        changed.append("numbers")
-    if known.cell.tobytes() != atoms.cell.array.tobytes():
-        changed.append("cell")
-    if known.pbc.tobytes() != atoms.pbc.tobytes():
-        changed.append("pbc")
-    return changed
+        self._add_asked(properties)

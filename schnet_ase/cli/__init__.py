@@ -14,10 +14,14 @@ import click
 from schnet_ase.cli.bridges import export, ipi
 from schnet_ase.cli.data import calibrate, data, evaluate
 from schnet_ase.cli.distill import distill
-from schnet_ase.cli.dynamics import md, relax
+from schnet_ase.cli.dynamics import md
+from schnet_ase.cli.environments import environments
 from schnet_ase.cli.lammps import lammps
 from schnet_ase.cli.models import info, models
+from schnet_ase.cli.neb import neb
+from schnet_ase.cli.relaxation import relax
 from schnet_ase.cli.training import crossval, learn, train, tune
+from schnet_ase.cli.vibrations import vibrations
 from schnet_ase.errors import RunawayError, SchNetError
 
 # Each command imports torch, ASE and matplotlib when needed, so that `--help` and mistyped options answer at once.
@@ -34,6 +38,8 @@ for _command in (
     info,
     md,
     relax,
+    vibrations,
+    neb,
     evaluate,
     calibrate,
     train,
@@ -47,6 +53,7 @@ for _command in (
     export,
 ):
     cli.add_command(_command)
+models.add_command(environments)
 
 
 def main() -> NoReturn:

@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
-    """Warn about atoms that the model was not trained on, about images, and about a run of an experimental entry.
+    """Say how near the training frames the atoms are; warn about atoms that the model was not trained on, charges,
+    unpaired electrons, images, and a run of an experimental entry.
 
     Return what the model was trained on.
     """
-    from schnet_ase.registry.applicability import images, strange, taught
+    from schnet_ase.registry.applicability import electrons, images, strange, taught
+    from schnet_ase.registry.environments import nearness
 
     logger, known = logging.getLogger("schnet_ase"), taught(model)
-    if sentence := strange(known, atoms):
-        logger.warning(sentence)
+    for sentence in (strange(known, atoms), electrons(known, atoms)):
+        if sentence:
+            logger.warning(sentence)
+    if (near := nearness(model, atoms)) is not None:
+        logger.log(logging.INFO if near.familiar else logging.WARNING, near.line())
     if sentence := images(known, atoms, atoms.calc.cutoff, moving=moving):
         logger.warning(sentence)
     if moving and known.experimental:

@@ -1,18 +1,19 @@
-"""Commands that move atoms: dynamics and optimization."""
+"""The command for dynamics."""
 
 from __future__ import annotations
 
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
 from schnet_ase.cli.common import FiniteRange, calculator_options, files_prefix, output_options, stem
-from schnet_ase.cli.doubts import doubts, doubts_of_run, say_what_is_strange, with_advice
-from schnet_ase.cli.lines import DynamicsLines, flagged, known, print_degrees_of_freedom
-from schnet_ase.errors import CheckpointError, RunawayError, StructureError
+from schnet_ase.cli.doubts import doubts_of_run, say_what_is_strange, with_advice
+from schnet_ase.cli.lines import DynamicsLines, flagged, print_degrees_of_freedom
+from schnet_ase.cli.structures import read_one, smiles_option
+from schnet_ase.errors import RunawayError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from schnet_ase.monitor.monitor import UncertaintyMonitor
 
 GENTLER_MD = "take a lower temperature, shorter steps, or a start that schnet-ase relax has made"
-GENTLER_RELAX = "start nearer to a minimum, such as that of another method"
 
 
 @click.command()
@@ -47,11 +47,13 @@ GENTLER_RELAX = "start nearer to a minimum, such as that of another method"
     help="Threshold of the monitor, eV/Å; frames above HI are not saved.  [default: from the ensemble's calibration]",
 )
 @click.option("--stop", is_flag=True, help="With --monitor: end the run at the first flagged frame.")
+@smiles_option
 @calculator_options
 @output_options
 def md(
     model: str,
     structure: Path | None,
+    smiles: str | None,
     steps: int,
     timestep: float,
     temperature: float,
@@ -85,7 +87,7 @@ def md(
         raise click.UsageError("--friction belongs to a thermostat; add --thermostat")
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
     prefix = files_prefix(output, f"{stem(model)}-md", (".traj", ".csv", ".png", *watched), overwrite)
-    atoms = _atoms(model, structure, device, dtype or "float32")
+    atoms = read_one(model, structure, device, dtype or "float32", smiles)
     watch = _watch(model, atoms, interval, threshold, stop, prefix, overwrite) if monitor else None
     fresh = not atoms.get_momenta().any()
     equilibration = equilibration_steps(timestep) if fresh and not thermostat and temperature else 0
@@ -132,48 +134,6 @@ def md(
     print(f"wrote {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in doubts_of_run(atoms, [row.max_forces_deviation_eV_per_A for row in rows], watch):
         print(f"do not trust this run: {doubt}", file=sys.stderr)
-
-
-@click.command()
-@click.argument("model")
-@click.argument("structure", required=False, type=click.Path(path_type=Path))
-@click.option("--fmax", default=0.01, show_default=True, type=FiniteRange(0, min_open=True), help="eV/Å.")
-@click.option("--steps", default=1000, show_default=True, type=click.IntRange(1))
-@calculator_options
-@output_options
-def relax(
-    model: str,
-    structure: Path | None,
-    fmax: float,
-    steps: int,
-    device: str | None,
-    dtype: str | None,
-    output: str | None,
-    overwrite: bool,
-) -> None:
-    """Optimize the geometry of STRUCTURE with MODEL (BFGS; default: the model's own molecule, in float64).
-
-    An optimization whose atoms fly apart or collapse onto each other is stopped with exit status 3.
-    """
-    from schnet_ase.simulation.relaxation import RelaxRow, run_relax
-
-    prefix = files_prefix(output, f"{stem(model)}-relax", (".xyz", ".traj", ".csv", ".png"), overwrite)
-    atoms = _atoms(model, structure, device, dtype or "float64")
-    print(f"{model}: {atoms.get_chemical_formula()}, BFGS to {fmax:g} eV/Å")
-    trained_on = say_what_is_strange(model, atoms, moving=False)
-    print("  step       energy (eV)   largest force (eV/Å)   deviation (eV/Å)")
-
-    def report(row: RelaxRow) -> None:
-        deviation = known(row.max_forces_deviation_eV_per_A)
-        print(f"  {row.step:4d} {row.energy_eV:17.6f} {row.max_force_eV_per_A:22.5f} {deviation:>18s}", flush=True)
-
-    try:
-        rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, report=report)
-    except RunawayError as error:
-        raise with_advice(error, trained_on, atoms, GENTLER_RELAX) from error
-    print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
-    for doubt in doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
-        print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
 
 
 def _watch(
@@ -230,44 +190,3 @@ def _levels(text: str) -> float | tuple[float, float]:
         case [lo, hi] if 0.0 < lo < hi:
             return lo, hi
     raise click.BadParameter(f"{text}; expected LO or LO,HI, such as 0.1 or 0.1,0.5, with 0 < LO < HI in eV/Å")
-
-
-def _atoms(model: str, structure: Path | None, device: str | None, dtype: str) -> Atoms:
-    """Return the structure, or the entry's own, with the model's calculator (an ensemble if it has several members)."""
-    import ase.io
-
-    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
-    from schnet_ase.calculators.single import SchNetCalculator
-    from schnet_ase.registry.applicability import check_forces
-    from schnet_ase.registry.loading import locate_members
-    from schnet_ase.registry.lookup import owning_card
-    from schnet_ase.registry.structure import structure as entry_structure
-
-    try:
-        members = locate_members(model)
-    except CheckpointError as error:
-        if Path(model).suffix == ".safetensors":
-            raise
-        raise StructureError(
-            f"{model} is no model; give MODEL, a name or a .safetensors file, before STRUCTURE"
-        ) from error
-    if card := owning_card(model):
-        check_forces(card)
-    atoms: Atoms
-    if structure is not None:
-        try:
-            atoms = cast("Atoms", ase.io.read(structure, index=-1))
-        except FileNotFoundError as error:
-            raise StructureError(
-                f"{structure}: there is no such file; expected a structure that ASE can read"
-            ) from error
-        except Exception as error:  # ASE's readers raise any kind of error
-            raise StructureError(f"{structure}: not a structure that ASE can read ({error})") from error
-    else:
-        atoms = entry_structure(model)
-    if len(members) > 1:
-        atoms.calc = SchNetEnsembleCalculator(model, device=device, dtype=dtype)
-    else:
-        atoms.calc = SchNetCalculator(members[0].path, device=device, dtype=dtype)
-    atoms.get_forces()  # refuse unsuitable atoms before anything is printed or removed
-    return atoms

@@ -67,7 +67,7 @@ def export(model: str, members: str, dtype: str, output: str | None, overwrite: 
 @click.option("--temperature", default=300.0, show_default=True, type=FiniteRange(0, min_open=True), help="K.")
 @click.option("--timestep", default=0.5, show_default=True, type=FiniteRange(0, min_open=True), help="fs.")
 @click.option("--steps", default=2000, show_default=True, type=click.IntRange(1))
-@click.option("--stop", is_flag=True, help="End the run where the members' deviation passes the calibrated threshold.")
+@click.option("--stop", is_flag=True, help="End the run at the first flagged frame.")
 @click.option("--output", help="Prefix of the files, or a folder to put them in.  [default: MODEL]")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 def write_lammps_input(
@@ -86,6 +86,7 @@ def write_lammps_input(
     """Write an input file for LAMMPS, a data file and the model.
 
     STRUCTURE is a file that ASE reads (of several frames the last), or the name of an entry, for its own structure.
+    Where MODEL is calibrated, frames above its threshold are written to a file of their own.
     """
     from schnet_ase.export.lammps.build import build_plugin
     from schnet_ase.export.lammps.input import Run, write_input
@@ -97,9 +98,8 @@ def write_lammps_input(
     networks, calibration = _export(model, members, dtype, model_file)
     if stop and calibration is None:
         raise ExportError(f"--stop needs a calibration, and {model} has none; see schnet-ase calibrate")
-    threshold = calibration.threshold() if stop and calibration is not None else None
-    run = Run(temperature, timestep, steps)
-    files = write_input(prefix, atoms, model_file, plugin.path, run, members=networks, threshold=threshold)
+    run = Run(temperature, timestep, steps, None if calibration is None else calibration.threshold(), stop)
+    files = write_input(prefix, atoms, model_file, plugin.path, run, members=networks)
     print(f"{len(atoms)} atoms in {files.data}; run it with:")
     print(f"lmp -in {files.input}")
 

@@ -86,6 +86,9 @@ def models_show(name: str) -> None:
             stress = f"   {mev(errors.stress_mae):>15s}" if stresses else ""
             print(f"  {label:28s} {numbers}{stress}")
     print_calibration(card)
+    if card.environments is not None:
+        known = card.environments
+        print(f"reference environments: up to {known.per_element} an element, from {known.n_frames} training frames")
     if card.student is not None:
         print("\n".join(card.student.lines(card.metrics.test)))
     if card.dynamics is not None:
@@ -203,13 +206,17 @@ def models_index(folder: Path, address: str | None) -> None:
 
 @click.command()
 @click.argument("model", required=False)
-def info(model: str | None) -> None:
+@click.option(
+    "--compile", "ahead", is_flag=True, help="Compile the CPU engine now, for both dtypes at once, and say where."
+)
+def info(model: str | None, ahead: bool) -> None:
     """Print versions, devices, the search path of models, and the engine that MODEL gets."""
     from importlib.metadata import version
 
     import torch
 
     from schnet_ase.calculators.single import SchNetCalculator
+    from schnet_ase.inference.ahead import compile_engine
     from schnet_ase.priors import describe_terms
     from schnet_ase.registry.loading import load_model
     from schnet_ase.registry.lookup import search_path
@@ -223,4 +230,6 @@ def info(model: str | None) -> None:
         print(f"{'engine':12s} {calculator.engine.name}: {calculator.engine.reason}")
         if terms := describe_terms(load_model(str(model)).config):
             print(f"{'priors':12s} {terms}")
+    if ahead:
+        print(f"{'machine code':12s} {compile_engine()}")
     print(f"{'models in':12s} " + f"\n{'':12s} ".join(str(p) for p in search_path() if p.is_dir()))

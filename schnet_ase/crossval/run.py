@@ -23,7 +23,6 @@ from schnet_ase.crossval.folds import (
     SECONDS_BETWEEN_REPORTS,
     FoldProgress,
     FoldTask,
-    available_cores,
     checkpoints,
     fold_report,
     fold_tasks,
@@ -37,14 +36,16 @@ from schnet_ase.crossval.ray_folds import train_on_ray
 from schnet_ase.data import TrainingSplit
 from schnet_ase.errors import CalibrationError, TrainingError
 from schnet_ase.evaluation.leakage import check_extra, check_start
+from schnet_ase.output.machine import available_cores
 from schnet_ase.registry.card import Card
 from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import describe_data, earlier_entry, write_entry
 from schnet_ase.training.identity import formulas_to_keep, identity
-from schnet_ase.training.run import load_beside, load_extra, load_frames, load_test, split_for_crossval
+from schnet_ase.training.run import load_beside, load_extra, load_frames
 from schnet_ase.training.state import TrainingResult
 from schnet_ase.training.stopping import Stopped, stop_on_signals
+from schnet_ase.training.subsets import load_test, split_for_crossval
 from schnet_ase.uncertainty.fit import check_sizes
 
 log = logging.getLogger("schnet_ase")
@@ -110,13 +111,6 @@ def crossval(
     DataError
         The data cannot be trained on.
     """
-    if config.data.calibration:
-        try:
-            check_sizes(config.folds, config.data.calibration)
-        except CalibrationError as error:
-            raise CalibrationError(
-                f"{error}; give more, or set data.calibration = 0 for an ensemble without one"
-            ) from error
     if ray_address is not None and (executor != "ray" or workers is not None):
         raise TrainingError(
             "a Ray address is for executor = 'ray' alone, and without a number of workers: leave one out"
@@ -132,6 +126,7 @@ def crossval(
     started_from = None
     if weights is not None:
         started_from = check_start(weights, dataset, split, test, partial(load_beside, config))
+    _enough_to_calibrate(config, len(split.calibration))
     folds = fold_tasks(config, split.folds, folder, weights, device)
     tasks = [fold.with_data(dataset, more) for fold, more in zip(folds, extra, strict=True)]
     data = describe_data(config, dataset, test, split, initial=started_from, formulas=formulas_to_keep(tasks[0]))
@@ -154,6 +149,17 @@ def crossval(
         report=report,
     )
     return write_entry(config, dataset, test, split, results, entry, command, data)
+
+
+def _enough_to_calibrate(config: RunConfig, n_frames: int) -> None:
+    if not n_frames:
+        return
+    try:
+        check_sizes(config.folds, n_frames)
+    except CalibrationError as error:
+        raise CalibrationError(
+            f"{error}; give more, or set data.calibration = 0 for an ensemble without one"
+        ) from error
 
 
 def train_folds(

@@ -5,7 +5,8 @@ from schnet_ase.data.labels.checks import check_frames
 from schnet_ase.data.labels.options import LabelOptions
 from schnet_ase.data.readers.dataset import read_dataset
 from schnet_ase.data.splits import CrossValidationSplit, TrainingSplit, held_out, split_folds, split_training
-from schnet_ase.data.store import StoredFrames, stored_dataset
+from schnet_ase.data.store import stored_dataset
+from schnet_ase.data.stored import StoredFrames
 
 __all__ = [
     "CrossValidationSplit",

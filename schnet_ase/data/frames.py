@@ -28,6 +28,8 @@ class Frame(NamedTuple):
     """Weight of the frame in the loss, as its file states it."""
     config_type: str = ""
     """Kind of configuration stated in its file, such as ``"IsolatedAtom"``; empty if none is stated."""
+    split: str = ""
+    """Subset to which its file assigns the frame, such as ``"test"``; empty if none is stated."""
 
     def atoms(self) -> Atoms:
         """Return the geometry as ASE atoms, without labels."""

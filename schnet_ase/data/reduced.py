@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from schnet_ase.data.frames import Frame
-from schnet_ase.data.store import StoredFrames
+from schnet_ase.data.stored import StoredFrames
 from schnet_ase.errors import DataError, StructureError
 from schnet_ase.geometry.arrays import Integers
 from schnet_ase.geometry.neighbors import HalfNeighbors, half_neighbor_list

@@ -15,59 +15,27 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 from platformdirs import user_cache_path
 
 from schnet_ase.data.frames import Dataset, Frame
 from schnet_ase.data.labels.checks import with_whole_labels
 from schnet_ase.data.labels.options import UNSAID, LabelOptions
-from schnet_ase.data.lazy import Lazy
 from schnet_ase.data.readers.dataset import OpenedFrames, open_frames
+from schnet_ase.data.stored import ARRAYS, NAMES, Names, StoredFrames
 from schnet_ase.geometry.arrays import Integers
-from schnet_ase.geometry.neighbors import HalfNeighbors, half_neighbor_list
-from schnet_ase.geometry.system import Geometry
+from schnet_ase.geometry.neighbors import half_neighbor_list
 from schnet_ase.output.files import atomic_write
 from schnet_ase.output.progress import Progress
 
 CACHE_VARIABLE = "SCHNET_ASE_CACHE"
-FORMAT = 2
+FORMAT = 3
 """Version of the layout of a store; a new number makes new stores."""
 _CHUNK = 1000  # frames that are held in memory while a store is made
-
-
-class _Array(NamedTuple):
-    dtype: str
-    shape: tuple[int, ...] = ()
-    """Shape of a row."""
-
-
-_ARRAYS: Mapping[str, _Array] = {
-    # A row per frame. `atoms` and `pairs` are how many there are up to its end.
-    "atoms": _Array("<i8"),
-    "pairs": _Array("<i8"),
-    "cell": _Array("<f8", (3, 3)),
-    "pbc": _Array("?", (3,)),
-    "energy": _Array("<f8"),
-    "has_energy": _Array("?"),
-    "has_forces": _Array("?"),
-    "stress": _Array("<f8", (6,)),
-    "has_stress": _Array("?"),
-    "weight": _Array("<f8"),
-    "config_type": _Array("<i4"),  # which of those in the table beside
-    # A row per atom.
-    "numbers": _Array("u1"),
-    "positions": _Array("<f8", (3,)),
-    "forces": _Array("<f8", (3,)),
-    # A row per pair.
-    "first": _Array("<i4"),
-    "second": _Array("<i4"),
-    "shifts": _Array("<i4", (3,)),
-}
-_CONFIG_TYPES, _WORDS = "config_types.json", "words.json"
+_WORDS = "words.json"
 
 
 class _Words(NamedTuple):
@@ -76,54 +44,6 @@ class _Words(NamedTuple):
     labels: str
     keys: list[str]
     notes: list[str]
-
-
-class StoredFrames(Lazy[Frame]):
-    """The frames of a store, in the order of their file, with the numbers that were read.
-
-    Parameters
-    ----------
-    folder
-        Folder written by `write_store`.
-    cutoff
-        Cutoff of its pairs, Å; None: every pair.
-    chosen
-        Indices of the frames to use; None: all.
-    """
-
-    def __init__(self, folder: Path, cutoff: float | None, chosen: Integers | None = None) -> None:
-        self.cutoff, self._folder = cutoff, folder
-        self._arrays = {name: _mapped(folder / name, array) for name, array in _ARRAYS.items()}
-        self._config_types: list[str] = json.loads((folder / _CONFIG_TYPES).read_text(encoding="utf-8"))
-        self._chosen = np.arange(len(self._arrays["atoms"])) if chosen is None else chosen
-        super().__init__(self._frame, len(self._chosen))
-
-    def subset(self, indices: Integers) -> StoredFrames:
-        """Return the frames of some indices."""
-        return StoredFrames(self._folder, self.cutoff, self._chosen[indices])
-
-    def neighbors(self, index: int) -> HalfNeighbors:
-        """Return the pairs of a frame."""
-        rows = self._rows("pairs", int(self._chosen[index]))
-        first, second, shifts = (self._arrays[name][rows].astype(np.int64) for name in ("first", "second", "shifts"))
-        return HalfNeighbors(first, second, shifts)
-
-    def _frame(self, chosen: int) -> Frame:
-        index = int(self._chosen[chosen])
-        a, rows = self._arrays, self._rows("atoms", index)
-        numbers = a["numbers"][rows].astype(np.int64)
-        return Frame(
-            Geometry(numbers, a["positions"][rows], a["cell"][index], a["pbc"][index]),
-            float(a["energy"][index]) if a["has_energy"][index] else None,
-            a["forces"][rows] if a["has_forces"][index] else None,
-            a["stress"][index] if a["has_stress"][index] else None,
-            float(a["weight"][index]),
-            self._config_types[a["config_type"][index]],
-        )
-
-    def _rows(self, counted: str, index: int) -> slice:
-        ends = self._arrays[counted]
-        return slice(int(ends[index - 1]) if index else 0, int(ends[index]))
 
 
 def stored_dataset(
@@ -215,17 +135,17 @@ def write_store(
     building.mkdir(parents=True)
     try:
         with ExitStack() as stack:
-            files = {name: stack.enter_context(open(building / name, "wb")) for name in _ARRAYS}
+            files = {name: stack.enter_context(open(building / name, "wb")) for name in ARRAYS}
             n_atoms = n_pairs = 0
-            config_types = {"": 0}
+            names = Names({}, {})
             checked = with_whole_labels(frames, source)
             while chunk := list(islice(checked, _CHUNK)):
-                n_atoms, n_pairs = _append(files, chunk, config_types, cutoff, n_atoms, n_pairs)
+                n_atoms, n_pairs = _append(files, chunk, names, cutoff, n_atoms, n_pairs)
             for file in files.values():
                 file.truncate(file.tell())
                 file.flush()
                 os.fsync(file.fileno())
-        atomic_write(building / _CONFIG_TYPES, json.dumps(list(config_types)).encode())
+        atomic_write(building / NAMES, json.dumps([list(name) for name in names]).encode())
         atomic_write(building / _WORDS, json.dumps(words()._asdict()).encode())
         building.rename(folder)
     except BaseException:
@@ -236,7 +156,7 @@ def write_store(
 def _append(
     files: Mapping[str, BinaryIO],
     frames: list[Frame],
-    config_types: dict[str, int],
+    names: Names,
     cutoff: float | None,
     n_atoms: int,
     n_pairs: int,
@@ -256,7 +176,8 @@ def _append(
         "stress": np.stack([np.zeros(6) if frame.stress is None else frame.stress for frame in frames]),
         "has_stress": np.array([frame.stress is not None for frame in frames]),
         "weight": np.array([frame.weight for frame in frames]),
-        "config_type": np.array([config_types.setdefault(f.config_type, len(config_types)) for f in frames]),
+        "config_type": _numbered([frame.config_type for frame in frames], names.config_type),
+        "split": _numbered([frame.split for frame in frames], names.split),
         "numbers": np.concatenate([g.numbers for g in geometries]),
         "positions": np.concatenate([g.positions for g in geometries]),
         "forces": np.concatenate(
@@ -267,12 +188,17 @@ def _append(
         "shifts": np.concatenate([p.shifts for p in pairs]),
     }
     for name, array in rows.items():
-        stored = array.astype(_ARRAYS[name].dtype)
+        stored = array.astype(ARRAYS[name].dtype)
         if stored.any():
             files[name].write(stored.tobytes())
         else:  # a hole in the file reads as zeros and takes no room: molecules have no cell and no shifts
             files[name].seek(stored.nbytes, os.SEEK_CUR)
     return int(atoms_end[-1]), int(pairs_end[-1])
+
+
+def _numbered(words: list[str], known: dict[str, int]) -> Integers:
+    """Return the number of each word among the `known` ones, to which new ones are added."""
+    return np.array([known.setdefault(word, len(known)) for word in words])
 
 
 def _write_with_progress(opened: OpenedFrames, folder: Path, cutoff: float | None) -> None:
@@ -289,10 +215,3 @@ def _write_with_progress(opened: OpenedFrames, folder: Path, cutoff: float | Non
             return _Words(read.labels, list(read.keys), list(read.notes))
 
         write_store(counted(), opened.source, folder, cutoff, words)
-
-
-def _mapped(file: Path, array: _Array) -> NDArray[Any]:
-    if not file.stat().st_size:  # which cannot be mapped
-        return np.empty((0, *array.shape), array.dtype)
-    # Copy on write, and not read-only, of which torch makes tensors with a warning.
-    return np.asarray(np.memmap(file, array.dtype, mode="c")).reshape(-1, *array.shape)

@@ -1,34 +1,52 @@
-"""Compile the engine's functions, and keep their machine code on disk."""
+"""Compile the engine's functions, and keep their machine code for all environments of this user."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import filelock
+import llvmlite
 import numba
+from numba.core import caching
+from platformdirs import user_cache_path
 
-from schnet_ase.priors import zbl
+from schnet_ase.priors import repulsion
 
+SOURCES = ("barrier", "cells", "dense", "gradients", "kernel", "layout", "pairs", "repulsion", "simd")
+"""Modules of this folder that the machine code depends on, besides that of the repulsion."""
+PATIENCE = 600.0
+"""Seconds for which a process waits for another one that compiles the same function."""
 # No flag may let LLVM assume that there are no infinities, or reorder the sums in exp and log.
-_OPTIONS = {"nogil": True, "fastmath": {"contract", "nsz"}, "error_model": "numpy"}
+_OPTIONS = {
+    "nogil": True,
+    "fastmath": {"contract": True, "nsz": True},
+    "error_model": "numpy",
+    "no_cfunc_wrapper": True,
+}
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that other functions of the engine call."""
-    return numba.njit(**_OPTIONS)(function)
+    """Compile a function that only other functions of the engine call.
+
+    Without the code by which Python could call it, which would take a quarter of the time to compile.
+    """
+    return numba.njit(**_OPTIONS, no_cpython_wrapper=True)(function)
 
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that Python calls on its first call, and keep the machine code on disk."""
-    try:
-        call = numba.njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # Numba can write to no folder
-        call = numba.njit(**_OPTIONS)(function)
+    call = numba.njit(**_OPTIONS)(function)
+    with contextlib.suppress(RuntimeError):  # Numba can write to no folder
+        # What njit(cache=True) does, with another folder: there is no public way to choose one for some functions.
+        call._cache = _Cache(function)
     _CALLED.append(call)
 
     def run(*arguments: Any) -> Any:
@@ -41,6 +59,79 @@ def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _CALLED: list[Any] = []
+
+
+class _Folder(caching._CacheLocator):  # type: ignore[misc]  # Numba has no types
+    """Where machine code is kept: by what it was compiled from and with, not by where the package is installed.
+
+    Numba's own folders belong to one environment each, and it only checks the file of the function for changes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Folder | None:
+        folder = cache_folder()
+        return None if folder is None else cls(folder)
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return sources_digest()
+
+    def get_disambiguator(self) -> str:
+        return "1"  # the names of the functions differ
+
+
+class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = [_Folder]  # noqa: RUF012 - Numba's form
+
+
+class _Cache(caching.FunctionCache):  # type: ignore[misc]
+    """Machine code on disk, which one process makes while others that need the same wait for it."""
+
+    _impl_class = _Implementation
+    _lock: filelock.BaseFileLock | None = None
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            name = hashlib.sha256(str(sig).encode()).hexdigest()[:16]
+            lock = filelock.FileLock(os.path.join(self.cache_path, f"{self._py_func.__name__}-{name}.lock"))
+            with contextlib.suppress(OSError, filelock.Timeout):  # then several processes compile the same
+                lock.acquire(timeout=PATIENCE)
+                self._lock = lock
+            found = super().load_overload(sig, target_context)
+            if found is not None:
+                self._release()
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for machine code, or None if none can be written to.
+
+    It lies in the folder of ``NUMBA_CACHE_DIR`` if that is set, in the user's, or in the package.
+    """
+    given = [Path(numba.config.CACHE_DIR)] if numba.config.CACHE_DIR else []
+    for place in (*given, user_cache_path("schnet_ase") / "engine", Path(__file__).parent / "__pycache__"):
+        folder = place / sources_digest()[:20]
+        with contextlib.suppress(OSError):
+            _Folder(folder).ensure_cache_path()
+            return folder
+    return None
 
 
 def _compilations() -> int:
@@ -58,8 +149,8 @@ def announced(seconds: float = 3.0) -> Iterator[None]:
         while not done.wait(seconds):
             if _compilations() > before:
                 message = (
-                    "compiling the engine: up to a minute and a half, once for each installation, dtype and kind of "
-                    "system; then it is kept"
+                    "compiling the engine: up to a minute, once on each machine for each dtype and kind of system; "
+                    "then it is kept"
                 )
                 logging.getLogger("schnet_ase").warning(message)
                 return
@@ -71,9 +162,11 @@ def announced(seconds: float = 3.0) -> Iterator[None]:
         done.set()
 
 
+@cache
 def sources_digest() -> str:
-    """Return a hash of all compiled files, because Numba only checks the file of a function for changes."""
-    digest = hashlib.sha256()
-    for file in (*sorted(Path(__file__).parent.glob("*.py")), Path(zbl.__file__)):
+    """Return a hash of all compiled files, and of the compiler's versions and options."""
+    digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__} {_OPTIONS}".encode())
+    here = Path(__file__).parent
+    for file in (*(here / f"{name}.py" for name in SOURCES), Path(repulsion.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()

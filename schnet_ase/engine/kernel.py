@@ -23,11 +23,9 @@ to a number, each has a buffer, and these are added in order: the same numbers e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from schnet_ase.engine.barrier import add_one, all_arrived, linger, take
 from schnet_ase.engine.dense import activate, dense
-from schnet_ase.engine.jit import compiled, compiled_once, sources_digest
+from schnet_ase.engine.jit import compiled, compiled_once
 from schnet_ase.engine.layout import TILE
 from schnet_ase.engine.pairs import convolve, convolve_back, find_pairs, pair_forces, slopes, units
 from schnet_ase.engine.repulsion import repel
@@ -263,38 +261,31 @@ def add_forces(shape, system, work, output, tile):
             output.closest[a] = work.closest[first, a]
 
 
-def _entry(sources: str) -> Callable[..., int]:
-    @compiled_once
-    def run_stages(number, shape, weights, system, work, output, positions, cell, before, thread):
-        """Run the stages of one thread from `number` on.
+@compiled_once
+def run_stages(number, shape, weights, system, work, output, positions, cell, before, thread):
+    """Run the stages of one thread from `number` on.
 
-        `before` is the count in `work.arrived` at the start of the call. The result is `DONE` once all threads have
-        finished, otherwise the stage before which this one gave up waiting: call again with that stage. All threads
-        except the first stay awake for a while after the last stage, because waking up takes longer than many a stage.
-        """
-        sources  # noqa: B018 - so that it is part of the key under which Numba keeps the machine code
-        threads, stages = system.threads, n_stages(shape)
-        if thread == 0 and number == 0:
-            work.claimed[:] = 0
-            add_one(work.arrived, 0)
-            if threads > 1:
-                add_one(work.begun, 0)
-        if threads == 1:
-            one_by_one(shape, weights, system, work, output, positions, cell)
-            work.arrived[0] += stages
+    `before` is the count in `work.arrived` at the start of the call. The result is `DONE` once all threads have
+    finished, otherwise the stage before which this one gave up waiting: call again with that stage. All threads
+    except the first stay awake for a while after the last stage, because waking up takes longer than many a stage.
+    """
+    threads, stages = system.threads, n_stages(shape)
+    if thread == 0 and number == 0:
+        work.claimed[:] = 0
+        add_one(work.arrived, 0)
+        if threads > 1:
+            add_one(work.begun, 0)
+    if threads == 1:
+        one_by_one(shape, weights, system, work, output, positions, cell)
+        work.arrived[0] += stages
+        return DONE
+    begun = before + 1
+    while all_arrived(work.arrived, begun + number * threads):
+        if number == stages:
+            if thread > 0:
+                linger(work.arrived, begun + stages * threads + 1, work.begun)
             return DONE
-        begun = before + 1
-        while all_arrived(work.arrived, begun + number * threads):
-            if number == stages:
-                if thread > 0:
-                    linger(work.arrived, begun + stages * threads + 1, work.begun)
-                return DONE
-            run_stage(number, shape, weights, system, work, output, positions, cell, thread)
-            add_one(work.arrived, 0)
-            number += 1
-        return number
-
-    return run_stages
-
-
-run_stages = _entry(sources_digest())
+        run_stage(number, shape, weights, system, work, output, positions, cell, thread)
+        add_one(work.arrived, 0)
+        number += 1
+    return number

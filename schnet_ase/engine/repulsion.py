@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from schnet_ase.engine.jit import compiled
-from schnet_ase.priors import zbl
+from schnet_ase.priors import repulsion as pair
 
-repulsion = compiled(zbl.repulsion)
+repulsion = compiled(pair.repulsion)
 
 
 @compiled

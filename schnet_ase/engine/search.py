@@ -27,7 +27,10 @@ def compiled_half_list(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], 
     """Find the pairs of `neighbors.half_neighbor_list`; either atom of a pair may come first."""
     if cutoff is None or has_all_pairs(len(positions), pbc, cutoff):
         return neighbors.half_neighbor_list(positions, cell, pbc, cutoff)
-    fractional, box, wraps = in_box(positions, cell, pbc, cutoff)
+    found = in_box(positions, cell, pbc, cutoff)
+    # In one order in memory, because Numba compiles a function anew for each.
+    fractional, box = np.ascontiguousarray(found.fractional), np.ascontiguousarray(found.box)
+    wraps = np.ascontiguousarray(found.wraps)
     cells, reach = _cells(box, cutoff, MAX_CELLS_AN_ATOM * len(positions))
     # Room for uniformly distributed atoms, and a tenth more, is usually enough.
     room = int(1.1 * len(positions) ** 2 * (2.0 / 3.0) * math.pi * cutoff**3 / abs(np.linalg.det(box)))

@@ -94,14 +94,15 @@ def tabulate(model: SchNet, tolerance: float, at_least: int = 1) -> FilterTable:
 
 def equal_tables(models: Sequence[SchNet], tolerance: float) -> list[FilterTable]:
     """Tables of one size, that of the finest that one of the models needs; see `tabulate`."""
-    tables = [tabulate(model, tolerance) for model in models]
-    while len(sizes := {table.coefficients.shape[1] for table in tables}) > 1:
-        rows = max(sizes)
-        tables = [
-            table if table.coefficients.shape[1] == rows else tabulate(model, tolerance, at_least=rows - 1)
-            for model, table in zip(models, tables, strict=True)
-        ]
-    return tables
+    tables: list[FilterTable] = []
+    intervals = 1
+    for model in models:  # each begins with what the finest so far needed, which often serves it too
+        tables.append(tabulate(model, tolerance, at_least=intervals))
+        intervals = tables[-1].coefficients.shape[1] - 1
+    return [
+        table if table.coefficients.shape[1] == intervals + 1 else tabulate(model, tolerance, at_least=intervals)
+        for model, table in zip(models, tables, strict=True)
+    ]
 
 
 def _key(model: SchNet, tolerance: float, at_least: int) -> bytes:

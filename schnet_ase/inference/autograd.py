@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,23 +15,22 @@ from schnet_ase.geometry.system import Geometry
 from schnet_ase.inference.backend import Closest, SystemPrediction
 from schnet_ase.inference.device import is_forked
 from schnet_ase.inference.forces import predict
-from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.inference.networks import FixedNetworks
 
 
 class Autograd:
     """One or several networks on a device, evaluated by `forces.predict`."""
 
-    def __init__(
-        self, model: SchNet | StackedSchNet, device: torch.device, dtype: torch.dtype, threads: int | None
-    ) -> None:
+    def __init__(self, networks: FixedNetworks, device: torch.device, dtype: torch.dtype, threads: int | None) -> None:
+        self._networks, self._dtype = networks, dtype
         self._device = device
-        with torch.inference_mode(False):
-            self._model = copy.deepcopy(model).to(device, dtype)
-        if isinstance(self._model, SchNet):
-            self._model.eval().requires_grad_(False)
+        self._model = networks.on(device, dtype)
         self._threads = threads
         self._pairs: HalfNeighbors | None = None
         self._graph: Graph | None = None
+
+    def __reduce__(self) -> tuple[type[Autograd], tuple[Any, ...]]:
+        return Autograd, (self._networks, self._device, self._dtype, self._threads)
 
     @torch.inference_mode(False)  # forces need autograd, even if the caller is in inference mode
     def __call__(self, system: Geometry, pairs: HalfNeighbors, *, pair_gradients: bool = False) -> SystemPrediction:
@@ -44,7 +43,7 @@ class Autograd:
                 positions=torch.from_numpy(system.positions).to(self._device),
                 cell=torch.from_numpy(system.cell)[None].to(self._device),
             )
-        closest = _closest(system, pairs)
+        closest = closest_pair(system, pairs)
         with _threads(self._threads):
             prediction = predict(self._model, self._graph)
         assert prediction.forces is not None
@@ -78,7 +77,8 @@ def _threads(n: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _closest(system: Geometry, pairs: HalfNeighbors) -> Closest:
+def closest_pair(system: Geometry, pairs: HalfNeighbors) -> Closest:
+    """Return the two atoms that are nearest to each other."""
     vectors = pair_vectors(system, pairs)
     squared = np.einsum("pk,pk->p", vectors, vectors)
     if not squared.size:

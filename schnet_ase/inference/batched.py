@@ -15,7 +15,7 @@ from schnet_ase.geometry.system import Geometry, cell_volume
 from schnet_ase.inference.backend import Closest, SystemPrediction
 from schnet_ase.inference.checks import refuse_coincident
 from schnet_ase.inference.evaluator import Evaluator, Results
-from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.inference.networks import FixedNetworks
 
 AT_ONCE = 1 << 14
 """Number of pairs times members from which systems get a call of their own. Ethanols that share a call take half of the
@@ -42,7 +42,7 @@ class BatchEvaluator:
 
     Parameters
     ----------
-    model, device, dtype, engine, threads
+    networks, device, dtype, engine, threads
         See `Evaluator`.
     skin
         None: neighbour lists are made anew in each call. A number, in Å: the lists are kept by the position of a system
@@ -56,7 +56,7 @@ class BatchEvaluator:
 
     def __init__(
         self,
-        model: SchNet | StackedSchNet,
+        networks: FixedNetworks,
         *,
         device: str | None,
         dtype: str,
@@ -64,8 +64,10 @@ class BatchEvaluator:
         threads: int | None,
         skin: float | None,
     ) -> None:
-        self.evaluator = Evaluator(model, device=device, dtype=dtype, engine=engine, skin=skin or 0.0, threads=threads)
-        self._members = model.member_shape[0] if model.member_shape else 1
+        self.evaluator = Evaluator(
+            networks, device=device, dtype=dtype, engine=engine, skin=skin or 0.0, threads=threads
+        )
+        self._members = len(networks.models)
         self._skin = skin
         self._kept: list[NeighborCache] = []
         self._last: _Joined | None = None

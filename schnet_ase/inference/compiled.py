@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,12 +16,12 @@ from schnet_ase.engine.kernel import DONE, n_stages, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work, zeros_on_line
 from schnet_ase.engine.simd import VECTOR_BYTES
 from schnet_ase.engine.team import Team
-from schnet_ase.engine.weights import lay_out
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.geometry.neighbors import HalfNeighbors, pair_vectors
 from schnet_ase.geometry.system import Geometry
 from schnet_ase.inference.backend import Closest, SystemPrediction
-from schnet_ase.networks import SchNet, SchNetConfig
+from schnet_ase.inference.networks import FixedNetworks
+from schnet_ase.networks import SchNetConfig
 
 COVERED = ("ssp", "silu")
 """Activations that the kernel supports. Inside the filter networks any is allowed, since filters are tabulated."""
@@ -48,7 +47,7 @@ class CompiledSchNet:
 
     Parameters
     ----------
-    models
+    networks
         Members; `why_not_compiled` says which configs are supported.
     dtype
         ``"float32"`` or ``"float64"``.
@@ -61,22 +60,18 @@ class CompiledSchNet:
         The filters cannot be tabulated.
     """
 
-    def __init__(self, models: Sequence[SchNet], dtype: str, threads: int | None = None) -> None:
+    def __init__(self, networks: FixedNetworks, dtype: str, threads: int | None = None) -> None:
         self.threads = threads
-        self._shape, weights = lay_out(models, np.dtype(dtype))
-        self._weights = weights.on_lines()
+        self._networks, self._dtype = networks, dtype
+        self._shape, self._weights = networks.laid_out(dtype)
         self._pairs: HalfNeighbors | None = None
         self._system: System | None = None
         self._work: Work | None = None
         self._team: Team | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Memory and threads belong to this process and cannot be pickled.
-        return {**self.__dict__, "_pairs": None, "_system": None, "_work": None, "_team": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._weights = self._weights.on_lines()  # pickling does not keep the alignment to cache lines
+    def __reduce__(self) -> tuple[type[CompiledSchNet], tuple[Any, ...]]:
+        # Memory and threads belong to this process and this calculator.
+        return CompiledSchNet, (self._networks, self._dtype, self.threads)
 
     def __call__(self, geometry: Geometry, pairs: HalfNeighbors, *, pair_gradients: bool = False) -> SystemPrediction:
         """Compute a prediction as described in `Backend`."""

@@ -18,7 +18,8 @@ from schnet_ase.inference.backend import Backend
 from schnet_ase.inference.checks import check_elements, check_finite, refuse_coincident
 from schnet_ase.inference.compiled import CompiledSchNet, why_not_compiled
 from schnet_ase.inference.device import resolve_device
-from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.inference.lone import compiled_lone_atoms
+from schnet_ase.inference.networks import FixedNetworks
 from schnet_ase.priors import fixed_terms, total
 from schnet_ase.priors.zbl import ZBL
 
@@ -53,8 +54,8 @@ class Evaluator:
 
     Parameters
     ----------
-    model
-        One or several networks; copied, so that the caller's own keep their device and dtype.
+    networks
+        One or several networks.
     device
         ``"cpu"``, ``"cuda"``, ...; None: cuda if available, otherwise cpu.
     dtype
@@ -78,7 +79,7 @@ class Evaluator:
 
     def __init__(
         self,
-        model: SchNet | StackedSchNet,
+        networks: FixedNetworks,
         *,
         device: str | None,
         dtype: str,
@@ -93,37 +94,38 @@ class Evaluator:
         where = resolve_device(device)
         if engine not in ("auto", "autograd", "compiled"):
             raise ValueError(f"engine is {engine!r}; expected 'auto', 'autograd' or 'compiled'")
-        self._single = isinstance(model, SchNet)
-        self._elements = model.elements
-        self._max_z = model.config.max_z
+        self.networks = networks
+        self.device, self.dtype = where, DTYPES[dtype]
+        self._single = not networks.member_shape
+        self._elements = networks.elements
+        self._max_z = networks.config.max_z
         self._known_numbers = b""  # numbers of the last atoms whose elements were checked
         self._first = True
-        self.engine, self.backend = self._choose(model, where, dtype, engine, threads)
+        self.engine, self.backend = self._choose(networks, where, dtype, engine, threads)
         # The compiled kernel has the repulsion of pairs in it.
         compiled = self.engine.name == "compiled"
-        self._terms = tuple(t for t in fixed_terms(model.config) if not (compiled and isinstance(t, ZBL)))
+        self.terms = tuple(t for t in fixed_terms(networks.config) if not (compiled and isinstance(t, ZBL)))
         self.search = compiled_half_list if compiled else half_neighbor_list
-        self.cutoff = model.config.pair_cutoff
+        self.cutoff = networks.config.pair_cutoff
         self.neighbors = NeighborCache(self.cutoff, skin, self.search)
 
     @staticmethod
     def _choose(
-        model: SchNet | StackedSchNet, device: torch.device, dtype: str, engine: str, threads: int | None
+        networks: FixedNetworks, device: torch.device, dtype: str, engine: str, threads: int | None
     ) -> tuple[EngineChoice, Backend]:
         reason = "asked for"
         if engine != "autograd":
-            obstacle = f"device {device.type}" if device.type != "cpu" else why_not_compiled(model.config)
+            obstacle = f"device {device.type}" if device.type != "cpu" else why_not_compiled(networks.config)
             try:
                 if obstacle is None:
-                    members = [model] if isinstance(model, SchNet) else model.members()
-                    return EngineChoice("compiled", "it covers the model"), CompiledSchNet(members, dtype, threads)
+                    return EngineChoice("compiled", "it covers the model"), CompiledSchNet(networks, dtype, threads)
             except TableError as error:
                 obstacle = str(error)
             reason = f"the compiled engine does not cover {obstacle}"
             if engine == "compiled":
                 instead = "engine='auto'" if device.type == "cpu" else "device='cpu', or engine='auto'"
                 raise ValueError(f"engine='compiled': {reason}; use {instead}")
-        return EngineChoice("autograd", reason), Autograd(model, device, DTYPES[dtype], threads)
+        return EngineChoice("autograd", reason), Autograd(networks, device, DTYPES[dtype], threads)
 
     def __call__(self, system: Geometry) -> Results:
         """Compute energy, per-atom energies, forces and stress.
@@ -159,8 +161,8 @@ class Evaluator:
         self, system: Geometry, pairs: HalfNeighbors, energies: Floats, forces: Floats, virial: Floats
     ) -> Results:
         """Add the fixed terms to the predictions of M networks, and return what ASE wants."""
-        if self._terms:
-            part = total(self._terms, system, pairs)
+        if self.terms:
+            part = total(self.terms, system, pairs)
             energies, forces, virial = energies + part.energies, forces + part.forces, virial + part.virial
         volume = cell_volume(system.cell)
         stress = virial.reshape(-1, 9).take(VOIGT, axis=1) / volume if volume else None
@@ -181,4 +183,5 @@ class Evaluator:
 
     def out_of_reach(self, system: Geometry) -> Integers:
         """Return the atoms without neighbours, for which the network knows only the element; see `lone_atoms`."""
-        return lone_atoms(system, self.neighbors.get(system), self.cutoff)
+        search = compiled_lone_atoms if self.engine.name == "compiled" else lone_atoms
+        return search(system, self.neighbors.get(system), self.cutoff)

@@ -78,3 +78,33 @@ def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_
     virial = virial.index_add(-3, graph.system[first], vectors[..., :, None] * gradient[..., None, :])
     # Symmetric for a rotation-invariant energy; what is left is rounding.
     return Prediction(energy, energies, forces, 0.5 * (virial + virial.mT), gradient)
+
+
+def hessian(model: EnergyModel, graph: Graph, at_once: int) -> Tensor:
+    """Compute the second derivatives of the energy with respect to the positions.
+
+    Parameters
+    ----------
+    model
+        One model, not a stack.
+    graph
+        One system of N atoms; its cell does not change.
+    at_once
+        Number of rows that are computed together; it affects only speed and memory.
+
+    Returns
+    -------
+    Tensor
+        (3N, 3N) eV/Å², in the order x, y, z of the first atom, of the second, ...; symmetric up to rounding.
+    """
+    positions = graph.positions.detach().requires_grad_()
+    forces = predict(model, graph._replace(positions=positions), create_graph=True).forces
+    assert forces is not None
+    flat = -forces.reshape(-1)
+    if not flat.requires_grad:  # no pairs
+        return flat.new_zeros(len(flat), len(flat))
+    rows = []
+    for directions in torch.eye(len(flat), dtype=flat.dtype, device=flat.device).split(at_once):
+        (row,) = torch.autograd.grad(flat, positions, directions, retain_graph=True, is_grads_batched=True)
+        rows.append(row.reshape(len(directions), -1))
+    return torch.cat(rows)

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from ase import Atoms
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.geometry.graph import batch_graphs, build_graph, pair_vectors
-from schnet_ase.geometry.system import geometry
+from schnet_ase.inference.representation import representations
 from schnet_ase.networks import SchNet
 
 NEAR = 0.1
@@ -93,16 +91,3 @@ def _usual_distance(frames: Sequence[_Atoms]) -> float:
     found = [float(_to_nearest(frame, rest).max()) for frame, rest in zip(frames, others, strict=True)]
     finite = [distance for distance in found if math.isfinite(distance)]
     return float(np.median(finite)) if finite else 0.0
-
-
-def representations(frames: Sequence[Atoms], model: SchNet, batch_size: int = 64) -> list[Floats]:
-    """Return the network's representation of every atom, (N, F) per frame."""
-    found: list[Floats] = []
-    for start in range(0, len(frames), batch_size):
-        some = frames[start : start + batch_size]
-        graph = batch_graphs([build_graph(geometry(atoms), model.config.pair_cutoff) for atoms in some])
-        with torch.no_grad():
-            filters = model.filters(torch.linalg.vector_norm(pair_vectors(graph), dim=-1))
-            x = model.representation(graph.numbers, filters, graph.pairs).double().numpy()
-        found += np.split(x, np.cumsum([len(atoms) for atoms in some])[:-1])
-    return found

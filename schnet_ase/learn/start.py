@@ -13,6 +13,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 
 from schnet_ase.data.frames import Frame
 from schnet_ase.data.labels.checks import check_frame
+from schnet_ase.data.readers.ase_files import invents_energies
 from schnet_ase.errors import DataError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.system import geometry
@@ -86,7 +87,10 @@ def _doubt_charges(frames: Sequence[Atoms], source: str) -> None:
 def _read(path: Path) -> list[Atoms]:
     try:
         frames = cast("list[Atoms]", ase.io.read(path, ":"))
+        unlabelled = invents_energies(path)
         for frame in frames:
+            if unlabelled:
+                frame.calc = None
             restore_constraints(frame)
         return frames
     except Exception as error:  # ase.io's readers raise errors of every kind

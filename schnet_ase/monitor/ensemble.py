@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.calculators.mixing import LinearCombinationCalculator
 
 from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
-from schnet_ase.calculators.single import FixedCalculator
+from schnet_ase.calculators.fixed import FixedCalculator
 from schnet_ase.errors import MonitorError, RegistryError, StructureError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.registry.lookup import owning_card
@@ -95,6 +95,8 @@ def with_spread(results: dict[str, Any], atoms: Atoms, ensemble: Any) -> dict[st
         return results
     try:
         # An ensemble inside a sum has already computed these atoms and does not repeat that.
+        if isinstance(ensemble, SchNetEnsembleCalculator):
+            return results | ensemble.disagreement(atoms)._asdict()
         return results | {name: ensemble.get_property(name, atoms) for name in SPREAD}
     except StructureError:
         return {}

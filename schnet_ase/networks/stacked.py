@@ -51,15 +51,6 @@ class StackedSchNet:
         self._state = {name: t.detach().clone() for name, t in {**parameters, **buffers}.items()}
         self._skeleton = copy.deepcopy(models[0]).eval()
 
-    def members(self) -> list[SchNet]:
-        """Return the single models, as copies."""
-        models = []
-        for m in range(self.member_shape[0]):
-            model = copy.deepcopy(self._skeleton)
-            model.load_state_dict({name: self._state[name][m] for name in model.state_dict()})
-            models.append(model)
-        return models
-
     def to(self, device: torch.device, dtype: torch.dtype) -> StackedSchNet:
         """Move the weights; scale and reference energies stay float64."""
         self._skeleton.to(device, dtype)

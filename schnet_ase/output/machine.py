@@ -1,7 +1,8 @@
-"""The machine that something was measured on."""
+"""The machine that something runs on."""
 
 from __future__ import annotations
 
+import os
 import platform
 from pathlib import Path
 
@@ -12,3 +13,8 @@ def processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [text.split(":", 1)[1].strip() for text in lines if text.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def available_cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

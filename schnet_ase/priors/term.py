@@ -38,6 +38,15 @@ class Term(Protocol):
             range finds its own pairs.
         """
 
+    def hessian(self, system: Geometry, pairs: HalfNeighbors, /) -> Floats:
+        """Compute the second derivatives of the energy with respect to the positions, (N, 3, N, 3) eV/Å²."""
+
+    def pair_gradients(self, system: Geometry, pairs: HalfNeighbors, /) -> Floats | None:
+        """Compute the derivative of the energy with respect to each pair vector, (P, 3) eV/Å.
+
+        None if the energy is not a sum over these pairs.
+        """
+
 
 def total(terms: Sequence[Term], system: Geometry, pairs: HalfNeighbors) -> Contribution:
     """Return the sum of the contributions of some terms."""

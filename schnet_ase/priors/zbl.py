@@ -28,52 +28,20 @@ LAMMPS, ``pair_style zbl``. The switch is eq. 8 of Gasteiger, Groß, Günnemann,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from ase.data import covalent_radii
-from ase.units import Bohr, Hartree
 
 from schnet_ase.errors import StructureError
 from schnet_ase.geometry.arrays import Floats, Integers
-from schnet_ase.geometry.neighbors import HalfNeighbors
+from schnet_ase.geometry.neighbors import HalfNeighbors, pair_vectors
 from schnet_ase.geometry.system import Geometry
+from schnet_ase.priors.repulsion import curvature, repulsion
 from schnet_ase.priors.term import Contribution
 
-COULOMB = float(Hartree * Bohr)
-"""e² / (4 π ε₀), eV Å."""
 SHARE = 0.8
 """Ratio of the distance R, where the repulsion ends, to the sum of the covalent radii."""
-
-
-def repulsion(charges: Any, screening: Any, reach: Any, r: Any) -> Any:
-    """Return the energy of pairs of atoms in eV and its slope in eV/Å, for numbers or arrays of one shape.
-
-    The compiled engine compiles this function, so it contains only arithmetic.
-
-    Parameters
-    ----------
-    charges
-        Product of the atomic numbers.
-    screening
-        1 / a, Å⁻¹.
-    reach
-        R, Å; above `r`.
-    r
-        Distance, Å.
-    """
-    x = screening * r
-    e1, e2 = 0.18175 * np.exp(-3.19980 * x), 0.50986 * np.exp(-0.94229 * x)
-    e3, e4 = 0.28022 * np.exp(-0.40290 * x), 0.02817 * np.exp(-0.20162 * x)
-    screened = e1 + e2 + e3 + e4
-    screened_slope = -screening * (3.19980 * e1 + 0.94229 * e2 + 0.40290 * e3 + 0.20162 * e4)
-    y = r / reach
-    y5 = y * y * y * y * y
-    switch = 1.0 + y5 * y * (-28.0 + y * (48.0 - 21.0 * y))
-    switch_slope = -168.0 * y5 * (1.0 - y) * (1.0 - y) / reach
-    bare = COULOMB * charges / r
-    energy = bare * screened * switch
-    return energy, bare * (screened_slope * switch + screened * switch_slope) - energy / r
 
 
 def reaches(max_z: int) -> Floats:
@@ -87,6 +55,20 @@ def screenings(max_z: int) -> Floats:
     """Return what each atom of a pair adds to 1 / a in Å⁻¹, (max_z,) by atomic number."""
     parts: Floats = np.asarray(np.arange(max_z) ** 0.23 / 0.46850, dtype=np.float64)
     return parts
+
+
+class _Near(NamedTuple):
+    """Pairs that repel, (K,) each, and what `repulsion` needs of them."""
+
+    place: Integers
+    """Index of each in the list of all pairs."""
+    first: Integers
+    second: Integers
+    vectors: Floats
+    distances: Floats
+    charges: Floats
+    screening: Floats
+    reach: Floats
 
 
 class ZBL:
@@ -109,11 +91,47 @@ class ZBL:
         StructureError
             Two atoms coincide.
         """
+        near = self._near(system, pairs)
+        energy, slope = repulsion(near.charges, near.screening, near.reach, near.distances)
+        gradients = (slope / near.distances)[:, None] * near.vectors
+        energies, forces = np.zeros(len(system.numbers)), np.zeros((len(system.numbers), 3))
+        for atoms, sign in ((near.first, 1.0), (near.second, -1.0)):
+            np.add.at(energies, atoms, 0.5 * energy)
+            np.add.at(forces, atoms, sign * gradients)
+        return Contribution(energies, forces, near.vectors.T @ gradients)
+
+    def pair_gradients(self, system: Geometry, pairs: HalfNeighbors) -> Floats:
+        """Return the derivative of the energy with respect to each pair vector, (P, 3) eV/Å; see `__call__`."""
+        near = self._near(system, pairs)
+        slope = repulsion(near.charges, near.screening, near.reach, near.distances)[1]
+        gradients = np.zeros((len(pairs.first), 3))
+        gradients[near.place] = (slope / near.distances)[:, None] * near.vectors
+        return gradients
+
+    def hessian(self, system: Geometry, pairs: HalfNeighbors) -> Floats:
+        """Return the second derivatives of the energy with respect to the positions, (N, 3, N, 3) eV/Å²."""
+        near = self._near(system, pairs)
+        arguments = (near.charges, near.screening, near.reach, near.distances)
+        slope, second = repulsion(*arguments)[1] / near.distances, curvature(*arguments)
+        unit = near.vectors / near.distances[:, None]
+        along = unit[:, :, None] * unit[:, None, :]
+        blocks = second[:, None, None] * along + slope[:, None, None] * (np.eye(3) - along)
+        n_atoms = len(system.numbers)
+        result = np.zeros((n_atoms, n_atoms, 3, 3))
+        for i, j, sign in (
+            (near.first, near.first, 1.0),
+            (near.second, near.second, 1.0),
+            (near.first, near.second, -1.0),
+            (near.second, near.first, -1.0),
+        ):
+            np.add.at(result, (i, j), sign * blocks)
+        return result.swapaxes(1, 2)
+
+    def _near(self, system: Geometry, pairs: HalfNeighbors) -> _Near:
+        """Return the pairs that repel."""
         numbers, (first, second) = system.numbers, (pairs.first, pairs.second)
         reach = np.minimum(_sums(reaches(int(numbers.max()) + 1), numbers, first, second), self._cutoff)
-        vectors = system.positions[second] - system.positions[first]
-        if system.pbc.any():
-            vectors += pairs.shifts @ system.cell
+        vectors = pair_vectors(system, pairs)
         distances = np.sqrt(np.einsum("pk,pk->p", vectors, vectors))
         near = np.flatnonzero(distances < reach)
         first, second, vectors, distances = first[near], second[near], vectors[near], distances[near]
@@ -122,13 +140,7 @@ class ZBL:
             raise StructureError(f"atoms {first[pair]} and {second[pair]} are on one spot; move or remove one")
         charges = (numbers[first] * numbers[second]).astype(float)
         screening = _sums(screenings(int(numbers.max()) + 1), numbers, first, second)
-        energy, slope = repulsion(charges, screening, reach[near], distances)
-        gradients = (slope / distances)[:, None] * vectors
-        energies, forces = np.zeros(len(numbers)), np.zeros((len(numbers), 3))
-        for atoms, sign in ((first, 1.0), (second, -1.0)):
-            np.add.at(energies, atoms, 0.5 * energy)
-            np.add.at(forces, atoms, sign * gradients)
-        return Contribution(energies, forces, vectors.T @ gradients)
+        return _Near(near, first, second, vectors, distances, charges, screening, reach[near])
 
 
 def _sums(values: Floats, numbers: Integers, first: Integers, second: Integers) -> Floats:

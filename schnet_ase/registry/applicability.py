@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.formula import Formula
 from ase.geometry.minkowski_reduction import minkowski_reduce
 from scipy.sparse import coo_array
@@ -16,6 +17,7 @@ from scipy.sparse.csgraph import breadth_first_order
 from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.geometry.neighbors import neighbor_list
 from schnet_ase.registry.card import Card
+from schnet_ase.registry.electrons import stated_charge, stated_unpaired
 from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.lookup import list_models, owning_card
 from schnet_ase.registry.provenance import Provenance
@@ -110,6 +112,24 @@ def entries_for(model: Taught, atoms: Atoms) -> list[str]:
     return [c.name for c in found if not (model.entry and c.name == model.name)]
 
 
+def electrons(model: Taught, atoms: Atoms) -> str | None:
+    """Return a warning about a charge or unpaired electrons, which a network does not see; None if there are none.
+
+    A charge is that of ``atoms.info`` or the sum of the initial charges. An odd number of electrons is noticed where
+    the training frames had even ones only, according to their formulas.
+    """
+    charge, unpaired = stated_charge(atoms), stated_unpaired(atoms)
+    stated = [f"a charge of {charge:+d} e"] if charge else []
+    stated += [f"{unpaired} unpaired electron{'s' if unpaired > 1 else ''}"] if unpaired else []
+    blind = f"the network sees elements and positions only and takes it for what {model.name} was trained on"
+    if stated:
+        return f"STRUCTURE states {' and '.join(stated)}; {blind}"
+    even = bool(model.formulas) and not any(_electrons(known) % 2 for known in model.formulas or ())
+    if even and not atoms.pbc.any() and int(atoms.numbers.sum()) % 2:
+        return f"STRUCTURE is a radical or an ion: an uncharged {atoms.symbols} has an odd number of electrons; {blind}"
+    return None
+
+
 def images(model: Taught, atoms: Atoms, cutoff: float | None, *, moving: bool) -> str | None:
     """Return a warning if near periodic images are unknown to the model, or if `moving` and images move in parallel."""
     if cutoff is None or not atoms.pbc.any():
@@ -176,6 +196,11 @@ def connected_to_images(atoms: Atoms, cutoff: float) -> bool:
 
 def _of(card: Card) -> Taught:
     return Taught(card.name, card.data.formulas, any(card.structure.pbc), True, card.experimental)
+
+
+def _electrons(formula: str) -> int:
+    """Return the number of electrons of an uncharged molecule."""
+    return sum(atomic_numbers[symbol] * count for symbol, count in Formula(formula).count().items())
 
 
 def _reduced(formula: str) -> str:

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from schnet_ase.errors import RegistryError
 from schnet_ase.output.files import atomic_write
+from schnet_ase.registry.references import ENVIRONMENTS_FILE, ReferenceEnvironments
 from schnet_ase.uncertainty.calibration import Calibration
 from schnet_ase.uncertainty.metrics import Errors
 
@@ -225,6 +226,8 @@ class Card:
     """Stability and speed; None if not measured."""
     student: Student | None = None
     """Student of the members; None if there is none."""
+    environments: ReferenceEnvironments | None = None
+    """Reference environments; None if there are none."""
     experimental: str | None = None
     """Reason not to trust the entry in long dynamics; None if none is known."""
     path: Annotated[Path, Field(exclude=True)] = Path()
@@ -239,7 +242,13 @@ class Card:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of all files of the entry, the card first."""
-        return (CARD_FILE, *self.networks)
+        return (CARD_FILE, *self.hashes)
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file besides the card, by name."""
+        known = {} if self.environments is None else {ENVIRONMENTS_FILE: self.environments.sha256}
+        return {**self.networks, **known}
 
     @property
     def networks(self) -> dict[str, str]:

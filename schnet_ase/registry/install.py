@@ -88,7 +88,7 @@ def _install(name: str, source: str, expected: str) -> Card:
     parts.mkdir(parents=True, exist_ok=True)
     base = source.rstrip("/")
     fetch(f"{base}/{CARD_FILE}", expected, parts / CARD_FILE, f"{name}/{CARD_FILE}")
-    for file, digest in read_card(parts).networks.items():
+    for file, digest in read_card(parts).hashes.items():
         fetch(f"{base}/{file}", digest, parts / file, f"{name}/{file}")
     parts.rename(target)
     shutil.rmtree(parts.parent)
@@ -98,8 +98,8 @@ def _install(name: str, source: str, expected: str) -> Card:
 def _is_whole(folder: Path, expected: str) -> bool:
     if sha256(folder / CARD_FILE) != expected:
         return False
-    networks = read_card(folder).networks
-    return all((folder / file).is_file() and sha256(folder / file) == digest for file, digest in networks.items())
+    hashes = read_card(folder).hashes
+    return all((folder / file).is_file() and sha256(folder / file) == digest for file, digest in hashes.items())
 
 
 def _hash_of_card(name: str, source: str) -> str:

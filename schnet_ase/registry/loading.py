@@ -23,6 +23,7 @@ from schnet_ase.registry.lookup import (
     unknown_model,
 )
 from schnet_ase.registry.provenance import Provenance
+from schnet_ase.registry.references import ENVIRONMENTS_FILE
 
 
 class Loaded(NamedTuple):
@@ -30,6 +31,14 @@ class Loaded(NamedTuple):
 
     model: SchNet
     path: Path
+
+
+class Found(NamedTuple):
+    """A file that a name stands for, and the hash of its content."""
+
+    path: Path
+    sha256: str
+    """Empty if the file does not exist, which `load_checkpoint` then says."""
 
 
 def load_model(name: str | os.PathLike[str]) -> SchNet:
@@ -55,20 +64,8 @@ def load_model(name: str | os.PathLike[str]) -> SchNet:
 
 def locate(name: str | os.PathLike[str], *, student: bool = True) -> Loaded:
     """Load one model as `load_model` does, and return it with its file; without `student`, an entry's best member."""
-    if named := named_member(name):
-        return _load_network(*named)
-    folder = folder_of(name)
-    if folder is not None and (folder / CARD_FILE).is_file():
-        card = read_card(folder)
-        return _load_network(card, STUDENT_FILE if student and card.student is not None else card.best.file)
-    if folder is not None:
-        return min(_loaded(_trained(folder)), key=_validation_error)
-    if is_file(name):
-        return Loaded(load_checkpoint(name), Path(name))
-    entry, _, member = str(name).partition("/")
-    if not member or "/" in member or entry not in entry_folders():
-        raise unknown_model(str(name))
-    return _load_network(get_card(entry), f"{member}.safetensors")
+    path = find(name, student=student).path
+    return Loaded(load_checkpoint(path), path)
 
 
 def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
@@ -83,15 +80,39 @@ def locate_members(name: str | os.PathLike[str]) -> list[Loaded]:
     CheckpointError
         A file cannot be read.
     """
+    return [Loaded(load_checkpoint(found.path), found.path) for found in find_members(name)]
+
+
+def find(name: str | os.PathLike[str], *, student: bool = True) -> Found:
+    """Return the file that `locate` loads."""
+    if named := named_member(name):
+        return _file_of(*named)
+    folder = folder_of(name)
+    if folder is not None and (folder / CARD_FILE).is_file():
+        card = read_card(folder)
+        return _file_of(card, STUDENT_FILE if student and card.student is not None else card.best.file)
+    if folder is not None:
+        return _found(min(_trained(folder), key=_validation_error))
+    if is_file(name):
+        return _found(Path(name))
+    entry, _, member = str(name).partition("/")
+    if not member or "/" in member or entry not in entry_folders():
+        raise unknown_model(str(name))
+    return _file_of(get_card(entry), f"{member}.safetensors")
+
+
+def find_members(name: str | os.PathLike[str]) -> list[Found]:
+    """Return the files that `locate_members` loads."""
     folder = folder_of(name)
     if folder is None or named_member(name):
-        return [locate(name)]
+        return [find(name)]
     if (folder / CARD_FILE).is_file():
         card = read_card(folder)
-        return [_load_network(card, m.file) for m in card.members]
+        return [_file_of(card, m.file) for m in card.members]
     # The folder of a run holds, beside its model, the state from which its training resumes.
-    models = sorted(file for file in folder.glob("*.safetensors") if file.name not in (STATE, STUDENT_FILE))
-    return _loaded(models or _trained(folder))
+    others = (STATE, STUDENT_FILE, ENVIRONMENTS_FILE)
+    models = sorted(file for file in folder.glob("*.safetensors") if file.name not in others)
+    return [_found(file) for file in models or _trained(folder)]
 
 
 def _trained(folder: Path) -> list[Path]:
@@ -108,24 +129,24 @@ def _trained(folder: Path) -> list[Path]:
     raise RegistryError(f"{folder}: no .safetensors files; expected a folder of checkpoints")
 
 
-def _loaded(files: list[Path]) -> list[Loaded]:
-    return [Loaded(load_checkpoint(file), file) for file in files]
+def _found(path: Path) -> Found:
+    return Found(path, sha256(path) if path.is_file() else "")
 
 
-def _load_network(card: Card, file: str) -> Loaded:
+def _file_of(card: Card, file: str) -> Found:
     if file not in card.networks:
         names = ", ".join(f"{card.name}/{Path(network).stem}" for network in card.networks)
         missing = "; schnet-ase distill makes a student" if file == STUDENT_FILE else ""
         raise RegistryError(f"no model {card.name}/{Path(file).stem}; expected one of {names}{missing}")
-    path = card.path / file
-    if path.is_file() and sha256(path) != card.networks[file]:
-        raise RegistryError(f"{path}: SHA-256 is not the one in {card.path / CARD_FILE}; get the entry again")
-    return Loaded(load_checkpoint(path), path)
+    found = _found(card.path / file)
+    if found.sha256 and found.sha256 != card.networks[file]:
+        raise RegistryError(f"{found.path}: SHA-256 is not the one in {card.path / CARD_FILE}; get the entry again")
+    return found
 
 
-def _validation_error(loaded: Loaded) -> tuple[float, float]:
+def _validation_error(path: Path) -> tuple[float, float]:
     """Return the validation errors of forces and energies, by which the best member is chosen, as in `Card.best`."""
-    validation = Provenance.read(loaded.path).validation
+    validation = Provenance.read(path).validation
     errors = (None, None) if validation is None else (validation.errors.force_mae, validation.errors.energy_mae)
     force, energy = (math.inf if error is None else error for error in errors)
     return force, energy

@@ -16,9 +16,10 @@ from schnet_ase.training.config import RunConfig
 from schnet_ase.training.entry import describe_data, earlier_entry, write_entry
 from schnet_ase.training.identity import formulas_to_keep, identity
 from schnet_ase.training.processes import ALONE, Processes
-from schnet_ase.training.run import load_beside, load_extra, load_frames, load_test, split_for_training
+from schnet_ase.training.run import load_beside, load_extra, load_frames
 from schnet_ase.training.single import prepared
 from schnet_ase.training.state import TrainingResult
+from schnet_ase.training.subsets import load_test, split_for_training
 from schnet_ase.training.task import TrainingTask
 from schnet_ase.training.trainer import Report
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from schnet_ase.crossval.folds import available_cores, now_and_then
+from schnet_ase.crossval.folds import now_and_then
 from schnet_ase.crossval.ray_cluster import RayTasks, from_shared, ray_tasks
+from schnet_ase.output.machine import available_cores
 from schnet_ase.training.config import absolute
 from schnet_ase.training.entry import fold_name
 from schnet_ase.training.state import read_history

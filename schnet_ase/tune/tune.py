@@ -13,8 +13,9 @@ from schnet_ase.data import Dataset
 from schnet_ase.errors import ConfigError, TrainingError
 from schnet_ase.evaluation.leakage import check_extra
 from schnet_ase.training.config import RunConfig
-from schnet_ase.training.run import load_extra, load_frames, load_test, n_test, split_for_crossval
+from schnet_ase.training.run import load_extra, load_frames
 from schnet_ase.training.state import only_here
+from schnet_ase.training.subsets import load_test, n_test, split_for_crossval
 from schnet_ase.training.trainer import SECONDS_BETWEEN_PICTURES
 from schnet_ase.tune.ray_trials import search_on_ray
 from schnet_ase.tune.trial_task import TrialProgress, TrialTask, train_trial

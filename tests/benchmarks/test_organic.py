@@ -29,7 +29,7 @@ from benchmarks.organic.geometry import at_rest, embed, langevin, start, with_hy
 from benchmarks.organic.molecules import closed, fit, joined, pieces, standard, substituted
 from benchmarks.organic.plan import ROUND, STREAMS
 from benchmarks.organic.report import collect, report
-from benchmarks.organic.splits import SPLITS, constitution, group_of, split_of
+from benchmarks.organic.splits import FOLDS, HELD_OUT, constitution, group_of, split_of
 from benchmarks.organic.xtb import Xtb
 from schnet_ase.data import read_dataset
 
@@ -95,8 +95,9 @@ def test_thermostat():
 
 def test_splits():
     counts = Counter(split_of(f"group {k}") for k in range(5000))
-    assert set(counts) == set(SPLITS)
-    for split in SPLITS:
+    splits = {*HELD_OUT, *(f"fold-{k}" for k in range(FOLDS))}
+    assert set(counts) == splits
+    for split in splits:
         share = 0.06 if split in ("calibration", "test") else 0.88 / 5
         assert counts[split] == pytest.approx(5000 * share, abs=4 * np.sqrt(5000 * share))
     code = "from benchmarks.organic.splits import split_of; print(*(split_of(f'group {k}') for k in range(50)))"
@@ -233,7 +234,7 @@ from benchmarks.organic.sampling import field
 if __name__ == "__main__":
     parts = (plan.Part("biomolecules", 0, 2, field), plan.Part("amino-acids", 0, 1, field))
     plan.STREAMS = (plan.Stream("one", parts[:1]), plan.Stream("other", parts[1:]))
-    run.make_all(Path(sys.argv[1]), rounds=3, workers=int(sys.argv[2]))
+    run.make_all(Path(sys.argv[1]), plan.tasks(3), workers=int(sys.argv[2]))
 """
 
 
@@ -273,10 +274,6 @@ def test_killed_and_resumed(tmp_path, capsys):
     report(output)
     assert "27 frames of 9 molecules and 0 clusters" in capsys.readouterr().out
     collect(output)
-    counts = {}
-    for split in SPLITS:
-        if (output / f"{split}.extxyz").stat().st_size:
-            found = read_dataset(output / f"{split}.extxyz").frames
-            assert {frame.config_type for frame in found} <= {"field", ""}
-            counts[split] = len(found)
-    assert counts == Counter(a.info["split"] for a in frames)
+    found = read_dataset(output / "organic.extxyz").frames
+    assert {frame.config_type for frame in found} == {"field"}
+    assert Counter(f.split for f in found) == Counter(a.info["split"] for a in frames)

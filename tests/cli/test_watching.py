@@ -1,13 +1,15 @@
 """md --monitor of an entry with a student: that moves the atoms, and the members look at intervals."""
 
 import csv
+import shutil
+from pathlib import Path
 
 import pytest
 from ase.io import read
 
 from schnet_ase import SchNetCalculator
 from schnet_ase.registry import loading
-from schnet_ase.registry.loading import Loaded, locate
+from schnet_ase.registry.loading import find
 
 
 @pytest.fixture
@@ -15,14 +17,14 @@ def with_student(tmp_path, monkeypatch, models):
     """The entry's name gives a network that is none of the members."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SCHNET_ASE_MODELS", str(models))
-    folder = models / "ethanol-emt"
+    student = Path(shutil.copy(find("ethanol-emt").path, tmp_path / "student.safetensors"))
 
     def with_one(name, **options):
-        found = locate(name, **options)
-        return Loaded(found.model, folder / "student.safetensors") if str(name) == "ethanol-emt" else found
+        found = find(name, **options)
+        return found._replace(path=student) if str(name) == "ethanol-emt" else found
 
-    monkeypatch.setattr(loading, "locate", with_one)
-    monkeypatch.setattr("schnet_ase.calculators.single.locate", with_one)
+    monkeypatch.setattr(loading, "find", with_one)
+    monkeypatch.setattr("schnet_ase.calculators.single.find", with_one)
 
 
 def rows(file):

@@ -18,7 +18,7 @@ from schnet_ase.registry.card import read_card
 from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.training import crossval, load_config
 from schnet_ase.training.entry import relax
-from schnet_ase.training.run import split_for_crossval
+from schnet_ase.training.subsets import split_for_crossval
 from tests.support.frames import TOML, labelled_ethanol, write_run
 
 

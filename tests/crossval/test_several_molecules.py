@@ -13,8 +13,9 @@ from schnet_ase.errors import CalibrationError, DataError, RegistryError, Traini
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.training import crossval, load_config, unseen_frames
-from schnet_ase.training.run import load_frames, load_test, split_for_crossval
+from schnet_ase.training.run import load_frames
 from schnet_ase.training.single import train
+from schnet_ase.training.subsets import load_test, split_for_crossval
 from tests.support.frames import TOML, labelled_ethanol
 
 ETHANOL = TOML.replace("ethanol.extxyz", "train_ethanol.extxyz").replace("test.extxyz", "test_ethanol.extxyz")

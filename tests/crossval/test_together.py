@@ -19,11 +19,12 @@ from schnet_ase.data.batches import batch_to, collate, make_example
 from schnet_ase.geometry.system import geometry
 from schnet_ase.registry.checkpoint import read_tensors
 from schnet_ase.training import load_config
-from schnet_ase.training.run import load_frames, split_for_crossval
+from schnet_ase.training.run import load_frames
 from schnet_ase.training.step.compiled import compiled_step
 from schnet_ase.training.step.loss import LossTerms, eager_step
 from schnet_ase.training.step.padding import side_by_side
 from schnet_ase.training.step.side_by_side import SideBySide
+from schnet_ase.training.subsets import split_for_crossval
 from tests.support.frames import TOML, write_run
 
 # The eigenbases of SOAP make more of rounding than Adam's division does.

@@ -1,11 +1,14 @@
 """Activations and dense layers of the kernel against NumPy."""
 
+import numba
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from schnet_ase.engine.dense import activate, dense
+from schnet_ase.engine import dense as layers
 from schnet_ase.engine.simd import VECTOR_BYTES
+
+activate, dense = (numba.njit(function.py_func) for function in (layers.activate, layers.dense))  # for Python to call
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

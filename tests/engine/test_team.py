@@ -12,8 +12,10 @@ import pytest
 from numba import njit
 
 from schnet_ase import SchNetCalculator
-from schnet_ase.engine.barrier import take
+from schnet_ase.engine import barrier
 from schnet_ase.engine.team import Team
+
+take = njit(barrier.take.py_func)  # for Python to call
 
 
 def until(condition):
@@ -123,6 +125,8 @@ def test_a_program_ends_while_a_thread_of_it_runs_dynamics():
     program = """
 import threading, time
 from schnet_ase.engine.team import Team
+
+take = njit(barrier.take.py_func)  # for Python to call
 
 def work():
     team, done = Team(2), threading.Event()

@@ -13,7 +13,7 @@ from schnet_ase.geometry.system import Geometry, geometry
 from schnet_ase.inference.autograd import Autograd
 from schnet_ase.inference.backend import Backend
 from schnet_ase.inference.compiled import CompiledSchNet
-from schnet_ase.networks import StackedSchNet
+from schnet_ase.inference.networks import FixedNetworks
 
 SKIN = 1.0
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -39,11 +39,11 @@ def systems() -> dict[str, Atoms]:
 
 
 def backends(models: list[SchNet], dtype: str) -> dict[str, Backend]:
-    stacked = StackedSchNet(models)
+    networks = FixedNetworks(models)
     return {
-        "autograd": Autograd(stacked, torch.device("cpu"), DTYPES[dtype], 1),
-        "compiled": CompiledSchNet(models, dtype, 1),
-        "compiled, threads": CompiledSchNet(models, dtype, 2),
+        "autograd": Autograd(networks, torch.device("cpu"), DTYPES[dtype], 1),
+        "compiled": CompiledSchNet(networks, dtype, 1),
+        "compiled, threads": CompiledSchNet(networks, dtype, 2),
     }
 
 
@@ -94,7 +94,9 @@ def test_they_are_the_derivatives_by_displaced_pair_vectors(make_model):
     system, pairs = with_skin(model, atoms)
     graph = make_graph(system, pairs)
     vectors = torch.from_numpy(pair_vectors(system, pairs))
-    found = Autograd(model, torch.device("cpu"), torch.float64, 1)(system, pairs, pair_gradients=True).pair_gradients
+    found = Autograd(FixedNetworks([model]), torch.device("cpu"), torch.float64, 1)(
+        system, pairs, pair_gradients=True
+    ).pair_gradients
     assert found is not None
     h = 1e-4  # Å
     expected = np.zeros(vectors.shape)
@@ -132,7 +134,7 @@ def test_repulsion_in_the_kernel_is_part_of_them(make_model):
     for prior in (None, "zbl"):
         models = [make_model(seed, prior=prior) for seed in range(2)]
         system, pairs = with_skin(models[0], atoms)
-        asked = CompiledSchNet(models, "float64", 1)(system, pairs, pair_gradients=True)
+        asked = CompiledSchNet(FixedNetworks(models), "float64", 1)(system, pairs, pair_gradients=True)
         assert asked.pair_gradients is not None
         forces = np.zeros((2, len(atoms), 3))
         np.add.at(forces, (slice(None), pairs.first), asked.pair_gradients)

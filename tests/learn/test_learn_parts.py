@@ -17,13 +17,14 @@ from ase.io import read, write
 
 from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.errors import DataError, LearnError
+from schnet_ase.inference.representation import representations
 from schnet_ase.learn.audit import Audit, Failed, Finished, Flagged, Generation, read_audit
 from schnet_ase.learn.config import CALIBRATION_EVERY, ReferenceConfig
 from schnet_ase.learn.fitness import doubts
 from schnet_ase.learn.generation import Trained
 from schnet_ase.learn.labels import LabelStore, group, split_labels
 from schnet_ase.learn.reference import Label, ReferenceFailed, find_reference, label
-from schnet_ase.learn.selection import farthest_first, representations
+from schnet_ase.learn.selection import farthest_first
 from schnet_ase.learn.start import check_start, read_start
 from tests.support.frames import labelled_ethanol
 

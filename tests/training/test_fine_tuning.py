@@ -34,7 +34,8 @@ from schnet_ase.training.normalization import (
     set_elements,
     shift_references,
 )
-from schnet_ase.training.run import load_frames, split_for_crossval
+from schnet_ase.training.run import load_frames
+from schnet_ase.training.subsets import split_for_crossval
 from tests.support.frames import TOML, labelled_ethanol, write_ethanol, write_run
 
 H, C, O = 1, 6, 8

@@ -140,7 +140,8 @@ def at(progress, fold, step):
 def test_folds_side_by_side(tmp_path):
     from schnet_ase.crossval.folds import FoldTask
     from schnet_ase.crossval.gpu import train_together
-    from schnet_ase.training.run import load_frames, split_for_crossval
+    from schnet_ase.training.run import load_frames
+    from schnet_ase.training.subsets import split_for_crossval
 
     config = load_config(write_run(tmp_path, SMALL))
     split = split_for_crossval(config, load_frames(config.data.file, config))

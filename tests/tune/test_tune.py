@@ -18,7 +18,8 @@ from schnet_ase.errors import ConfigError, TrainingError
 from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.training import load_config, tune
 from schnet_ase.training.config import absolute
-from schnet_ase.training.run import load_frames, split_for_crossval
+from schnet_ase.training.run import load_frames
+from schnet_ase.training.subsets import split_for_crossval
 from tests.support.frames import write_run
 
 PLAIN = """

@@ -81,7 +81,8 @@ class Chooser:
             None if forces is None else forces.value,
             None if stress is None else stress.value,
             weight_of(found.held, where),
-            next((str(one.value) for one in found.held if one.name == "config_type"), ""),
+            _word("config_type", found),
+            _word("split", found),
         )
 
     def _left_out(self, held: Sequence[Held], where: str) -> set[Quantity]:
@@ -229,6 +230,11 @@ class Chooser:
         uneven = f"{', '.join(self.uneven)} counts as one where it is not zero, unlike weight and config_weight"
         said = (free if self.n_smeared else "", self.undecided, uneven if self.uneven else "")
         return tuple(note for note in said if note)
+
+
+def _word(name: str, found: Found) -> str:
+    """Return what a file states for a frame under a name; empty if it states nothing."""
+    return next((str(one.value) for one in found.held if one.name == name), "")
 
 
 def candidates(quantity: Quantity, found: Found, options: LabelOptions) -> list[tuple[Held, Form]]:

@@ -10,7 +10,7 @@ import numpy as np
 from schnet_ase.data.frames import Dataset
 from schnet_ase.data.labels.checks import Missing, check_frames, lacks_label
 from schnet_ase.data.labels.plausibility import suspicions
-from schnet_ase.data.store import StoredFrames
+from schnet_ase.data.stored import StoredFrames
 from schnet_ase.errors import DataError
 
 logger = logging.getLogger("schnet_ase")

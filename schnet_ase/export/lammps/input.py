@@ -12,7 +12,7 @@ from schnet_ase.errors import ExportError
 from schnet_ase.output.files import atomic_write
 
 VACUUM = 10.0
-"""Å around atoms that come without a cell."""
+"""Å around atoms that are not periodic."""
 
 
 class Run(NamedTuple):
@@ -23,6 +23,10 @@ class Run(NamedTuple):
     timestep: float
     """fs."""
     steps: int
+    threshold: float | None
+    """eV/Å; frames with an atom whose deviation is above it are written to ``PREFIX.flagged.dump``. None: none are."""
+    stop: bool
+    """Whether the run ends at the first of these frames."""
 
 
 class Files(NamedTuple):
@@ -32,9 +36,7 @@ class Files(NamedTuple):
     data: Path
 
 
-def write_input(
-    prefix: Path, atoms: Atoms, model_file: Path, plugin: Path, run: Run, *, members: int, threshold: float | None
-) -> Files:
+def write_input(prefix: Path, atoms: Atoms, model_file: Path, plugin: Path, run: Run, *, members: int) -> Files:
     """Write ``PREFIX.data`` and ``PREFIX.in``.
 
     Parameters
@@ -42,17 +44,15 @@ def write_input(
     prefix
         Path without a suffix.
     atoms
-        The structure; one without a cell is put into a box with `VACUUM` on each side.
+        The structure; one that is not periodic is put into a box with `VACUUM` on each side.
     model_file
         What `write_model_file` wrote.
     plugin
         The compiled pair style.
     run
-        Temperature, time step and length.
+        Temperature, time step and length, and what the uncertainty does.
     members
         Networks of the ensemble in `model_file`: from two on the input records their deviation.
-    threshold
-        eV/Å; the run stops where an atom's deviation is above it. None: it does not stop.
 
     Returns
     -------
@@ -67,13 +67,14 @@ def write_input(
     if not len(atoms):
         raise ExportError("the structure has no atoms")
     boxed = atoms.copy()
-    if not boxed.cell.volume:
+    if not boxed.pbc.any():  # LAMMPS loses atoms of a tilted box that is shrink-wrapped
+        boxed.cell[:] = 0.0
         boxed.center(vacuum=VACUUM)
     species = list(dict.fromkeys(boxed.get_chemical_symbols()))
     data, text = Path(f"{prefix}.data"), Path(f"{prefix}.in")
     data.parent.mkdir(parents=True, exist_ok=True)
     write(data, boxed, format="lammps-data", specorder=species, masses=True, units="metal", atom_style="atomic")
-    atomic_write(text, "\n".join(_lines(boxed, species, data, model_file, plugin, run, members, threshold)) + "\n")
+    atomic_write(text, "\n".join(_lines(boxed, species, data, model_file, plugin, run, members)) + "\n")
     return Files(text, data)
 
 
@@ -85,13 +86,12 @@ def _lines(
     plugin: Path,
     run: Run,
     members: int,
-    threshold: float | None,
 ) -> list[str]:
     name = data.with_suffix("")
     lines = [
         f"# {atoms.get_chemical_formula()} with {model_file.name}; run it with: lmp -in {name}.in",
         "units metal",
-        f"boundary {' '.join('p' if periodic else 's' for periodic in atoms.pbc)}",
+        f"boundary {' '.join('p' if periodic else 'm' for periodic in atoms.pbc)}",
         "atom_style atomic",
         "newton on",
         "",
@@ -116,13 +116,20 @@ def _lines(
             "variable largest equal c_largest",
         ]
         columns += " v_largest"
-        if threshold is not None:
-            lines += [f"fix stop all halt 10 v_largest > {threshold:.6g} error soft message yes"]
+        if run.threshold is not None:
+            lines += [
+                "# Frames above the threshold of the calibration, for a reference method.",
+                f'variable certain equal "v_largest <= {run.threshold:.6g}"',
+                f"dump flagged all custom 10 {name}.flagged.dump id type element x y z",
+                f"dump_modify flagged sort id element {' '.join(species)} skip v_certain format float %.10g",
+            ]
+            if run.stop:
+                lines += [f"fix stop all halt 10 v_largest > {run.threshold:.6g} error soft message yes"]
     return [
         *lines,
         f"thermo_style custom {columns}",
         "thermo 100",
-        f"dump frames all custom 100 {name}.dump id type element x y z vx vy vz fx fy fz",
+        f"dump frames all custom 100 {name}.dump id type element x y z vx vy vz",
         f"dump_modify frames sort id element {' '.join(species)}",
         f"restart 1000 {name}.restart.1 {name}.restart.2",
         f"run {run.steps}",

@@ -17,12 +17,12 @@ from ase.data import chemical_symbols
 from schnet_ase.engine.tables import TOLERANCES, FilterTable, equal_tables
 from schnet_ase.engine.weights import array_of
 from schnet_ase.errors import ExportError
-from schnet_ase.geometry.arrays import Floats
+from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.inference.compiled import why_not_compiled
 from schnet_ase.networks import SchNet
 from schnet_ase.networks.schnet import Interaction
 from schnet_ase.output.files import atomic_write
-from schnet_ase.priors import describe_terms
+from schnet_ase.priors import repulsion, zbl
 from schnet_ase.uncertainty.calibration import Calibration
 
 FORMAT = 1
@@ -66,7 +66,7 @@ def write_model_file(
     ------
     ExportError
         The networks were made in memory and know no elements, know different ones, have no cutoff, or have a config
-        that the tables do not cover.
+        that the tables or the pair style do not cover.
     TableError
         The filters cannot be tabulated.
     """
@@ -86,8 +86,12 @@ def _group(models: Sequence[SchNet], dtype: str) -> Group:
             "the model has no envelope, so that every pair of a molecule counts; LAMMPS needs a cutoff: train with "
             'envelope = "cosine" or "polynomial"'
         )
-    if terms := describe_terms(config):
-        raise ExportError(f"pair style schnet has no {terms}; train without it for LAMMPS")
+    if config.dispersion is not None:
+        raise ExportError(
+            f"pair style schnet has no dispersion, and the model includes D3(BJ) of {config.dispersion}; train without "
+            "dispersion and add LAMMPS's own: pair_style hybrid/overlay schnet dispersion/d3 bj "
+            f"{config.dispersion} 30.0 20.0"
+        )
     if obstacle := why_not_compiled(config):
         raise ExportError(f"pair style schnet does not cover {obstacle}")
     return Group(models, equal_tables(models, TOLERANCES[dtype]))
@@ -122,8 +126,10 @@ def _header(
             f"group members {len(models)} layers {config.n_interactions} features {config.n_features} "
             f"hidden {config.readout_features} rows {tables[0].coefficients.shape[1]} width {tables[0].width!r} "
             f"cutoff {config.pair_cutoff!r} activation {config.activation} "
-            f"readout_activation {config.readout_activation or config.activation}"
+            f"readout_activation {config.readout_activation or config.activation} prior {config.prior or 'none'}"
         )
+    if any(models[0].config.prior == "zbl" for models, _ in groups):
+        yield from _repulsion(np.array(elements))
     if calibration is not None:
         yield f"threshold {calibration.threshold()!r}"
         if (forces := calibration.forces) is not None:
@@ -135,6 +141,17 @@ def _header(
             yield f"factors {' '.join(repr(float(factor)) for factor in factors)}"
     yield f"bytes {len(body)}"
     yield f"crc32 {zlib.crc32(body):08x}"
+
+
+def _repulsion(elements: Integers) -> Iterator[str]:
+    last = int(elements.max()) + 1
+    yield f"coulomb {repulsion.COULOMB!r}"
+    for key, values in (
+        ("charges", elements),
+        ("reaches", zbl.reaches(last)[elements]),
+        ("screenings", zbl.screenings(last)[elements]),
+    ):
+        yield f"{key} {' '.join(repr(float(value)) for value in values)}"
 
 
 def _body(group: Group, elements: Sequence[int], dtype: np.dtype[Any]) -> bytes:

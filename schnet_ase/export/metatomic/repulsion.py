@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from schnet_ase.priors.zbl import COULOMB, reaches, screenings
+from schnet_ase.priors.repulsion import COULOMB
+from schnet_ase.priors.zbl import reaches, screenings
 
 
 class Repulsion(nn.Module):

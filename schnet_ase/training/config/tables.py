@@ -40,6 +40,8 @@ def _unit_of(*kinds: Kind) -> AfterValidator:
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 LEARNING_RATE = 3e-3
+CALIBRATION_FRAMES = 50
+"""Number of frames kept for calibration unless the configuration says otherwise."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 T = TypeVar("T")
 
@@ -106,12 +108,17 @@ class DataConfig:
     """Number of training frames (`crossval`: shared by the folds); unset: all remaining frames."""
     validation: int | None = Field(default=None, ge=1)
     """`train`: number of validation frames; unset: a tenth of the frames."""
-    calibration: int = Field(default=50, ge=0)
-    """`crossval`: number of frames kept for calibration, which no fold uses; 0: no calibration."""
+    calibration: int | None = Field(default=None, ge=0)
+    """`crossval`: number of frames kept for calibration, which no fold uses; 0: no calibration; unset: 50, or with
+    `stated_split` all frames of that subset."""
     by_molecule: bool = False
     """Whether to split the frames of each molecule (the same atoms in the same order) separately, as if each molecule
     were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames of each
     molecule, and every batch contains the molecules in proportion to their numbers of frames."""
+    stated_split: bool = False
+    """Whether every frame says which subset it is in, by ``split`` in its file: ``test``, ``calibration``, or a name of
+    one of the folds, such as ``fold-1``. `training`, `validation`, `calibration` and a number for `test` then say how
+    many frames of a subset are drawn; unset: all of them. `train` validates on the fold whose name is first."""
     reference_energies: dict[Element, Annotated[float, Field(allow_inf_nan=False)]] = Field(default_factory=dict)
     """Energies of single atoms in eV, ``{ H = -13.6, O = -2041.8 }``, that are subtracted before the network is fitted.
     For other elements, the energies of frames of isolated atoms are used or, without these, a fit to the energies."""
@@ -123,6 +130,12 @@ class DataConfig:
     """Temperature at which the frames were sampled, in words, for the card."""
     description: str = ""
     """Description of the data in a line, for the card."""
+
+    @model_validator(mode="after")
+    def _one_split(self) -> Self:
+        if self.stated_split and self.by_molecule:
+            raise ValueError("stated_split and by_molecule are both true; expected one way to split the frames")
+        return self
 
     @property
     def labels(self) -> LabelOptions:

@@ -12,7 +12,8 @@ from ase import Atoms
 from ase.optimize import BFGS
 
 from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
-from schnet_ase.calculators.single import FixedCalculator, SchNetCalculator
+from schnet_ase.calculators.fixed import FixedCalculator
+from schnet_ase.calculators.single import SchNetCalculator
 from schnet_ase.data import Frame
 from schnet_ase.data.frames import molecules
 from schnet_ase.errors import RegistryError, TrainingError

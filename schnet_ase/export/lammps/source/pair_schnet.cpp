@@ -108,7 +108,7 @@ void PairSchNet::coeff(int narg, char **arg)
   comm_reverse = 0;
   cutoff = 0.0;
   for (auto &group : model.groups) {
-    kernels.push_back(SchNet::make_kernel(group, model.elements.size(), model.dtype == "float32"));
+    kernels.push_back(SchNet::make_kernel(group, model.repulsion, model.elements.size(), model.dtype == "float32"));
     comm_forward = std::max(comm_forward, kernels.back()->doubles());
     cutoff = std::max(cutoff, group.cutoff);
   }
@@ -138,6 +138,8 @@ void PairSchNet::init_style()
     for (int k = 1; k <= 3; k++)
       if (force->special_lj[k] == 0.0 && force->special_coul[k] == 0.0)
         error->all(FLERR, "pair style schnet sees every pair, but special_bonds leaves out bonded ones; write: special_bonds lj/coul 1 1 1");
+  if (neighbor->nex_type + neighbor->nex_group + neighbor->nex_mol > 0 && comm->me == 0)
+    error->warning(FLERR, "pair style schnet: neigh_modify exclude takes neighbors away from the network, so that atoms near excluded ones feel other forces");
   // A hybrid style asked how much is sent before pair_coeff had named the file.
   force->pair->comm_forward = std::max(force->pair->comm_forward, comm_forward);
   force->pair->comm_reverse = std::max(force->pair->comm_reverse, comm_reverse);

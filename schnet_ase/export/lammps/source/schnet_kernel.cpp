@@ -56,15 +56,15 @@ template <class real> class KernelOf : public Kernel {
   static constexpr int V = S::V;
 
  public:
-  KernelOf(const Group &group, size_t elements);
+  KernelOf(const Group &group, const Repulsion &repulsion, size_t elements);
 
   void take(const System &system) override;
   void run(const double *const *x, const Exchange &exchange, int threads) override;
   int doubles() const override { return (M * F * sizeof(real) + 7) / 8; }
   void pack(Field field, int layer, int slot, double *buffer) const override;
   void unpack(Field field, int layer, int slot, const double *buffer) override;
-  double energy(int m, int atom) const override { return energies[size_t(m) * N + atom]; }
-  void add_forces(double *f, size_t stride, bool mean, double unit, const OnPair &pair) const override;
+  double energy(int m, int atom) const override { return energies[size_t(m) * N + atom] + (repels ? repelled[atom] : 0.0); }
+  void add_forces(double *f, size_t stride, bool mean, double unit, const OnPair &pair) override;
   double bytes() const override;
 
  private:
@@ -72,8 +72,10 @@ template <class real> class KernelOf : public Kernel {
   const int M, L, F, H, E, rows;
   const bool silu, readout_silu;
   const double width, cutoff;
+  const bool repels;
+  const Repulsion repulsion;
   Buffer<real> embedding, embedding_in, table, dense_weights, bias, readout, readout_transposed, readout_bias, output, zeros;
-  std::vector<double> output_bias, scale, reference;
+  std::vector<double> output_bias, scale, reference, factor;
 
   /* The rank's atoms, and the pairs among them within the cutoff: (2 N) ends of the rows in `system.start`. */
   const System *system = nullptr;
@@ -85,7 +87,8 @@ template <class real> class KernelOf : public Kernel {
   Buffer<real> u, slope;
   Buffer<double> vector;    // (pairs, 4): dx, dy, dz, r
   Buffer<real> x, h, g, sums, sigmoid, tile;
-  std::vector<double> energies;
+  std::vector<double> energies, repelled;    // (members, atoms) of the networks, (atoms) of the repulsion
+  Buffer<double> push;                       // (pairs) slope of the repulsion
 
   real *at(Field field, int layer, int m, int f)
   {
@@ -96,6 +99,7 @@ template <class real> class KernelOf : public Kernel {
   const real *dense_of(int m, int layer, int which) const { return &dense_weights[((size_t(m) * L + layer) * 6 + which) * F * F]; }
 
   void find_pairs(const double *const *positions, int i);
+  void repel();
   void embed(int slot);
   void convolve(int m, int f, int layer);
   void convolve_back(int m, int f, int layer, real *slopes);
@@ -119,9 +123,10 @@ template <class real, class Value> void by_columns(real *to, int n_in, int n_out
 }
 
 template <class real>
-KernelOf<real>::KernelOf(const Group &group, size_t elements) :
+KernelOf<real>::KernelOf(const Group &group, const Repulsion &repulsion, size_t elements) :
     M(group.members), L(group.layers), F(filled(group.features, 4 * V)), H(filled(group.hidden, 4 * V)), E(elements),
-    rows(group.rows), silu(group.silu), readout_silu(group.readout_silu), width(group.width), cutoff(group.cutoff)
+    rows(group.rows), silu(group.silu), readout_silu(group.readout_silu), width(group.width), cutoff(group.cutoff),
+    repels(group.repels), repulsion(repulsion)
 {
   const int F0 = group.features, H0 = group.hidden;
   embedding.grow(size_t(M) * E * F);
@@ -167,6 +172,7 @@ KernelOf<real>::KernelOf(const Group &group, size_t elements) :
     scale.push_back(network.scale[0]);
     reference.insert(reference.end(), network.reference.begin(), network.reference.end());
   }
+  factor.resize(M);
 }
 
 template <class real> void KernelOf<real>::take(const System &new_system)
@@ -185,6 +191,10 @@ template <class real> void KernelOf<real>::take(const System &new_system)
   }
   end.resize(2 * size_t(N));
   energies.resize(size_t(M) * N);
+  if (repels) {
+    repelled.resize(N);
+    push.grow(more);
+  }
   const size_t features = size_t(M) * F * slots;
   if (features > g.bytes() / sizeof(real)) {
     const size_t all = size_t(M) * F * room;
@@ -212,6 +222,7 @@ template <class real> void KernelOf<real>::run(const double *const *positions, c
 #pragma omp for schedule(static)
     for (int s = 0; s < int(slots); s++) embed(s);
   }
+  if (repels) repel();
   // Threads share no number they add to: of sums over pairs each has its own features, of layers its own atoms.
   for (int l = 0; l < L; l++) {
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -271,6 +282,35 @@ template <class real> void KernelOf<real>::find_pairs(const double *const *posit
     }
     end[2 * i + kind] = q;
   }
+}
+
+/* The repulsion of the pairs, in double precision whatever the networks have: near 0 A it is many orders larger than
+   what they say. Each of the two ranks of a pair does half of it. */
+
+template <class real> void KernelOf<real>::repel()
+{
+  const Repulsion &z = repulsion;
+  std::fill(repelled.begin(), repelled.end(), 0.0);
+  for (int i = 0; i < N; i++)
+    for (int kind = 0; kind < 2; kind++)
+      for (int p = system->start[2 * i + kind]; p < end[2 * i + kind]; p++) {
+        const int j = slot_at[p] / V, a = system->element[i], b = system->element[j];
+        push[p] = 0.0;
+        if (a < 0 || b < 0) continue;
+        const double r = vector[4 * size_t(p) + 3], reach = std::min(z.reach[a] + z.reach[b], cutoff);
+        if (r >= reach) continue;
+        const double s = z.screening[a] + z.screening[b], x = s * r, y = r / reach, y5 = y * y * y * y * y;
+        const double e1 = 0.18175 * exp(-3.19980 * x), e2 = 0.50986 * exp(-0.94229 * x);
+        const double e3 = 0.28022 * exp(-0.40290 * x), e4 = 0.02817 * exp(-0.20162 * x);
+        const double screened = e1 + e2 + e3 + e4;
+        const double screened_slope = -s * (3.19980 * e1 + 0.94229 * e2 + 0.40290 * e3 + 0.20162 * e4);
+        const double off = 1.0 + y5 * y * (-28.0 + y * (48.0 - 21.0 * y));
+        const double off_slope = -168.0 * y5 * (1.0 - y) * (1.0 - y) / reach;
+        const double bare = z.coulomb * z.charge[a] * z.charge[b] / r, energy = bare * screened * off;
+        push[p] = (kind ? 0.5 : 1.0) * (bare * (screened_slope * off + screened * off_slope) - energy / r);
+        repelled[i] += 0.5 * energy;
+        if (!kind) repelled[j] += 0.5 * energy;
+      }
 }
 
 template <class real> void KernelOf<real>::embed(int s)
@@ -536,22 +576,22 @@ template <class real> void KernelOf<real>::unpack(Field field, int layer, int sl
     for (int f = 0; f < F / V; f++, from += V) memcpy(at(field, layer, m, f) + size_t(slot) * V, from, 32);
 }
 
-template <class real> void KernelOf<real>::add_forces(double *f, size_t stride, bool mean, double unit, const OnPair &on_pair) const
+template <class real> void KernelOf<real>::add_forces(double *f, size_t stride, bool mean, double unit, const OnPair &on_pair)
 {
-  std::vector<double> factor(M);
   for (int m = 0; m < M; m++) factor[m] = unit * scale[m] / width / (mean ? M : 1);
   for (int i = 0; i < N; i++)
     for (int kind = 0; kind < 2; kind++)
       for (int p = system->start[2 * i + kind]; p < end[2 * i + kind]; p++) {
         const double *d = &vector[4 * size_t(p)];
-        double slope_sum = 0.0;
+        const double pushed = repels ? unit * push[p] : 0.0;
+        double slope_sum = pushed;
         for (int m = 0; m < M; m++) {
           const double dE_dr = factor[m] * slope[m * pairs + p];
           slope_sum += dE_dr;
           if (mean) continue;
           double *f_i = f + 3 * (m * stride + i), *f_j = f + 3 * (m * stride + second[p]);
           for (int a = 0; a < 3; a++) {
-            const double force = dE_dr / d[3] * d[a];
+            const double force = (dE_dr + pushed) / d[3] * d[a];
             f_i[a] += force;
             f_j[a] -= force;
           }
@@ -570,13 +610,13 @@ template <class real> void KernelOf<real>::add_forces(double *f, size_t stride, 
 template <class real> double KernelOf<real>::bytes() const
 {
   return double(table.bytes() + second.bytes() + slot_at.bytes() + row.bytes() + u.bytes() + slope.bytes() + vector.bytes() +
-                x.bytes() + h.bytes() + g.bytes() + sums.bytes() + sigmoid.bytes());
+                push.bytes() + x.bytes() + h.bytes() + g.bytes() + sums.bytes() + sigmoid.bytes());
 }
 
 }    // namespace
 
-std::unique_ptr<Kernel> SchNet::make_kernel(const Group &group, size_t elements, bool single)
+std::unique_ptr<Kernel> SchNet::make_kernel(const Group &group, const Repulsion &repulsion, size_t elements, bool single)
 {
-  if (single) return std::unique_ptr<Kernel>(new KernelOf<float>(group, elements));
-  return std::unique_ptr<Kernel>(new KernelOf<double>(group, elements));
+  if (single) return std::unique_ptr<Kernel>(new KernelOf<float>(group, repulsion, elements));
+  return std::unique_ptr<Kernel>(new KernelOf<double>(group, repulsion, elements));
 }

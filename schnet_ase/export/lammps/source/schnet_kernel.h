@@ -70,12 +70,12 @@ class Kernel {
   /* f[member][atom][3] += forces of all atoms in LAMMPS's arrays, `stride` atoms a member, in `unit` times eV/A. If `mean`,
      the mean of the members is added to f[atom][3] instead, and `pair` is called with each pair's dE/d(vector). */
   using OnPair = std::function<void(int i, int j, const double *vector, const double *gradient)>;
-  virtual void add_forces(double *f, size_t stride, bool mean, double unit, const OnPair &pair) const = 0;
+  virtual void add_forces(double *f, size_t stride, bool mean, double unit, const OnPair &pair) = 0;
 
   virtual double bytes() const = 0;
 };
 
-std::unique_ptr<Kernel> make_kernel(const Group &group, size_t elements, bool single);
+std::unique_ptr<Kernel> make_kernel(const Group &group, const Repulsion &repulsion, size_t elements, bool single);
 
 }    // namespace SchNet
 

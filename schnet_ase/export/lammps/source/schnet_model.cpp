@@ -14,7 +14,7 @@ using namespace SchNet;
 
 namespace {
 
-constexpr int FORMAT = 1;    // schnet_ase/export/lammps/export.py writes the same
+constexpr int FORMAT = 1;    // schnet_ase/export/lammps/model_file.py writes the same
 const char MAGIC[] = "schnet_ase-lammps";
 
 class Reader {
@@ -116,6 +116,13 @@ class Values {
     return value == "silu";
   }
 
+  bool repels(const std::string &key) const
+  {
+    const std::string value = text(key);
+    if (value != "none" && value != "zbl") reader.fail(key + " is " + value + ", expected none or zbl");
+    return value == "zbl";
+  }
+
  private:
   const Reader &reader;
   std::map<std::string, std::string> values;
@@ -133,7 +140,15 @@ Group group(const Values &values)
   group.cutoff = values.number("cutoff");
   group.silu = values.is_silu("activation");
   group.readout_silu = values.is_silu("readout_activation");
+  group.repels = values.repels("prior");
   return group;
+}
+
+std::vector<double> rest(std::istringstream &line)
+{
+  std::vector<double> values;
+  for (double value; line >> value;) values.push_back(value);
+  return values;
 }
 
 Network network(Reader &reader, const Group &g, size_t elements, bool single)
@@ -196,7 +211,15 @@ Model SchNet::read_model(const std::string &file, const std::vector<char> &bytes
       model.calibration.prior_weight = values.number("prior_weight");
       model.calibration.quantile = values.number("quantile");
     } else if (key == "factors") {
-      for (double factor; line >> factor;) model.calibration.factors.push_back(factor);
+      model.calibration.factors = rest(line);
+    } else if (key == "coulomb") {
+      line >> model.repulsion.coulomb;
+    } else if (key == "charges") {
+      model.repulsion.charge = rest(line);
+    } else if (key == "reaches") {
+      model.repulsion.reach = rest(line);
+    } else if (key == "screenings") {
+      model.repulsion.screening = rest(line);
     } else if (key == "bytes") {
       line >> size;
     } else if (key == "crc32") {
@@ -208,6 +231,11 @@ Model SchNet::read_model(const std::string &file, const std::vector<char> &bytes
   if (model.elements.empty() || model.groups.empty() || model.groups.size() > 2) reader.fail("its header is incomplete");
   if (model.calibration.coverage > 0.0 && model.calibration.factors.size() != model.elements.size())
     reader.fail("its calibration has no factor for each element");
+  const auto &r = model.repulsion;
+  for (auto &g : model.groups)
+    if (g.repels && (r.coulomb <= 0.0 || r.charge.size() != model.elements.size() ||
+                     r.reach.size() != model.elements.size() || r.screening.size() != model.elements.size()))
+      reader.fail("its repulsion is not given for each element");
   if (reader.left() != size) reader.fail("truncated or with more at its end");
   char found[9];
   snprintf(found, sizeof found, "%08x", static_cast<unsigned>(reader.crc()));

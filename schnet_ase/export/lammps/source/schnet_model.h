@@ -42,7 +42,18 @@ struct Group {
   double width = 0.0;     // of an interval of the tables, A
   double cutoff = 0.0;    // A
   bool silu = false, readout_silu = false;    // else the shifted softplus
+  bool repels = false;    // the repulsion of nuclei is added
   std::vector<Network> networks;
+};
+
+/* The repulsion of Ziegler, Biersack and Littmark, switched off at R, as schnet_ase/priors/zbl.py derives it. Of a pair
+   of elements R is the sum of their `reach` (but not beyond the cutoff), and 1 / a that of their `screening`. */
+
+struct Repulsion {
+  double coulomb = 0.0;              // eV A
+  std::vector<double> charge;        // (elements) atomic numbers
+  std::vector<double> reach;         // (elements) A
+  std::vector<double> screening;     // (elements) 1 / A
 };
 
 /* Half-widths u(s) * quantile of the error of a force, u^2 = (1 - weight) s^2 + weight spread^2, where the spread s is
@@ -59,6 +70,7 @@ struct Model {
   std::vector<std::string> elements;
   double threshold = 0.0;    // eV/A; 0: there is none
   Calibration calibration;
+  Repulsion repulsion;
   std::vector<Group> groups;    // the first drives; a second one, if any, is the ensemble that watches it
 };
 

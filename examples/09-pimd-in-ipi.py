@@ -3,7 +3,7 @@ Path integrals of ethanol in i-PI
 =================================
 
 This tutorial compares classical nuclei with quantum ones at 300 K: i-PI moves ethanol with 1 and with 32 beads. It
-needs ``pip install "schnet_ase[ipi]"``. The script writes ``11-pimd-in-ipi.png`` and i-PI's files into
+needs ``pip install "schnet_ase[ipi]"``. The script writes ``09-pimd-in-ipi.png`` and i-PI's files into
 the current folder.
 """
 
@@ -87,4 +87,4 @@ for name, beads in (("classical", 1), ("quantum", 32)):
     axes.hist(lengths.ravel(), bins=40, density=True, histtype="step", label=f"{name}, {beads} bead{'s' * (beads > 1)}")
 axes.set(xlabel="length of O–H (Å)", ylabel="probability density (1/Å)")
 axes.legend(frameon=False)
-figure.savefig("11-pimd-in-ipi.png", dpi=150)
+figure.savefig("09-pimd-in-ipi.png", dpi=150)

@@ -4,7 +4,7 @@ Ethanol in water: ML/MM in OpenMM
 
 This tutorial puts ethanol into a box of TIP3P water. The network computes the forces within the molecule; a force field
 computes the water, and the forces between the two (mechanical embedding). It needs ``pip install
-"schnet_ase[openmm]"``. The script writes ``12-ml-mm-in-openmm.png`` into the current folder.
+"schnet_ase[openmm]"``. The script writes ``10-ml-mm-in-openmm.png`` into the current folder.
 """
 
 import argparse
@@ -119,4 +119,4 @@ axes.plot(times, lengths[:, 0], lw=0.8, label="O–H")
 axes.plot(times, lengths[:, 1], lw=0.8, label="C–O")
 axes.set(xlabel="time (ps)", ylabel="length of the bond (Å)")
 axes.legend(frameon=False)
-figure.savefig("12-ml-mm-in-openmm.png", dpi=150)
+figure.savefig("10-ml-mm-in-openmm.png", dpi=150)

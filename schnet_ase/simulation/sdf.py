@@ -1,0 +1,78 @@
+"""Read all records of an SDF file (MDL molfiles V2000), with charges and unpaired electrons.
+
+ASE reads the first record only, without its charge.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+from ase import Atoms
+from ase.io.sdf import read_sdf
+
+from schnet_ase.errors import StructureError
+
+COLUMN = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
+"""Charge that a number in the column of an atom line means; 4 means a radical."""
+UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
+"""Unpaired electrons that a number in a line ``M  RAD`` means: none, singlet, doublet, triplet."""
+
+
+def read_records(path: Path) -> list[Atoms]:
+    """Read every record of an SDF file, or the one molecule of a molfile.
+
+    Returns
+    -------
+    list of Atoms
+        ``atoms.info`` has the title of the record as ``name``, and ``charge`` (e) and ``unpaired_electrons`` where they
+        are not 0.
+
+    Raises
+    ------
+    StructureError
+        A record is not a V2000 molfile, or it is a drawing in two dimensions.
+    """
+    records = re.split(r"^\$\$\$\$.*\n?", path.read_text(errors="replace"), flags=re.M)
+    if not records[-1].strip():
+        records.pop()
+    return [_record(text, f"{path}: record {number}") for number, text in enumerate(records)]
+
+
+def _record(text: str, where: str) -> Atoms:
+    lines = text.splitlines()
+    if len(lines) < 4 or "V2000" not in lines[3]:
+        form = "a molfile V3000" if len(lines) > 3 and "V3000" in lines[3] else "no molfile"
+        raise StructureError(f"{where} is {form}; expected V2000, which RDKit and Open Babel write")
+    try:
+        atoms: Atoms = read_sdf(io.StringIO(text))
+    except (ValueError, IndexError, KeyError) as error:
+        raise StructureError(f"{where}: its atoms cannot be read ({error})") from error
+    if lines[1][20:22] == "2D" and len(atoms) > 1 and not atoms.positions[:, 2].any():
+        raise StructureError(f"{where} is a drawing in two dimensions; give positions in space, or --smiles")
+    atoms.info["name"] = lines[0].strip()
+    state_electrons(atoms, *_electrons(lines, len(atoms)))
+    return atoms
+
+
+def state_electrons(atoms: Atoms, charge: int, unpaired: int) -> None:
+    """Put a charge (e) and a number of unpaired electrons into ``atoms.info`` where they are not 0."""
+    if charge:
+        atoms.info["charge"] = charge
+    if unpaired:
+        atoms.info["unpaired_electrons"] = unpaired
+
+
+def _electrons(lines: list[str], n_atoms: int) -> tuple[int, int]:
+    """Return the charge and the number of unpaired electrons; lines ``M`` replace the column of the atoms."""
+    charges, radicals = _pairs(lines, "M  CHG"), _pairs(lines, "M  RAD")
+    if charges or radicals:
+        return sum(charges), sum(UNPAIRED.get(kind, 0) for kind in radicals)
+    column = [int(line[36:39].strip() or 0) for line in lines[4 : 4 + n_atoms]]
+    return sum(COLUMN.get(kind, 0) for kind in column), column.count(4)
+
+
+def _pairs(lines: list[str], tag: str) -> list[int]:
+    """Return the second numbers of all pairs in the lines of a tag."""
+    return [int(value) for line in lines if line.startswith(tag) for value in line[9:].split()[1::2]]

@@ -1,0 +1,99 @@
+"""Structures to start from: all frames of a file, or a molecule made from a SMILES."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from schnet_ase.errors import StructureError
+from schnet_ase.simulation.sdf import read_records, state_electrons
+
+SDF = (".sdf", ".mol")
+"""Suffixes of files that `schnet_ase.simulation.sdf` reads."""
+
+
+def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
+    """Read the structures of a file in any format of ASE's, or in SDF with all its records.
+
+    Parameters
+    ----------
+    path
+        File.
+    index
+        Frames to read, in ASE's notation; -1 reads the last.
+
+    Returns
+    -------
+    list of Atoms
+        At least one structure.
+
+    Raises
+    ------
+    StructureError
+        There is no such file, or ASE cannot read it.
+    """
+    try:
+        if path.suffix.lower() in SDF:
+            records = read_records(path)
+            found = records if index == ":" else records[-1:]
+        else:
+            read = ase.io.read(path, index=index)
+            found = cast("list[Atoms]", read if isinstance(read, list) else [read])
+    except FileNotFoundError as error:
+        raise StructureError(f"{path}: there is no such file; expected a structure that ASE can read") from error
+    except StructureError:
+        raise
+    except Exception as error:  # ASE's readers raise any kind of error
+        raise StructureError(f"{path}: not a structure that ASE can read ({error})") from error
+    if not found:
+        raise StructureError(f"{path}: no structure in it; expected at least one")
+    return found
+
+
+def from_smiles(smiles: str, seed: int = 0) -> Atoms:
+    """Make a molecule from a SMILES: positions by RDKit's ETKDG, refined with its force field MMFF94 or UFF.
+
+    Parameters
+    ----------
+    smiles
+        SMILES; hydrogens are added.
+    seed
+        Seed of the embedding, so that the same SMILES gives the same conformer.
+
+    Returns
+    -------
+    Atoms
+        ``atoms.info`` has the SMILES as ``name``, and ``charge`` (e) and ``unpaired_electrons`` where they are not 0.
+
+    Raises
+    ------
+    StructureError
+        RDKit is not installed, or cannot parse or embed the SMILES.
+    """
+    try:
+        from rdkit import Chem, rdBase
+        from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+    except ImportError as error:
+        raise StructureError("a SMILES needs RDKit; install it with: pip install 'schnet_ase[organic]'") from error
+    with rdBase.BlockLogs():  # RDKit prints several lines of its own for a mistyped SMILES
+        molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None or not molecule.GetNumAtoms():
+        raise StructureError(f"{smiles!r} is no SMILES that RDKit can parse; expected one such as CCO")
+    molecule = Chem.AddHs(molecule)
+    if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) and rdDistGeom.EmbedMolecule(
+        molecule, randomSeed=seed, useRandomCoords=True
+    ):
+        raise StructureError(f"{smiles!r}: RDKit finds no positions for its atoms; give a file with a structure")
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=2000)
+    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
+        rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=2000)
+    numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+    atoms = Atoms(numbers, np.array(molecule.GetConformer().GetPositions()), info={"name": smiles})
+    unpaired = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
+    state_electrons(atoms, Chem.GetFormalCharge(molecule), unpaired)
+    return atoms
