@@ -37,7 +37,12 @@ DEEPMD = {
     },
     "learning_rate": {"type": "exp", "decay_steps": 5000, "start_lr": 1e-10, "stop_lr": 1e-11},
     "loss": {"type": "ener"},
-    "training": {"training_data": {"systems": ["data"], "batch_size": 1}, "numb_steps": 1, "save_freq": 1},
+    "training": {
+        "training_data": {"systems": ["data"], "batch_size": 1},
+        "numb_steps": 1,
+        "save_freq": 1,
+        "disp_freq": 1,
+    },
 }
 """deepmd-kit's examples/water/se_e2_a, trained for one step: the speed does not depend on the weights."""
 

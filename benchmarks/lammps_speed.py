@@ -43,9 +43,10 @@ import numpy as np
 from ase import units
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet
-from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, structure
+from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator
+from schnet_ase.registry.lookup import find_card
 copies, members, blocks, steps, temperature = *map(int, sys.argv[1:5]), float(sys.argv[5])
-atoms = structure("water").repeat(copies)
+atoms = find_card("water").structure.atoms().repeat(copies)
 thermalize_momenta(atoms, temperature_K=temperature, rng=np.random.default_rng(0))
 ensemble = members > 1
 atoms.calc = SchNetEnsembleCalculator("water", threads=1) if ensemble else SchNetCalculator("water/fold-1", threads=1)
@@ -119,7 +120,7 @@ def cases(sides: dict[str, Side], sizes: list[int], blocks: int) -> Iterator[Cas
         steps = max(2, min(200, 240_000 // atoms))
         for name, side in sides.items():
             slow = name.startswith("deepmd") or "five" in name
-            for ranks in (1, 2):
+            for ranks in (1,) if name.startswith("deepmd") else (1, 2):
                 if atoms <= JUDGED or not slow:  # five of a million atoms and deepmd would take too long
                     few = max(2, steps // 10) if name.startswith("deepmd") else steps
                     times = blocks if atoms <= JUDGED and not slow else 2

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-SHORT = {"05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"]}
+SHORT = {
+    "05-learn-on-the-fly": ["--labels", "55", "--steps", "100", "--test", "20"],
+    "08-lammps": ["--steps", "200", "--training", "100"],
+    "09-pimd-in-ipi": ["--steps", "400"],
+    "10-ml-mm-in-openmm": ["--steps", "400"],
+}
 """Arguments of scripts that would take too long with their defaults."""
 
 

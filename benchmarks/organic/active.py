@@ -88,8 +88,8 @@ def explored(mol: Chem.Mol, rng: np.random.Generator, xtb: Xtb, *, entry: Path) 
 
 
 def threshold(ensemble: SchNetEnsembleCalculator) -> float:
-    """Return the deviation that one frame in a hundred exceeds, so that enough frames are flagged to learn from."""
-    return float(ensemble.calibration.threshold(0.01))
+    """Return the deviation that one frame in ten exceeds: early ensembles differ as much on most frames."""
+    return float(ensemble.calibration.threshold(0.1))
 
 
 @functools.cache

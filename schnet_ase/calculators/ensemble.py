@@ -14,7 +14,8 @@ from ase.outputs import Properties
 
 from schnet_ase.calculators.fixed import FixedCalculator
 from schnet_ase.calculators.members import ModelLike, gather
-from schnet_ase.calculators.prediction import of_members
+from schnet_ase.calculators.prediction import Disagreement, disagreement_of, of_members
+from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.evaluator import Evaluator
 
 PER_SYSTEM = ("energy_std", "stress_std", "energy_ensemble", "stress_ensemble", "energy_uncertainty")
@@ -147,6 +148,16 @@ class SchNetEnsembleCalculator(FixedCalculator):
             self.results["stress"] = stress
         self.results |= {name: value for name, value in spread._asdict().items() if value is not None}
         self._add_asked(properties)
+
+    def disagreement(self, atoms: Atoms) -> Disagreement:
+        """Return what a monitor needs: the same numbers as in `results`, in less time than all results take.
+
+        They are computed again only if the last calculation was for other atoms. The results are left as they are. See
+        `SchNetCalculator` for errors.
+        """
+        if self.results and not self.check_state(atoms):
+            return Disagreement(self.results["energy_std"], self.results["forces_deviation"])
+        return disagreement_of(self._evaluator(geometry(atoms)))
 
     def annotate(self, atoms: Atoms) -> None:
         """Copy the spread and uncertainty of the last calculation to ``atoms.info`` and ``atoms.arrays`` for saving.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from schnet_ase.errors import RegistryError, StructureError
 from schnet_ase.geometry.arrays import Floats
 from schnet_ase.geometry.system import Geometry, cell_volume, geometry
-from schnet_ase.inference.derivatives import descriptors, hessian, virials
+from schnet_ase.inference.derivatives import descriptors, hessians, virials
 from schnet_ase.inference.evaluator import VOIGT, EngineChoice, Evaluator, Results
 from schnet_ase.inference.heat_flux import HeatFlux, potential_flux
 from schnet_ase.uncertainty.calibration import Calibration
@@ -119,7 +119,12 @@ class FixedCalculator(Calculator):
         StructureError
             The model cannot be evaluated for these atoms.
         """
-        return hessian(self._evaluator, geometry(atoms))
+        mean: Floats = self.get_hessians(atoms).mean(axis=0)
+        return mean
+
+    def get_hessians(self, atoms: Atoms) -> Floats:
+        """Compute the Hessians (M, 3N, 3N) of the M members of an ensemble, eV/Å²; see `get_hessian`."""
+        return hessians(self._evaluator, geometry(atoms))
 
     def get_descriptors(self, atoms: Atoms, member: int = 0) -> Floats:
         """Compute the features that describe each atom and its surroundings, as the last interaction leaves them.

@@ -36,6 +36,15 @@ class Spread(NamedTuple):
     """(N,) calibrated half-widths of the forces, eV/Å; None without a calibration."""
 
 
+class Disagreement(NamedTuple):
+    """The part of a `Spread` that a monitor needs."""
+
+    energy_std: float
+    """eV."""
+    forces_deviation: Floats
+    """(N,) eV/Å."""
+
+
 class Prediction(NamedTuple):
     """Predictions for one system of N atoms; float64 whatever the dtype of the model."""
 
@@ -77,7 +86,7 @@ def of_members(results: Results, numbers: Integers, calibration: Calibration | N
     mean, std = _mean_and_std(np.concatenate(columns, axis=1))
     of_energies, of_forces = slice(1, 1 + n_atoms), slice(1 + n_atoms, 1 + 4 * n_atoms)
     energy_std, forces_std = float(std[0]), std[of_forces].reshape(-1, 3)
-    deviation = np.sqrt(np.add.reduce(forces_std * forces_std, axis=1))
+    deviation = _lengths(forces_std)
     energy_uncertainty = forces_uncertainty = None
     if calibration is not None and calibration.energy is not None:
         energy_uncertainty = float(calibration.energy.half_width(energy_std, calibration.coverage))
@@ -102,6 +111,19 @@ def of_members(results: Results, numbers: Integers, calibration: Calibration | N
         None if stress is None else mean[-6:],
         spread,
     )
+
+
+def disagreement_of(results: Results) -> Disagreement:
+    """Return the disagreement of at least two members, which stand in front of their results."""
+    forces = results.forces.reshape(len(results.forces), -1)
+    _, std = _mean_and_std(np.concatenate([results.energy[:, None], forces], axis=1))
+    return Disagreement(float(std[0]), _lengths(std[1:].reshape(-1, 3)))
+
+
+def _lengths(vectors: Floats) -> Floats:
+    """Return the lengths (N,) of vectors (N, 3)."""
+    lengths: Floats = np.sqrt(np.add.reduce(vectors * vectors, axis=1))
+    return lengths
 
 
 def _mean_and_std(values: Floats) -> tuple[Floats, Floats]:

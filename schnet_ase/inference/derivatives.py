@@ -23,13 +23,13 @@ PAIRS_AT_ONCE = 1 << 14
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def hessian(evaluator: Evaluator, system: Geometry) -> Floats:
-    """Compute the second derivatives of the energy, the mean over members, by PyTorch in float64.
+def hessians(evaluator: Evaluator, system: Geometry) -> Floats:
+    """Compute the second derivatives of each member's energy by PyTorch in float64.
 
     Returns
     -------
     Floats
-        (3N, 3N) eV/Å², symmetric, in the order x, y, z of the first atom, of the second, ...
+        (M, 3N, 3N) eV/Å², symmetric, in the order x, y, z of the first atom, of the second, ...
 
     Raises
     ------
@@ -40,13 +40,15 @@ def hessian(evaluator: Evaluator, system: Geometry) -> Floats:
     networks, device = evaluator.networks, evaluator.device
     graph = make_graph(system, pairs).to(device)
     rows = max(1, PAIRS_AT_ONCE // max(1, len(pairs.first)))
-    total = np.zeros((3 * len(system.numbers), 3 * len(system.numbers)))
-    for m in range(len(networks.models)):
-        member = network_hessian(networks.member(m, device, torch.float64), graph, rows)
-        total += member.cpu().numpy() / len(networks.models)
+    members = [
+        network_hessian(networks.member(m, device, torch.float64), graph, rows).cpu().numpy()
+        for m in range(len(networks.models))
+    ]
+    total = np.array(members)
     for term in fixed_terms(networks.config):
-        total += term.hessian(system, pairs).reshape(total.shape)
-    return 0.5 * (total + total.T)
+        total += term.hessian(system, pairs).reshape(total.shape[1:])
+    symmetric: Floats = 0.5 * (total + total.transpose(0, 2, 1))
+    return symmetric
 
 
 def virials(evaluator: Evaluator, system: Geometry) -> Floats:

@@ -18,6 +18,7 @@ from schnet_ase.inference.backend import Backend
 from schnet_ase.inference.checks import check_elements, check_finite, refuse_coincident
 from schnet_ase.inference.compiled import CompiledSchNet, why_not_compiled
 from schnet_ase.inference.device import resolve_device
+from schnet_ase.inference.lone import compiled_lone_atoms
 from schnet_ase.inference.networks import FixedNetworks
 from schnet_ase.priors import fixed_terms, total
 from schnet_ase.priors.zbl import ZBL
@@ -182,4 +183,5 @@ class Evaluator:
 
     def out_of_reach(self, system: Geometry) -> Integers:
         """Return the atoms without neighbours, for which the network knows only the element; see `lone_atoms`."""
-        return lone_atoms(system, self.neighbors.get(system), self.cutoff)
+        search = compiled_lone_atoms if self.engine.name == "compiled" else lone_atoms
+        return search(system, self.neighbors.get(system), self.cutoff)

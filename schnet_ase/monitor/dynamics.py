@@ -62,16 +62,22 @@ class Ending:
         assert self._guard is not None
         return self._guard.good.step
 
-    def reason(self, dynamics: BaseDynamics, step: int, spread: float | None) -> str | None:
+    def idle(self, step: int, until_next: int = 1) -> bool:
+        """Return whether the guard has nothing to do at `step`, nor until the next time, `until_next` steps later."""
+        return not self.own or (self._guard is not None and abs(step - self._asked) + until_next <= GUARDED)
+
+    def reason(self, dynamics: BaseDynamics, step: int, spread: float | None, interval: int) -> str | None:
         """Return why the run has to end at `step`; None if it may continue.
 
-        `spread` is the ensemble's largest deviation in eV/Å; None if it was not computed at this step.
+        `spread` is the ensemble's largest deviation in eV/Å, which it computes every `interval` steps; None if it did
+        not at this step. The guard checks with the ensemble where that is often enough, since a check of its own at
+        another step would take longer.
         """
         if self._guard is None:
             self._guard, self._asked = guard_of(dynamics, self._atoms, step), step
         if spread is not None and (reason := self._guard.spread(spread, self._ensemble.calibration)):
             return reason
-        if not self.own or abs(step - self._asked) < GUARDED:
+        if self.idle(step, 1 if spread is None else interval):
             return None
         self._asked = step
         return self._guard(step)

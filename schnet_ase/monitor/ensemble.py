@@ -95,6 +95,8 @@ def with_spread(results: dict[str, Any], atoms: Atoms, ensemble: Any) -> dict[st
         return results
     try:
         # An ensemble inside a sum has already computed these atoms and does not repeat that.
+        if isinstance(ensemble, SchNetEnsembleCalculator):
+            return results | ensemble.disagreement(atoms)._asdict()
         return results | {name: ensemble.get_property(name, atoms) for name in SPREAD}
     except StructureError:
         return {}

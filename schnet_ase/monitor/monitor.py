@@ -185,10 +185,11 @@ class UncertaintyMonitor:
         self._frames.append(frame)
         self._calls += 1
         spread = self._look(frame) if looks else None
-        if dynamics is not None and frame.results:
-            reason = self._ending.reason(dynamics, frame.step, spread)
-            if reason is not None:
-                raise self._ended(reason, frame)
+        if dynamics is None or not frame.results or (spread is None and self._ending.idle(step)):
+            return
+        reason = self._ending.reason(dynamics, step, spread, self._interval)
+        if reason is not None:
+            raise self._ended(reason, frame)
 
     def guarded_by(self, guard: Guard) -> Ending:
         """Let the `guard` of a driver decide when the run ends; only the spread is passed to it here."""

@@ -40,3 +40,25 @@ def look(deviation: Any, watched: Any, momenta: Any, inverse_masses: Any) -> tup
             atom, largest = i, value
         smallest = min(smallest, value)
     return kinetic, atom, largest, smallest
+
+
+@compiled_once
+def strengths(momenta: Any, forces: Any, inverse_masses: Any) -> tuple[float, float]:
+    """Return twice the kinetic energy and the square of the largest force, which is infinite if one is NaN.
+
+    Parameters
+    ----------
+    momenta, forces
+        (N, 3) momenta and forces.
+    inverse_masses
+        (N,) inverse masses.
+    """
+    kinetic, strongest = 0.0, 0.0
+    for i in range(len(momenta)):
+        force = 0.0
+        for k in range(3):
+            kinetic += momenta[i, k] * momenta[i, k] * inverse_masses[i]
+            force += forces[i, k] * forces[i, k]
+        if not force <= strongest:
+            strongest = math.inf if math.isnan(force) else force
+    return kinetic, strongest

@@ -110,9 +110,8 @@ def find_members(name: str | os.PathLike[str]) -> list[Found]:
         card = read_card(folder)
         return [_file_of(card, m.file) for m in card.members]
     # The folder of a run holds, beside its model, the state from which its training resumes.
-    models = sorted(
-        file for file in folder.glob("*.safetensors") if file.name not in (STATE, STUDENT_FILE, ENVIRONMENTS_FILE)
-    )
+    others = (STATE, STUDENT_FILE, ENVIRONMENTS_FILE)
+    models = sorted(file for file in folder.glob("*.safetensors") if file.name not in others)
     return [_found(file) for file in models or _trained(folder)]
 
 

@@ -20,7 +20,7 @@ from schnet_ase import SchNetEnsembleCalculator
 from schnet_ase.errors import StructureError
 from schnet_ase.registry.lookup import get_card
 from schnet_ase.simulation.thermochemistry import Conditions, default_kind, thermochemistry
-from schnet_ase.simulation.vibrations import vibrations, write_vibrations
+from schnet_ase.simulation.vibrations import _by_differences, hessians, vibrations, write_vibrations
 
 
 class Springs(Calculator):
@@ -130,3 +130,16 @@ def test_what_cannot_vibrate_is_refused():
     atom.calc = EMT()
     with pytest.raises(StructureError, match="no vibration"):
         vibrations(atom)
+
+
+def test_the_analytic_hessians_are_those_of_finite_differences():
+    """Of the mean and of every member, with an atom that is fixed."""
+    atoms = get_card("rmd17-ethanol").structure.atoms()
+    atoms.calc = SchNetEnsembleCalculator("rmd17-ethanol", dtype="float64", engine="autograd")
+    atoms.rattle(0.02, seed=0)
+    indices = [0, 2, 8]
+    mean, members = hessians(atoms, indices)
+    expected, each = _by_differences(atoms, indices, lambda done, total: None)
+    assert mean == pytest.approx(expected, abs=1e-5)
+    assert len(members) == len(each) == 5
+    assert np.array(members) == pytest.approx(np.array(each), abs=1e-5)
