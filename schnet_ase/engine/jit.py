@@ -65,15 +65,22 @@ class _Folder(caching._CacheLocator):  # type: ignore[misc]  # Numba has no type
     """Where machine code is kept: by what it was compiled from and with, not by where the package is installed.
 
     Numba's own folders belong to one environment each, and it only checks the file of the function for changes.
+
+    Parameters
+    ----------
+    folder
+        Folder for functions of these sources.
+    file
+        File of the function, which need not be one of them.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, file: str = __file__) -> None:
+        self._folder, self._file = folder, file
 
     @classmethod
     def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Folder | None:
         folder = cache_folder()
-        return None if folder is None else cls(folder)
+        return None if folder is None else cls(folder, py_file)
 
     def get_cache_path(self) -> str:
         return str(self._folder)
@@ -82,7 +89,8 @@ class _Folder(caching._CacheLocator):  # type: ignore[misc]  # Numba has no type
         return sources_digest()
 
     def get_disambiguator(self) -> str:
-        return "1"  # the names of the functions differ
+        """Return a part of the name that tells functions of one name, and versions of a file, apart."""
+        return hashlib.sha256(Path(self._file).read_bytes()).hexdigest()[:12]
 
 
 class _Implementation(caching.CompileResultCacheImpl):  # type: ignore[misc]

@@ -29,7 +29,7 @@ def barycentre(calc: FixedCalculator, atoms: Atoms) -> np.ndarray:
 
 def test_that_of_a_molecule_is_how_its_energy_moves(ensemble: FixedCalculator, ethanol: Atoms) -> None:
     set_velocities(ethanol)
-    ethanol.positions *= 0.9
+    ethanol.positions *= 0.7
     for member in ensemble._evaluator.networks.models:
         member.reference /= 100.0  # 500 eV would be nothing but rounding in the differences
     velocities = ethanol.get_velocities()
@@ -49,7 +49,7 @@ def test_that_of_a_molecule_is_how_its_energy_moves(ensemble: FixedCalculator, e
 def test_a_crystal_has_that_of_each_of_its_cells(ensemble: FixedCalculator, crystal: Atoms) -> None:
     """The cell is smaller than the cutoff; in the larger one other pairs cross the borders."""
     set_velocities(crystal)
-    crystal.set_cell(0.9 * crystal.cell, scale_atoms=True)
+    crystal.set_cell(0.6 * crystal.cell, scale_atoms=True)
     cell, cells = ensemble.get_heat_flux(crystal), ensemble.get_heat_flux(crystal * (2, 3, 1))
     np.testing.assert_allclose(cells.potential, 6.0 * cell.potential, rtol=0.0, atol=1e-12)
     np.testing.assert_allclose(cells.convective, 6.0 * cell.convective, rtol=0.0, atol=1e-9)

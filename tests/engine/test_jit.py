@@ -56,6 +56,7 @@ def test_a_full_disk_is_no_error(tmp_path, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(jit.numba.config, "CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(caching.IndexDataCacheFile, "save", full)
     done = np.zeros(1)
 
@@ -69,8 +70,12 @@ def test_a_full_disk_is_no_error(tmp_path, monkeypatch):
 
 
 TINY = """
+import os
 import numpy as np
 from schnet_ase.engine import jit
+
+digest = jit.sources_digest() + os.environ["OF"]
+jit.sources_digest = lambda: digest[-64:]
 
 def add_two_to(array):
     array[0] += 2.0
@@ -83,20 +88,21 @@ if __name__ == "__main__":
 
 
 def test_machine_code_is_found_by_another_installation(tmp_path):
-    """The same sources at another place, with other times."""
+    """The same sources at another place, with other times; other sources of the engine or of the function are not."""
 
-    def run(place, digest=""):
+    def run(place, text=TINY, of=""):
         file = tmp_path / place / "tiny.py"
         file.parent.mkdir()
-        patch = f"jit.sources_digest = lambda: {digest!r}\n\ndef add_two_to" if digest else "def add_two_to"
-        file.write_text(TINY.replace("def add_two_to", patch))
-        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        file.write_text(text)
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "OF": of}
         found = subprocess.run([sys.executable, file], env=environment, capture_output=True, text=True, check=True)
         return found.stdout.split()
 
     assert run("first") == ["2.0", "1"]
     assert run("second") == ["2.0", "0"]
-    assert run("changed", digest="0" * 64) == ["2.0", "1"]
+    assert run("another engine", of="0" * 64) == ["2.0", "1"]
+    assert run("another function", TINY.replace("+= 2.0", "+= 3.0")) == ["3.0", "1"]
+    assert run("third") == ["2.0", "0"]
 
 
 def test_one_process_compiles_while_others_wait(tmp_path, monkeypatch):
