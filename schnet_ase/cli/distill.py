@@ -93,4 +93,6 @@ def distill(
         print_errors("student on test frames", made.student.test)
         ratio = made.student.ratio(made.card.metrics.test)
         print("" if ratio is None else f"force MAE {ratio:.3f} times that of the mean of {len(made.card.members)}")
+    if (held := made.student.held()) is not None:
+        print(held)
     print(f"wrote {made.card.path / made.student.file}; use it as SchNetCalculator({str(made.card.path)!r})")

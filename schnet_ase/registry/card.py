@@ -59,6 +59,8 @@ class Student:
     file: Literal["student.safetensors"] = STUDENT_FILE
     calibration: Calibration | None = None
     """Calibration of the members' spread for the student's errors; None if no calibration frames were available."""
+    coverage: float | None = None
+    """Share of its force errors on the test frames within the half-widths of `calibration`; None if not measured."""
 
     def ratio(self, mean: Errors | None) -> float | None:
         """Return the ratio of its force MAE to that of the members' mean, both on the test frames; None if unknown."""
@@ -70,7 +72,15 @@ class Student:
         """Return a description for the terminal; `mean` are the test errors of the members' mean."""
         ratio = self.ratio(mean)
         beside = "" if ratio is None else f"; force MAE on test frames {ratio:.3f} times that of the mean"
-        return [f"student of {self.frames}{beside}", f"student made by {self.command}, SHA-256 {self.sha256}"]
+        lines = [f"student of {self.frames}{beside}", f"student made by {self.command}, SHA-256 {self.sha256}"]
+        return lines if self.held() is None else [*lines, f"student: {self.held()}"]
+
+    def held(self) -> str | None:
+        """Return in words how many of its errors the half-widths hold; None if this was not measured."""
+        if self.coverage is None or self.calibration is None:
+            return None
+        asked = f"{100.0 * self.calibration.coverage:g} % half-widths"
+        return f"{asked} hold {100.0 * self.coverage:.1f} % of its force errors on the test frames"
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,25 @@ def calibration_of(card: Card, student: SchNet, own: OwnFrames) -> Calibration |
     return calibrate_driver(card, own.data, own.calibration, student, coverage=card.calibration.coverage)
 
 
+def coverage_of(card: Card, student: SchNet, calibration: Calibration | None, test: Dataset | None) -> float | None:
+    """Return the share of the student's force errors on the test frames within the half-widths of its calibration.
+
+    Returns
+    -------
+    float or None
+        None if there is no calibration of forces, or there are no labelled test frames.
+    """
+    if calibration is None or calibration.forces is None or test is None:
+        return None
+    models = [loaded.model for loaded in locate_members(card.path)]
+    errors = evaluate_dataset(models, test).ensemble_errors(evaluate_dataset([student], test).member(0))
+    labelled, length = errors.labelled_forces, errors.force_error
+    if length is None or not labelled.any():
+        return None
+    width = calibration.forces_half_width(errors.deviation, errors.numbers, calibration.coverage)
+    return float((length <= width)[labelled].mean())
+
+
 def _read(card: Card, root: Path, name: str, digest: str, options: LabelOptions) -> Dataset:
     path: Path | str = f"{name}:" if f"{name}:" == QM9_PACKAGE else root / name
     arguments: dict[str, Any] = asdict(options)

@@ -21,7 +21,7 @@ from schnet_ase.training.distill.config import Sampling, StudentConfig
 from schnet_ase.training.distill.dynamics import load_runs, sample
 from schnet_ase.training.distill.keep import destination, keep_student
 from schnet_ase.training.distill.labelled import Labelled
-from schnet_ase.training.distill.own import NONE, calibration_of, errors_on_tests, own_frames
+from schnet_ase.training.distill.own import NONE, calibration_of, coverage_of, errors_on_tests, own_frames
 from schnet_ase.training.distill.teacher import Teacher
 from schnet_ase.training.history import describe
 from schnet_ase.training.single import train
@@ -138,6 +138,7 @@ def distill(
         f"{sampling.frames:,} frames of {len(files)} runs at {sampling.temperatures[0]:g} to "
         f"{sampling.temperatures[1]:g} K, {apart} of them for validation"
     )
+    calibration = calibration_of(card, result.model, own)
     student = Student(
         sha256="",
         validation=result.best.errors,
@@ -145,7 +146,8 @@ def distill(
         frames=f"{words}, and {n_own:,} that the members learned from" if n_own else words,
         seconds=round(result.history[-1].seconds, 1),
         command=command,
-        calibration=calibration_of(card, result.model, own),
+        calibration=calibration,
+        coverage=coverage_of(card, result.model, calibration, own.test),
     )
     card = keep_student(card, kept_in, result, student)
     assert card.student is not None

@@ -166,6 +166,14 @@ def test_half_widths_hold_the_students_errors(entry, config, taught, tmp_path):
         scores.append(error / float(calibration.energy.scale(spread)))
     np.testing.assert_allclose(calibration.energy.scores, sorted(scores), rtol=1e-3)
     assert SchNetCalculator("ethanol-emt/fold-1").calibration is None
+    held = []
+    for frame in read_dataset(taught / "test.extxyz").frames:
+        atoms = frame.atoms()
+        deviation = ensemble.get_property("forces_deviation", atoms)
+        width = calibration.forces_half_width(deviation, atoms.numbers, calibration.coverage)
+        held += (np.linalg.norm(calculator.get_forces(atoms) - frame.forces, axis=1) <= width).tolist()
+    assert made.student.coverage == pytest.approx(np.mean(held), abs=1.5 / len(held))
+    assert f"hold {100.0 * made.student.coverage:.1f} % of its force errors" in "\n".join(made.student.lines(None))
 
 
 def test_own_frames_are_neither_of_calibration_nor_of_tests(entry, config, taught, tmp_path):
