@@ -12,7 +12,8 @@ from schnet_ase.errors import RegistryError
 from schnet_ase.output.machine import processor
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.applicability import check_forces
-from schnet_ase.registry.card import CARD_FILE, Card, Dynamics, OtherRun, read_card, write_card
+from schnet_ase.registry.card import CARD_FILE, Card, read_card, write_card
+from schnet_ase.registry.dynamics import Dynamics, OtherRun
 from schnet_ase.registry.lookup import find_card, get_card
 from schnet_ase.stability.bonds import BROKEN
 from schnet_ase.stability.pool import run_jobs

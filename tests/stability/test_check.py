@@ -10,7 +10,8 @@ import pytest
 from ase.build import molecule
 
 from schnet_ase.errors import RegistryError, SchNetError
-from schnet_ase.registry.card import Dynamics, OtherRun, Structure, read_card, write_card
+from schnet_ase.registry.card import Structure, read_card, write_card
+from schnet_ase.registry.dynamics import Dynamics, OtherRun
 from schnet_ase.registry.index import write_index
 from schnet_ase.stability import check as module
 from schnet_ase.stability.check import check_entry
