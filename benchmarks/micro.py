@@ -17,7 +17,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,9 +41,11 @@ from schnet_ase.data.batches import Batch, batch_to, collate, make_training_exam
 from schnet_ase.engine import compiled_half_list
 from schnet_ase.errors import SchNetError
 from schnet_ase.geometry.arrays import Floats
-from schnet_ase.geometry.neighbors import half_neighbor_list
+from schnet_ase.geometry.neighbors import HalfNeighbors, half_neighbor_list
 from schnet_ase.geometry.system import Geometry, geometry
+from schnet_ase.inference.compiled import CompiledSchNet
 from schnet_ase.inference.device import resolve_device
+from schnet_ase.priors.dispersion import Dispersion
 from schnet_ase.registry.lookup import get_card
 from schnet_ase.training import TrainingConfig
 from schnet_ase.training.step.compiled import compiled_step
@@ -319,6 +323,34 @@ def watch(entries: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
             yield Measured((card.name,), turns.take([partial(dynamics.run, turns.steps) for dynamics in runs]))
 
 
+def prior(systems: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
+    """The compiled call of untrained networks without and with the repulsion `zbl`, one and five, for ARGUMENTS."""
+    for system, members in product(systems, (1, 5)):
+        atoms, config = geometry(make_system(system)), SchNetConfig.md()
+        pairs = compiled_half_list(atoms.positions, atoms.cell, atoms.pbc, config.cutoff + SKIN)
+        kernels = []
+        for term in (None, "zbl"):
+            torch.manual_seed(0)
+            models = [SchNet(replace(config, prior=term)) for _ in range(members)]
+            kernels.append(CompiledSchNet(models, "float32", threads=1))
+            kernels[-1](atoms, pairs)  # compiles
+        yield Measured((system, members), turns.take([partial(calls, k, atoms, pairs, turns.steps) for k in kernels]))
+
+
+def calls(kernel: CompiledSchNet, atoms: Geometry, pairs: HalfNeighbors, steps: int) -> None:
+    for _ in range(steps):
+        kernel(atoms, pairs)
+
+
+def dispersion(systems: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
+    """The term `dispersion = "pbe"` alone, for ARGUMENTS."""
+    term = Dispersion("pbe")
+    nothing = HalfNeighbors(*(np.zeros(shape, dtype=np.int64) for shape in (0, 0, (0, 3))))
+    for system in systems:
+        atoms = geometry(make_system(system))
+        yield Measured((system,), turns.take([partial(term, atoms, nothing)]))
+
+
 def filters(_: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
     """Compiled training steps with a filter network for every pair and with filters interpolated."""
     for name in MOLECULES:
@@ -404,6 +436,8 @@ SUBJECTS = {
     "neighbors": Subject(neighbors, ("system", "atoms", "pairs"), ("compiled", "matscipy", "vesin"), Turns(15, 1)),
     "monitor": Subject(monitor, ("entry",), ("alone", "with a monitor"), Turns(101, 100), ENTRIES),
     "watch": Subject(watch, ("entry",), ("member", "watched", "ensemble, every step"), Turns(41, 100), ENTRIES),
+    "prior": Subject(prior, ("atoms", "networks"), ("without", "with zbl"), Turns(301, 10), (*MOLECULES, "water-192")),
+    "dispersion": Subject(dispersion, ("atoms",), ("D3(BJ)",), Turns(5, 1), (*MOLECULES, "water-192"), False),
     "filters": Subject(
         filters, ("molecule", "pairs", "terms", "ΔG rel."), ("a network a pair", "interpolated"), Turns(9, 20)
     ),
