@@ -45,6 +45,7 @@ from schnet_ase.geometry.neighbors import HalfNeighbors, half_neighbor_list
 from schnet_ase.geometry.system import Geometry, geometry
 from schnet_ase.inference.compiled import CompiledSchNet
 from schnet_ase.inference.device import resolve_device
+from schnet_ase.inference.networks import FixedNetworks
 from schnet_ase.priors.dispersion import Dispersion
 from schnet_ase.registry.lookup import get_card
 from schnet_ase.training import TrainingConfig
@@ -332,7 +333,7 @@ def prior(systems: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
         for term in (None, "zbl"):
             torch.manual_seed(0)
             models = [SchNet(replace(config, prior=term)) for _ in range(members)]
-            kernels.append(CompiledSchNet(models, "float32", threads=1))
+            kernels.append(CompiledSchNet(FixedNetworks(models), "float32", threads=1))
             kernels[-1](atoms, pairs)  # compiles
         yield Measured((system, members), turns.take([partial(calls, k, atoms, pairs, turns.steps) for k in kernels]))
 
