@@ -195,7 +195,7 @@ def main(
     if quick:
         rounds, blocks = 1, 2
     with tempfile.TemporaryDirectory() as name:
-        sides = lammps_sides(Path(name), deepmd_python)
+        sides = lammps_sides(Path(name), deepmd_python and deepmd_python.absolute())
         rows = [Row(case, []) for case in cases(sides, numbers, blocks)]
         rows = [row for row in rows if not wanted or any(words in row.case.side for words in wanted)]
         for number in range(rounds):

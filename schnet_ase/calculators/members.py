@@ -57,11 +57,11 @@ def gather(models: str | os.PathLike[str] | SchNet | Sequence[ModelLike], at_lea
         _check_levels(given)
     members = [member for model in given for member in ([model] if isinstance(model, SchNet) else find_members(model))]
     name = name_of(given[0]) if len(given) == 1 else json.dumps([name_of(model) for model in given])
-    if len(members) < at_least:
+    files = [member for member in members if isinstance(member, Found)]
+    if len(members) < at_least and all(found.sha256 for found in files):  # loading says which file is missing
         raise RegistryError(
             f"{name} gives {len(members)} model(s); an ensemble needs at least two, for one take SchNetCalculator"
         )
-    files = [member for member in members if isinstance(member, Found)]
     if len(files) == len(members):
         networks = shared(files)
     else:

@@ -16,6 +16,7 @@ from schnet_ase.errors import RunawayError, SchNetError
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
     from schnet_ase.simulation.many import Settings
     from schnet_ase.simulation.relaxation import CellChange
@@ -66,15 +67,16 @@ def relax(
 
     prefix = files_prefix(output, f"{stem(model)}-relax", (".xyz", ".traj", ".csv", ".png", KEPT), True)
     change = _cell_change(cell, pressure, mask)
+    calculator = make_calculator(model, device, dtype or "float64")
     frames = read_frames(model, structure, smiles)
     if len(frames) > 1:
         free(prefix, (".xyz", ".csv", ".png"), overwrite)
         settings = Settings(model, device, dtype or "float64", fmax, steps, change)
-        _relax_many(frames, settings, structure, prefix, workers)
+        _relax_many(frames, settings, calculator, structure, prefix, workers)
         return
     free(prefix, (".xyz", ".traj", ".csv", ".png"), overwrite)
     (atoms,) = frames
-    atoms.calc = make_calculator(model, device, dtype or "float64")
+    atoms.calc = calculator
     atoms.get_forces()  # refuse unsuitable atoms before anything is printed or removed
     _relax_one(model, atoms, prefix, fmax, steps, change)
 
@@ -103,12 +105,16 @@ def _relax_one(model: str, atoms: Atoms, prefix: Path, fmax: float, steps: int, 
 
 
 def _relax_many(
-    frames: list[Atoms], settings: Settings, structure: Path | None, prefix: Path, workers: int | None
+    frames: list[Atoms],
+    settings: Settings,
+    calculator: Calculator,
+    structure: Path | None,
+    prefix: Path,
+    workers: int | None,
 ) -> None:
     from schnet_ase.output.progress import Progress
     from schnet_ase.simulation.many import Outcome, relax_many
 
-    calculator = make_calculator(settings.model, settings.device, settings.dtype)  # refuses what is no model
     print(f"{settings.model}: {len(frames)} structures of {structure}, BFGS to {settings.fmax:g} eV/Å each")
     kinds = {atoms.get_chemical_formula(): atoms.copy() for atoms in reversed(frames)}
     for atoms in list(kinds.values())[-KINDS:]:

@@ -213,9 +213,9 @@ class Guard:
         """Search for atoms without neighbours if the last search is long enough ago."""
         if abs(step - self._searched) < LONE_EVERY:
             return None
-        self._searched = step
         lone = [i for i in self._out_of_reach().tolist() if i not in self._lone]
         if not lone:
+            self._searched = step
             return None
         return f"atom {lone[0]} ({self._atoms.symbols[lone[0]]}) has no other within the cutoff"
 

@@ -89,7 +89,7 @@ def test_device_that_is_not_there(here, mistake, device):
 
 def test_file_without_molecule(here, mistake):
     save_model(SchNet(SchNetConfig.small()), "model.safetensors")
-    assert "give a STRUCTURE" in mistake("md", "model.safetensors")
+    assert "give a structure" in mistake("md", "model.safetensors")
 
 
 def test_damaged_checkpoint(here, mistake):

@@ -126,8 +126,6 @@ def test_a_program_ends_while_a_thread_of_it_runs_dynamics():
 import threading, time
 from schnet_ase.engine.team import Team
 
-take = njit(barrier.take.py_func)  # for Python to call
-
 def work():
     team, done = Team(2), threading.Event()
     while True:

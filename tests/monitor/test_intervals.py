@@ -164,8 +164,10 @@ def test_an_optimization(models, make):
 @pytest.mark.parametrize("driver", [one, foreign])
 def test_the_ensemble_computes_at_looks_alone(models, driver, monkeypatch):
     calls = []
-    spread = SchNetEnsembleCalculator.spread
-    monkeypatch.setattr(SchNetEnsembleCalculator, "spread", lambda self, atoms: calls.append(1) or spread(self, atoms))
+    compute = SchNetEnsembleCalculator.disagreement
+    monkeypatch.setattr(
+        SchNetEnsembleCalculator, "disagreement", lambda self, atoms: calls.append(1) or compute(self, atoms)
+    )
     monkeypatch.delattr(SchNetEnsembleCalculator, "calculate")
     watched(models, 10, driver, threshold=1e6)
     assert len(calls) == 7
