@@ -130,9 +130,12 @@ def classical(atoms: Atoms, folder: Path) -> Side:
     lines += [f"0 {length:.10f} {a}lo {a}hi" for a, length in zip("xyz", atoms.cell.lengths(), strict=True)]
     lines += ["", "Masses", "", "1 1.008", "2 15.999", "", "Atoms # full", ""]
     positions = atoms.get_positions(wrap=True)
+    # Images that make molecules whole: `replicate` joins atoms across a face of the box by these alone.
+    images = np.rint((positions[molecule - 1] - positions) / atoms.cell.lengths()).astype(int)
     for i, symbol in enumerate(atoms.get_chemical_symbols()):
         of_type = "1 0.41" if symbol == "H" else "2 -0.82"
-        lines.append(f"{i + 1} {molecule[i]} {of_type} {' '.join(f'{x:.10f}' for x in positions[i])}")
+        place = " ".join(f"{x:.10f}" for x in positions[i])
+        lines.append(f"{i + 1} {molecule[i]} {of_type} {place} {' '.join(map(str, images[i]))}")
     lines += ["", "Bonds", ""]
     lines += [f"{k + 1} 1 {o + 1} {h + 1}" for k, (h, o) in enumerate(zip(hydrogens, nearest, strict=True))]
     lines += ["", "Angles", ""]
