@@ -33,7 +33,7 @@ from schnet_ase.registry.lookup import find_card
 
 ENTRY = "water"
 TEMPERATURE = 300.0
-JUDGED = 12288
+COMPARED = 12288
 """Atoms at which the sides are compared."""
 COPIES = {192: (1, 1, 1), 1536: (2, 2, 2), 12288: (4, 4, 4), 98304: (8, 8, 8), 1057536: (18, 18, 17)}
 HEADER = ("side", "atoms", "ranks", "µs/atom/step, processor", "µs/atom/step, wall", "MB/rank", "bytes/atom")
@@ -121,11 +121,11 @@ def cases(sides: dict[str, Side], sizes: list[int], blocks: int) -> Iterator[Cas
         for name, side in sides.items():
             slow = name.startswith("deepmd") or "five" in name
             for ranks in (1,) if name.startswith("deepmd") else (1, 2):
-                if atoms <= JUDGED or not slow:  # five of a million atoms and deepmd would take too long
+                if atoms <= COMPARED or not slow:  # five of a million atoms and deepmd would take too long
                     few = max(2, steps // 10) if name.startswith("deepmd") else steps
-                    times = blocks if atoms <= JUDGED and not slow else 2
+                    times = blocks if atoms <= COMPARED and not slow else 2
                     yield Case(name, atoms, ranks, _timed(side, atoms, ranks, times, few))
-        if atoms <= JUDGED:
+        if atoms <= COMPARED:
             for members in (1, 5):
                 name = f"ASE, {'one network' if members == 1 else 'five and their deviation'}"
                 yield Case(name, atoms, 1, _timed_in_ase(atoms, members, blocks, steps))
@@ -145,14 +145,18 @@ def ratios(rows: list[Row]) -> str:
     one, five = "schnet, one network", "schnet, five and their deviation"
     largest = max(atoms for _, atoms, _ in found)
     wanted = [
-        ("processor time of ASE's one network / LAMMPS's", ("ASE, one network", JUDGED, 1), (one, JUDGED, 1)),
-        ("processor time of ASE's five / LAMMPS's", ("ASE, five and their deviation", JUDGED, 1), (five, JUDGED, 1)),
-        ("processor time of deepmd / schnet", ("deepmd", JUDGED, 1), (one, JUDGED, 1)),
-        ("processor time of deepmd, compressed / schnet", ("deepmd, compressed", JUDGED, 1), (one, JUDGED, 1)),
-        ("processor time of five / one", (five, JUDGED, 1), (one, JUDGED, 1)),
-        (f"processor time per atom at {largest:,} atoms / this", (one, largest, 1), (one, JUDGED, 1)),
-        ("wall time of one rank / two", (one, JUDGED, 1), (one, JUDGED, 2)),
-        ("wall time of one rank / two, five", (five, JUDGED, 1), (five, JUDGED, 2)),
+        ("processor time of ASE's one network / LAMMPS's", ("ASE, one network", COMPARED, 1), (one, COMPARED, 1)),
+        (
+            "processor time of ASE's five / LAMMPS's",
+            ("ASE, five and their deviation", COMPARED, 1),
+            (five, COMPARED, 1),
+        ),
+        ("processor time of deepmd / schnet", ("deepmd", COMPARED, 1), (one, COMPARED, 1)),
+        ("processor time of deepmd, compressed / schnet", ("deepmd, compressed", COMPARED, 1), (one, COMPARED, 1)),
+        ("processor time of five / one", (five, COMPARED, 1), (one, COMPARED, 1)),
+        (f"processor time per atom at {largest:,} atoms / this", (one, largest, 1), (one, COMPARED, 1)),
+        ("wall time of one rank / two", (one, COMPARED, 1), (one, COMPARED, 2)),
+        ("wall time of one rank / two, five", (five, COMPARED, 1), (five, COMPARED, 2)),
     ]
     lines = []
     for name, above, below in wanted:
@@ -160,15 +164,15 @@ def ratios(rows: list[Row]) -> str:
             of = name.split()[0]
             each = [getattr(a, of) / getattr(b, of) for a, b in zip(found[above], found[below], strict=True)]
             lines.append(
-                (f"{name}, {JUDGED:,} atoms" if "atom at" not in name else name, f"{statistics.median(each):.2f}")
+                (f"{name}, {COMPARED:,} atoms" if "atom at" not in name else name, f"{statistics.median(each):.2f}")
             )
-    return table((f"ratio at {JUDGED:,} atoms", "median"), lines)
+    return table((f"ratio at {COMPARED:,} atoms", "median"), lines)
 
 
 def cells(row: Row) -> tuple[object, ...]:
     """Return a row as it is printed."""
     case, megabytes = row.case, row.median("megabytes")
-    each = f"{megabytes * 2**20 * case.ranks / case.atoms:.0f}" if case.atoms >= JUDGED else ""
+    each = f"{megabytes * 2**20 * case.ranks / case.atoms:.0f}" if case.atoms >= COMPARED else ""
     times = [f"{row.median(of):.3g}" for of in ("processor", "wall")]
     return (case.side, f"{case.atoms:,}", case.ranks, *times, f"{megabytes:.0f}", each)
 

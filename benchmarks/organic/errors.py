@@ -23,7 +23,7 @@ CHUNK = 500
 """Frames in memory."""
 
 
-class Judged(NamedTuple):
+class Tested(NamedTuple):
     """One frame and what a model says about it."""
 
     family: str
@@ -42,7 +42,7 @@ class Judged(NamedTuple):
     """(N,) calibrated half-widths, eV/Å."""
 
 
-def judged(output: Path, model: str, split: str, most: int) -> Iterator[Judged]:
+def tested(output: Path, model: str, split: str, most: int) -> Iterator[Tested]:
     """Predict at most so many frames of a subset, every n-th of all."""
     found = [(f.stem.rpartition("-")[0], b) for f in shards(output) for b in blocks(f) if b.info["split"] == split]
     found = found[:: max(1, -(-len(found) // most))]
@@ -52,7 +52,7 @@ def judged(output: Path, model: str, split: str, most: int) -> Iterator[Judged]:
         while some := list(islice(left, CHUNK)):
             for (family, block), prediction in zip(some, predictor([_atoms(b) for _, b in some]), strict=True):
                 spread, n = prediction.spread, len(block.symbols)
-                yield Judged(
+                yield Tested(
                     family,
                     block.info["config_type"],
                     float(block.info["temperature"]),
@@ -71,7 +71,7 @@ def _atoms(block: Block) -> Atoms:
 
 def report(output: Path, model: str, split: str, most: int) -> None:
     """Print the errors of all frames, and of groups of them."""
-    frames = list(judged(output, model, split, most))
+    frames = list(tested(output, model, split, most))
     print(f"{model}, {split}: {UNITS}")
     print(f"{'':24}" + "".join(f"{name:>11}" for name in HEADER))
     _print("all", frames)
@@ -84,26 +84,26 @@ def report(output: Path, model: str, split: str, most: int) -> None:
         _print(symbol, [_only(frame, symbol) for frame in frames if symbol in frame.symbols])
 
 
-def _family(frame: Judged) -> str:
+def _family(frame: Tested) -> str:
     return frame.family
 
 
-def _kind(frame: Judged) -> str:
+def _kind(frame: Tested) -> str:
     return frame.kind
 
 
-def _band(frame: Judged) -> str:
+def _band(frame: Tested) -> str:
     if frame.kind not in ("dynamics", "field") or not frame.temperature:
         return "other kinds"
     return "dynamics to 600" if frame.temperature <= 600.0 else "dynamics above 600"
 
 
-def _size(frame: Judged) -> str:
+def _size(frame: Tested) -> str:
     tens = (len(frame.symbols) - 1) // 10
     return f"{10 * tens + 1} to {10 * tens + 10}"
 
 
-def _only(frame: Judged, symbol: str) -> Judged:
+def _only(frame: Tested, symbol: str) -> Tested:
     """Return a frame with the atoms of one element."""
     own = frame.symbols == symbol
     deviation = None if frame.deviation is None else frame.deviation[own]
@@ -113,7 +113,7 @@ def _only(frame: Judged, symbol: str) -> Judged:
     )
 
 
-def _print(name: str, frames: list[Judged]) -> None:
+def _print(name: str, frames: list[Tested]) -> None:
     error = np.concatenate([frame.error for frame in frames])
     size = np.linalg.norm(error, axis=1)
     energies = np.mean([abs(frame.energy) for frame in frames])
