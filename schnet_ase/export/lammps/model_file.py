@@ -88,9 +88,8 @@ def _group(models: Sequence[SchNet], dtype: str) -> Group:
         )
     if config.dispersion is not None:
         raise ExportError(
-            f"pair style schnet has no dispersion, and the model includes D3(BJ) of {config.dispersion}; train without "
-            "dispersion and add LAMMPS's own: pair_style hybrid/overlay schnet dispersion/d3 bj "
-            f"{config.dispersion} 30.0 20.0"
+            f"pair style schnet has no dispersion, and the model includes D3(BJ) of {config.dispersion}; give a model "
+            "without it (to one that was trained on labels without dispersion, LAMMPS's dispersion/d3 may be added)"
         )
     if obstacle := why_not_compiled(config):
         raise ExportError(f"pair style schnet does not cover {obstacle}")

@@ -12,7 +12,7 @@ from schnet_ase.export.lammps import write_model_file
         ({"envelope": "none"}, "LAMMPS needs a cutoff"),
         ({"norm": "rms"}, "does not cover norm 'rms'"),
         ({"activation": "gelu"}, "does not cover activation 'gelu'"),
-        ({"dispersion": "pbe"}, "dispersion/d3 bj pbe"),
+        ({"dispersion": "pbe"}, r"includes D3\(BJ\) of pbe; give a model without it"),
     ],
 )
 def test_networks_that_lammps_cannot_run(tmp_path, make_model, config, words):
