@@ -52,6 +52,18 @@ def explore_command(output: Path, entry: Path, generation: int, rounds: int, wor
     _make(output, active.tasks(entry.resolve(), generation, rounds), workers)
 
 
+@main.command("drive")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+@click.option("--entry", required=True, type=click.Path(path_type=Path, exists=True), help="Entry that moves atoms.")
+@click.option("--rounds", default=200, show_default=True, type=click.IntRange(1), help="Shards of each stream.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Shards at once.")
+def drive_command(output: Path, entry: Path, rounds: int, workers: int) -> None:
+    """Label frames of many molecules that a network moves; the same command resumes after a kill."""
+    from . import driven  # which needs more than `make`
+
+    _make(output, driven.tasks(entry.resolve(), rounds), workers)
+
+
 def _make(output: Path, wanted: Iterable[Task], workers: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers: shards are made side by side
     output.mkdir(parents=True, exist_ok=True)

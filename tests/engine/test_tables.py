@@ -84,15 +84,16 @@ def test_single_precision_forces_are_off_by_rounding_not_by_the_table(entry, mon
     exact = SchNetCalculator(entry, dtype="float64", engine="autograd", device="cpu")
     forces = [exact.get_forces(frame) for frame in frames]
 
-    def error():
-        calc = SchNetCalculator(load_model(entry), engine="compiled")  # by its name it would share the tables
+    def error(dtype):
+        model = load_model(entry).to(getattr(torch, dtype))  # by its name it would share the tables
+        calc = SchNetCalculator(model, engine="compiled", dtype=dtype)
         return np.sqrt(np.mean([(calc.get_forces(frame) - f) ** 2 for frame, f in zip(frames, forces, strict=True)]))
 
-    ours = error()
-    monkeypatch.setitem(TOLERANCES, "float32", 1e-9)
-    assert ours < 1.2 * error()
-    monkeypatch.setitem(TOLERANCES, "float32", 1e-4)
-    assert error() > 2.0 * ours
+    of_all = error("float32")
+    monkeypatch.setitem(TOLERANCES, "float64", TOLERANCES["float32"])
+    assert error("float64") < 0.5 * of_all  # the same tables without rounding
+    monkeypatch.setitem(TOLERANCES, "float64", 1e-4)
+    assert error("float64") > of_all
 
 
 @pytest.mark.parametrize("preset", [SchNetConfig.small, SchNetConfig.default, SchNetConfig.md])
