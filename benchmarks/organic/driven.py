@@ -1,4 +1,4 @@
-"""Frames of many molecules that a trained network moves: GFN2-xTB is asked for labels only, four times as often a second.
+"""Frames of many molecules that a trained network moves: GFN2-xTB is asked for nothing but labels.
 
 One member drives, nobody watches: `active` looks for what an ensemble does not know, this module for breadth.
 """

@@ -19,6 +19,8 @@ from .blocks import Block, blocks, shards
 
 HEADER = ("frames", "force MAE", "force RMSE", "energy MAE", "in 90 %", "AUROC")
 UNITS = "force errors in meV/Å, energy errors in meV per atom; share of the force errors within the half-widths"
+THERMAL = ("dynamics", "field", "driven", "explored")
+"""Kinds of frames that come from dynamics at a temperature."""
 CHUNK = 500
 """Frames in memory."""
 
@@ -93,7 +95,7 @@ def _kind(frame: Tested) -> str:
 
 
 def _band(frame: Tested) -> str:
-    if frame.kind not in ("dynamics", "field") or not frame.temperature:
+    if frame.kind not in THERMAL or not frame.temperature:
         return "other kinds"
     return "dynamics to 600" if frame.temperature <= 600.0 else "dynamics above 600"
 
