@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -235,12 +237,12 @@ def _in_words(split: CrossValidationSplit) -> str:
 
 
 def _lowest(dataset: Dataset) -> Atoms:
-    """Return the frame with the lowest energy per atom, frames of isolated atoms excepted."""
-    energies = [
-        np.inf if f.energy is None or is_isolated_atom(f) else f.energy / len(f.geometry.numbers)
-        for f in dataset.frames
-    ]
-    return dataset.frames[int(np.argmin(energies))].atoms()
+    """Return the frame with the lowest energy among those of the most frequent composition, isolated atoms excepted."""
+    usable = [frame for frame in dataset.frames if not is_isolated_atom(frame)] or dataset.frames
+    compositions = [tuple(sorted(frame.geometry.numbers.tolist())) for frame in usable]
+    (usual, _), *_ = Counter(compositions).most_common(1)
+    alike = [frame for frame, composition in zip(usable, compositions, strict=True) if composition == usual]
+    return min(alike, key=lambda frame: math.inf if frame.energy is None else frame.energy).atoms()
 
 
 def relax(models: list[SchNet], start: Atoms) -> Atoms:
