@@ -10,6 +10,7 @@ SHORT = {
     "08-lammps": ["--steps", "200", "--training", "100"],
     "09-pimd-in-ipi": ["--steps", "400"],
     "10-ml-mm-in-openmm": ["--steps", "400"],
+    "11-fine-tuning": ["--steps", "200"],
 }
 """Arguments of scripts that would take too long with their defaults."""
 

@@ -38,21 +38,14 @@ from schnet_ase.registry.loading import locate_members
 from schnet_ase.simulation.structures import from_smiles
 from schnet_ase.training import DataConfig, RunConfig, TrainingConfig, crossval
 
-parser = argparse.ArgumentParser()
-parser.add_argument("frames", nargs="?", type=Path)
-parser.add_argument("--start", default="organic", help="entry whose weights the training starts from")
-parser.add_argument("--steps", type=int, default=1000, help="of each member's training")
-parser.add_argument("--training", type=int, default=100, help="frames for the five members")
-arguments = parser.parse_args()
 
-
-def make_frames(n_frames: int) -> Path:
+def make_frames(start: str, n_frames: int) -> Path:
     """Let the start move alanine dipeptide at 500 K, and label a frame every 20 fs; return the file."""
     from tblite.ase import TBLite
 
     rng = np.random.default_rng(0)
     atoms = from_smiles("CC(=O)NC(C)C(=O)NC")
-    atoms.calc = SchNetCalculator(arguments.start)
+    atoms.calc = SchNetCalculator(start)
     BFGS(atoms, logfile=None).run(fmax=0.05, steps=200)
     thermalize_momenta(atoms, temperature_K=500, rng=rng)
     dynamics = Langevin(atoms, units.fs, temperature_K=500, friction=0.02 / units.fs, fixcm=False, rng=rng)
@@ -66,17 +59,7 @@ def make_frames(n_frames: int) -> Path:
     return Path("11-frames.extxyz")
 
 
-frames = read(arguments.frames or make_frames(arguments.training + 150), ":")
-order = np.random.default_rng(0).permutation(len(frames))
-test = [frames[k] for k in order[:100]]
-write("11-train.extxyz", [frames[k] for k in order[100 : 150 + arguments.training]])
-
-# %%
-# Two cross-validations on the same frames: one starts from the five members of ``organic``, whose reference energies
-# are refitted to these labels, the other from random weights. Fifty frames are kept for the calibration.
-
-
-def train(name: str, initial: str | None) -> Path:
+def train(name: str, start: str, initial: str | None, steps: int) -> Path:
     """Train five members, unless an earlier run of this script did; return the folder of the entry."""
     entry = Path("11-models") / name
     if not entry.exists():
@@ -84,8 +67,8 @@ def train(name: str, initial: str | None) -> Path:
             RunConfig(
                 name=name,
                 data=DataConfig(file="11-train.extxyz", calibration=50, description="alanine dipeptide at 500 K"),
-                model=locate_members(arguments.start)[0].model.config,
-                training=TrainingConfig(steps=arguments.steps, validate_every=max(1, arguments.steps // 10)),
+                model=locate_members(start)[0].model.config,
+                training=TrainingConfig(steps=steps, validate_every=max(1, steps // 10)),
             ),
             folder=Path("11-runs") / name,
             models=entry.parent,
@@ -94,35 +77,53 @@ def train(name: str, initial: str | None) -> Path:
     return entry
 
 
-ensembles = {
-    f"{arguments.start}, as it is": SchNetEnsembleCalculator(arguments.start),
-    "from random weights": SchNetEnsembleCalculator(train("from-random", None)),
-    f"from {arguments.start}": SchNetEnsembleCalculator(train("from-organic", arguments.start)),
-}
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("frames", nargs="?", type=Path)
+    parser.add_argument("--start", default="organic", help="entry whose weights the training starts from")
+    parser.add_argument("--steps", type=int, default=1000, help="of each member's training")
+    parser.add_argument("--training", type=int, default=100, help="frames for the five members")
+    arguments = parser.parse_args()
+    start = arguments.start
 
-# %%
-# Test all three on the same hundred frames.
+    frames = read(arguments.frames or make_frames(start, arguments.training + 150), ":")
+    order = np.random.default_rng(0).permutation(len(frames))
+    test = [frames[k] for k in order[:100]]
+    write("11-train.extxyz", [frames[k] for k in order[100 : 150 + arguments.training]])
 
-reference = np.concatenate([frame.get_forces() for frame in test])
-maes = []
-for name, calculator in ensembles.items():
-    predicted, half_width = [], []
-    for frame in test:
-        atoms = Atoms(frame.numbers, frame.positions, calculator=calculator)
-        predicted.append(atoms.get_forces())
-        half_width.append(calculator.results["forces_uncertainty"])
-    errors, half_width = np.concatenate(predicted) - reference, np.concatenate(half_width)
-    maes.append(1000.0 * np.abs(errors).mean())
-    error = np.linalg.norm(errors, axis=1)
-    inside = np.mean(error <= half_width)
-    print(f"{name}: force MAE {maes[-1]:.1f} meV/Å; {inside:.0%} of the forces within their half-widths")
+    # Two cross-validations on the same frames: one starts from the five members of `organic`, whose reference energies
+    # are refitted to these labels, the other from random weights. Fifty frames are kept for the calibration.
+    ensembles = {
+        f"{start}, as it is": SchNetEnsembleCalculator(start),
+        "from random weights": SchNetEnsembleCalculator(train("from-random", start, None, arguments.steps)),
+        f"from {start}": SchNetEnsembleCalculator(train("from-organic", start, start, arguments.steps)),
+    }
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
-bars = left.bar([name.replace(" ", "\n", 1) for name in ensembles], maes, color=["0.6", "tab:orange", "tab:blue"])
-left.bar_label(bars, fmt="%.0f")
-left.set(ylabel="force MAE (meV/Å)", title=f"{len(test)} test frames; {arguments.training} to train on")
-right.loglog(half_width, error, ".", ms=3, color="tab:purple")
-right.plot([half_width.min(), half_width.max()], [half_width.min(), half_width.max()], color="0.5", lw=0.8)
-right.set(xlabel="forces_uncertainty (eV/Å)", ylabel="error of the force on an atom (eV/Å)")
-right.set_title(f"from {arguments.start}: {inside:.0%} below the line, 90 % expected")
-figure.savefig("11-fine-tuning.png", dpi=150)
+    # Test all three on the same hundred frames.
+    reference = np.concatenate([frame.get_forces() for frame in test])
+    maes = []
+    for name, calculator in ensembles.items():
+        predicted, half_width = [], []
+        for frame in test:
+            atoms = Atoms(frame.numbers, frame.positions, calculator=calculator)
+            predicted.append(atoms.get_forces())
+            half_width.append(calculator.results["forces_uncertainty"])
+        errors, half_width = np.concatenate(predicted) - reference, np.concatenate(half_width)
+        maes.append(1000.0 * np.abs(errors).mean())
+        error = np.linalg.norm(errors, axis=1)
+        inside = np.mean(error <= half_width)
+        print(f"{name}: force MAE {maes[-1]:.1f} meV/Å; {inside:.0%} of the forces within their half-widths")
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
+    bars = left.bar([name.replace(" ", "\n", 1) for name in ensembles], maes, color=["0.6", "tab:orange", "tab:blue"])
+    left.bar_label(bars, fmt="%.0f")
+    left.set(ylabel="force MAE (meV/Å)", title=f"{len(test)} test frames; {arguments.training} to train on")
+    right.loglog(half_width, error, ".", ms=3, color="tab:purple")
+    right.plot([half_width.min(), half_width.max()], [half_width.min(), half_width.max()], color="0.5", lw=0.8)
+    right.set(xlabel="forces_uncertainty (eV/Å)", ylabel="error of the force on an atom (eV/Å)")
+    right.set_title(f"from {start}: {inside:.0%} below the line, 90 % expected")
+    figure.savefig("11-fine-tuning.png", dpi=150)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,8 +22,10 @@ SHORT = {
     "08-lammps": ["--copies", "1", "--steps", "200", "--training", "20"],
     "09-pimd-in-ipi": ["--steps", "40"],
     "10-ml-mm-in-openmm": ["--steps", "10"],
+    "11-fine-tuning": ["--steps", "10", "--training", "30"],
+    "12-any-organic-molecule": ["--steps", "20"],
 }
-NEEDS = {"09-pimd-in-ipi": "ipi", "10-ml-mm-in-openmm": "openmmml"}
+NEEDS = {"09-pimd-in-ipi": "ipi", "10-ml-mm-in-openmm": "openmmml", "12-any-organic-molecule": "rdkit"}
 """Packages that not every installation has."""
 
 
@@ -33,7 +35,9 @@ def test_example(example, tmp_path):
         pytest.importorskip(NEEDS[example.stem])
     command = [sys.executable, example, *SHORT[example.stem]]
     out = subprocess.run(command, cwd=tmp_path, check=True, stdout=subprocess.PIPE, text=True).stdout
-    assert (tmp_path / f"{example.stem}.png").read_bytes().startswith(b"\x89PNG")
+    pictures = list(tmp_path.glob(f"{example.stem[:2]}-*.png"))
+    assert len(pictures) == (5 if example.stem.startswith("12") else 1)
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
     if example.stem == "02-optimization":
         check_vibrations(out)
     if example.stem == "07-reaction-path":
