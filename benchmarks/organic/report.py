@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .blocks import blocks, shards
+from .sampling import ORDINARY
 
 SIZES = (10, 20, 30, 40, 50, 60)
 
@@ -71,13 +72,19 @@ def _draw(file: Path, tables: dict[str, Counter[str]], forces: dict[str, list[np
 
 
 def collect(output: Path) -> None:
-    """Write the frames of all shards to ``organic.extxyz``, whole or not at all; each states its subset."""
+    """Write the frames of all shards to ``organic.extxyz``, whole or not at all; each states its subset.
+
+    Of calibration molecules only ordinary frames are written: half-widths and the monitor's threshold are those of
+    dynamics and relaxations, and no collision makes them wider.
+    """
     target, building = output / "organic.extxyz", output / ".organic.extxyz.part"
     counts: Counter[str] = Counter()
     with open(building, "w", encoding="utf-8") as stream:
         for file in shards(output):
             for block in blocks(file):
-                stream.write(block.text)
-                counts[block.info["split"]] += 1
+                split = block.info["split"]
+                if split != "calibration" or block.info["config_type"] in ORDINARY:
+                    stream.write(block.text)
+                    counts[split] += 1
     os.replace(building, target)
     print(f"{target}: " + ", ".join(f"{n} frames of {split}" for split, n in sorted(counts.items())))

@@ -24,6 +24,9 @@ SETTLING, SPACING = 12, 8
 STEPS = (0, 2, 5, 10, 20, 80)
 """Of the optimizer that are kept; the last one too."""
 
+ORDINARY = ("dynamics", "field", "driven", "cluster", "optimizer")
+"""Kinds of frames that users' runs meet."""
+
 
 class Sampled(NamedTuple):
     """A geometry to be labelled."""

@@ -11,6 +11,8 @@ from collections import Counter
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from tests.support.paths import ROOT
 
@@ -277,3 +279,21 @@ def test_killed_and_resumed(tmp_path, capsys):
     found = read_dataset(output / "organic.extxyz").frames
     assert {frame.config_type for frame in found} == {"field"}
     assert Counter(f.split for f in found) == Counter(a.info["split"] for a in frames)
+
+
+def test_of_calibration_molecules_only_ordinary_frames_are_collected(tmp_path):
+    frames = []
+    for split in ("calibration", "test", "fold-0"):
+        for kind in ("dynamics", "collision", "optimizer", "pulled"):
+            atoms = Atoms("OH2", [(0.0, 0.0, 0.0), (0.96, 0.0, 0.0), (-0.24, 0.93, 0.0)])
+            atoms.info.update(config_type=kind, split=split)
+            atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=np.zeros((3, 3)))
+            frames.append(atoms)
+    (tmp_path / "shards").mkdir()
+    ase.io.write(tmp_path / "shards" / "small-00000.extxyz", frames)
+    collect(tmp_path)
+    found = [
+        (atoms.info["split"], atoms.info["config_type"]) for atoms in ase.io.read(tmp_path / "organic.extxyz", ":")
+    ]
+    assert len(found) == 10
+    assert {kind for split, kind in found if split == "calibration"} == {"dynamics", "optimizer"}
