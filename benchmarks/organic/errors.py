@@ -25,10 +25,16 @@ CHUNK = 500
 """Frames in memory."""
 
 
+QM9_LIKE = ("qm9", "substituted")
+DRUG_LIKE = ("chembl", "drug", "approved", "cdk2", "joined")
+"""What the names of such molecules begin with."""
+
+
 class Tested(NamedTuple):
     """One frame and what a model says about it."""
 
     family: str
+    molecule: str
     kind: str
     temperature: float
     """K; 0: none."""
@@ -56,6 +62,7 @@ def tested(output: Path, model: str, split: str, most: int) -> Iterator[Tested]:
                 spread, n = prediction.spread, len(block.symbols)
                 yield Tested(
                     family,
+                    block.info["molecule"],
                     block.info["config_type"],
                     float(block.info["temperature"]),
                     np.array(block.symbols),
@@ -77,6 +84,9 @@ def report(output: Path, model: str, split: str, most: int) -> None:
     print(f"{model}, {split}: {UNITS}")
     print(f"{'':24}" + "".join(f"{name:>11}" for name in HEADER))
     _print("all", frames)
+    print("dynamics")
+    for name, some in _aims(frames).items():
+        _print(name, some)
     for title, key in (("family", _family), ("kind", _kind), ("temperature (K)", _band), ("atoms", _size)):
         print(title)
         for name in sorted({key(frame) for frame in frames}):
@@ -84,6 +94,19 @@ def report(output: Path, model: str, split: str, most: int) -> None:
     print("element")
     for symbol in sorted({str(symbol) for frame in frames for symbol in frame.symbols}):
         _print(symbol, [_only(frame, symbol) for frame in frames if symbol in frame.symbols])
+
+
+def _aims(frames: list[Tested]) -> dict[str, list[Tested]]:
+    """Frames of dynamics of the molecules that the ensemble is made for."""
+    thermal = [frame for frame in frames if frame.kind in THERMAL and frame.temperature]
+    small = [frame for frame in thermal if frame.molecule.partition("-")[0] in QM9_LIKE]
+    drugs = [frame for frame in thermal if frame.molecule.partition("-")[0] in DRUG_LIKE]
+    groups = {
+        "QM9-like, to 1500 K": small,
+        "QM9-like, to 600 K": [frame for frame in small if frame.temperature <= 600.0],
+        "drugs, 25-50, to 600 K": [f for f in drugs if f.temperature <= 600.0 and 25 <= len(f.symbols) <= 50],
+    }
+    return {name: some for name, some in groups.items() if some}
 
 
 def _family(frame: Tested) -> str:
