@@ -116,6 +116,28 @@ def errors_command(output: Path, model: str, split: str, most: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
+@main.command("minima")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+@click.option("--model", required=True, help="Entry of an ensemble.")
+@click.option("--molecules", default=100, show_default=True, type=click.IntRange(1))
+def minima_command(output: Path, model: str, molecules: int) -> None:
+    """Relax drug-like molecules of the test set, and compare with GFN2-xTB's nearest minima."""
+    from . import drugs  # which needs more than `make`
+
+    drugs.minima(output, model, molecules)
+
+
+@main.command("conformers")
+@click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
+@click.option("--model", required=True, help="Entry or file.")
+@click.option("--molecules", default=100, show_default=True, type=click.IntRange(1))
+def conformers_command(output: Path, model: str, molecules: int) -> None:
+    """Compare energies of conformers of drug-like molecules of the test set with those of GFN2-xTB."""
+    from . import drugs  # which needs more than `make`
+
+    drugs.conformers(output, model, molecules)
+
+
 @main.command("report")
 @click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
 def report_command(output: Path) -> None:
