@@ -50,7 +50,7 @@ from schnet_ase.priors.dispersion import Dispersion
 from schnet_ase.registry.lookup import get_card
 from schnet_ase.training import TrainingConfig
 from schnet_ase.training.step.compiled import compiled_step
-from schnet_ase.training.step.filters import InterpolatedSchNet, terms_for
+from schnet_ase.training.step.filters import InterpolatedSchNet, steps_for
 from schnet_ase.training.step.loss import GradientStep, LossTerms
 from schnet_ase.training.step.padding import side_by_side
 from schnet_ase.training.step.side_by_side import SideBySide
@@ -356,7 +356,7 @@ def filters(_: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
     """Compiled training steps with a filter network for every pair and with filters interpolated."""
     for name in MOLECULES:
         model = network(0)
-        terms = terms_for(model)
+        terms = steps_for(model)
         assert terms is not None
         batch = make_batch(labelled_frames(name, BATCH))
         steps = [compiled_step(m, LossTerms(0.01, 1.0)) for m in (model, InterpolatedSchNet(model, terms))]

@@ -43,7 +43,16 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 def compiled_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function that Python calls on its first call, and keep the machine code on disk."""
-    call = numba.njit(**_OPTIONS)(function)
+    return _kept(function, _OPTIONS)
+
+
+def compiled_once_with_reordered_sums(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as `compiled_once` does, and let LLVM reorder sums, so that it computes several terms at once."""
+    return _kept(function, _OPTIONS | {"fastmath": {"contract", "nsz", "reassoc"}})
+
+
+def _kept(function: Callable[..., Any], options: dict[str, Any]) -> Callable[..., Any]:
+    call = numba.njit(**options)(function)
     with contextlib.suppress(RuntimeError):  # Numba can write to no folder
         # What njit(cache=True) does, with another folder: there is no public way to choose one for some functions.
         call._cache = _Cache(function)

@@ -1,14 +1,14 @@
-r"""Interpolate filters in training with Chebyshev polynomials: evaluate a network at some sixty distances, not at every
-pair.
+r"""Interpolate filters in training from a table: evaluate a network at some hundred distances, not at every pair.
 
 A filter is a smooth function of one number, the distance r, however many pairs a batch has. In the coordinate x(r) in
-which the radial functions are Gaussians of equal width, its Chebyshev series of K terms,
+which the radial functions are Gaussians of equal width, it is tabulated at equal steps h, and a pair takes it from the
+eight nearest points by Lagrange's polynomial of degree seven,
 
-.. math:: W(r) = \sum_{k<K} C_k \cos(k \theta), \qquad \theta = \arccos \frac{x(r) - x_m}{h},
+.. math:: W(r) = \sum_{j=0}^{7} \ell_j(s) \, W(x_{k+j}), \qquad
+          \ell_j(s) = \prod_{i \ne j} \frac{s + 7/2 - i}{j - i}, \qquad s = (x(r) - x_k) / h - 7/2,
 
-reaches rounding error after a number of terms K that follows from that width, and the coefficients C follow from the
-filters at K nodes (Trefethen, Approximation Theory and Approximation Practice (2013), chapters 3 and 8). The filter
-networks are trained through C: loss and gradient are theirs.
+whose error falls as :math:`h^8` (Hamming, Numerical Methods for Scientists and Engineers (1973), chapter 14). The
+filter networks are trained through the table: loss and gradient are theirs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,15 @@ from torch import Tensor, nn
 
 from schnet_ase.geometry.graph import Pairs
 from schnet_ase.networks import SchNet
+from schnet_ase.training.step.interpolation import POINTS, interpolate
 
 TOLERANCE = 1e-6
 """Bound on `interpolation_error`; the slopes of a filter are not more accurate in float32."""
-_ENDS = 1e-10  # relative to the cutoff, at both ends: there an arccos has no slope, and no pair counts
+PER_WIDTH = 12
+"""Steps of the table per standard deviation of the Gaussians."""
+MOST = 400
+"""Steps of the table beyond which a network for every pair is as fast."""
+_ENDS = 1e-10  # relative to the cutoff, at both ends: there a coordinate may have no slope, and no pair counts
 _CHECKED = 400  # number of distances
 
 
@@ -37,30 +42,27 @@ class InterpolatedSchNet(nn.Module):
     ----------
     model
         Model with an envelope.
-    terms
-        Number of terms K; see `terms_for`.
+    steps
+        Number of steps of the table; see `steps_for`.
     """
 
     member_shape: tuple[int, ...] = ()
     n_networks = 1
     nodes: Tensor
-    transform: Tensor
-    orders: Tensor
+    polynomials: Tensor
 
-    def __init__(self, model: SchNet, terms: int) -> None:
+    def __init__(self, model: SchNet, steps: int) -> None:
         super().__init__()
         self.model = model
-        low, high = _range(model)
-        self.middle = 0.5 * (low + high)
-        self.half_range = 0.5 * (high - low)
-        angles = (np.arange(terms) + 0.5) * np.pi / terms
-        transform = 2.0 / terms * np.cos(np.outer(np.arange(terms), angles))
-        transform[0] *= 0.5
-        nodes = model.basis.distance(torch.from_numpy(self.middle + self.half_range * np.cos(angles)))
+        # From the cutoff, where the envelope makes errors small, to some points beyond r = 0, where nothing does.
+        at_cutoff, at_zero = _ends(model)
+        self.begin, self.step = at_cutoff, (at_zero - at_cutoff) / steps
+        self.last = steps + POINTS // 2 - POINTS
+        coordinates = at_cutoff + self.step * np.arange(self.last + POINTS)
+        nodes = model.basis.distance(torch.from_numpy(coordinates))
         weight = model.embedding.weight
         self.register_buffer("nodes", nodes.to(weight), persistent=False)
-        self.register_buffer("transform", torch.from_numpy(transform).to(weight), persistent=False)
-        self.register_buffer("orders", torch.arange(terms, device=weight.device), persistent=False)
+        self.register_buffer("polynomials", torch.from_numpy(_lagrange()).to(weight.device), persistent=False)
 
     def forward(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
         """Compute per-atom energies; see `SchNet.forward`."""
@@ -70,42 +72,46 @@ class InterpolatedSchNet(nn.Module):
         """Return the filters of each interaction; see `SchNet.filters`."""
         model, cutoff = self.model, self.model.config.cutoff
         assert model.envelope is not None
-        # The envelope is zero beyond the cutoff. All but the cosine is in float64: high polynomials change fast.
+        # The envelope is zero beyond the cutoff.
         coordinate = model.basis.coordinate(distances.double().clamp(_ENDS * cutoff, (1.0 - _ENDS) * cutoff))
-        angles = torch.arccos((coordinate - self.middle) / self.half_range)
-        phases = angles[:, None] * self.orders
-        phases = phases - math.tau * torch.round(phases.detach() / math.tau)
-        envelope = model.envelope(distances, cutoff)[:, None].to(model.dtype)
-        polynomials = torch.cos(phases.to(model.dtype)) * envelope
-        at_nodes = torch.cat(model.bare_filters(self.nodes), dim=1)
-        filters = polynomials @ (self.transform @ at_nodes)
+        place = (coordinate - self.begin) / self.step
+        start = (torch.floor(place.detach()) - (POINTS // 2 - 1)).clamp(0, self.last)
+        s = (place - start - 0.5 * (POINTS - 1))[:, None]
+        weights = self.polynomials[-1]
+        for coefficients in reversed(self.polynomials[:-1].unbind()):
+            weights = weights * s + coefficients
+        weights = (weights * model.envelope(distances, cutoff)[:, None]).to(model.dtype)
+        table = torch.cat(model.bare_filters(self.nodes), dim=1)
+        filters: Tensor = interpolate(table, weights, start.long())
         return list(filters.split(model.config.n_features, dim=1))
 
 
-def terms_for(model: SchNet) -> int | None:
-    """Return the number of terms K for a model's filters; None if it saves nothing, or if pairs may be at any distance.
+def _lagrange() -> np.ndarray:
+    """Return the coefficients (degree, POINTS) of Lagrange's polynomials of points at -7/2, -5/2, ..., 7/2."""
+    points = np.arange(POINTS) - 0.5 * (POINTS - 1)
+    return np.linalg.inv(np.vander(points, increasing=True))
 
-    The coefficients of a Gaussian of width w, in half ranges, fall as exp(-(k w)² / 2); after the activation and the
-    last layer some more terms are needed. `interpolation_error` measures the result.
-    """
+
+def steps_for(model: SchNet) -> int | None:
+    """Return the number of steps of the table for a model's filters; None if it saves nothing, or if pairs may be at
+    any distance."""
     if model.envelope is None:
         return None
-    low, high = _range(model)
-    terms = 24 + math.ceil(6.0 * 0.5 * (high - low) / model.basis.width)
-    # A pair costs K times F products instead of (n_rbf + F) times F, and K evaluations of a function of an arccos.
-    return terms if 4 * terms <= 3 * (model.config.n_rbf + model.config.n_features) else None
+    at_cutoff, at_zero = _ends(model)
+    steps = max(2 * POINTS, math.ceil(PER_WIDTH * abs(at_zero - at_cutoff) / model.basis.width))
+    return steps if steps <= MOST else None
 
 
-def interpolation_error(model: SchNet, terms: int) -> float:
+def interpolation_error(model: SchNet, steps: int) -> float:
     """Return the largest error of interpolated filters or of their slopes, relative to the largest of each."""
     exact = copy.deepcopy(model).cpu().double().requires_grad_(False)
     r = torch.linspace(0.0, model.config.cutoff, _CHECKED, dtype=torch.float64)
-    values = [torch.cat(filters(r), dim=1) for filters in (InterpolatedSchNet(exact, terms).filters, exact.filters)]
+    values = [torch.cat(filters(r), dim=1) for filters in (InterpolatedSchNet(exact, steps).filters, exact.filters)]
     slopes = [torch.diff(v, dim=0) for v in values]
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in (values, slopes))
 
 
-def _range(model: SchNet) -> tuple[float, float]:
-    """Return the smallest and the largest coordinate of distances up to the cutoff."""
-    low, high = sorted(model.basis.coordinate(torch.tensor([0.0, model.config.cutoff], dtype=torch.float64)).tolist())
-    return low, high
+def _ends(model: SchNet) -> tuple[float, float]:
+    """Return the coordinates of the cutoff and of the distance zero."""
+    at_cutoff, at_zero = model.basis.coordinate(torch.tensor([model.config.cutoff, 0.0], dtype=torch.float64)).tolist()
+    return at_cutoff, at_zero

@@ -9,7 +9,7 @@ from schnet_ase.errors import TrainingError
 from schnet_ase.networks import SchNet
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.step.compiled import can_compile, compiled_step, with_fallback, without_small_batches
-from schnet_ase.training.step.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, terms_for
+from schnet_ase.training.step.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, steps_for
 from schnet_ase.training.step.loss import GradientStep, Trainable, eager_step, loss_terms
 
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two minutes, a step saves about twenty milliseconds
@@ -38,11 +38,11 @@ class Steps:
         self.exact = False
         """Whether the last choice was the step that computes filters pair by pair."""
         self._model = model
-        self._terms = terms_for(model)
+        self._table = steps_for(model)
         self._exact: GradientStep = make(model)
         self._interpolated = self._exact
-        if self._terms is not None:
-            self._interpolated = make(InterpolatedSchNet(model, self._terms))
+        if self._table is not None:
+            self._interpolated = make(InterpolatedSchNet(model, self._table))
 
     def current(self, exact: bool | None = None) -> GradientStep:
         """Return the fastest step that is exact to rounding for the current weights; training may sharpen filters.
@@ -50,7 +50,7 @@ class Steps:
         `exact` is the value of `Steps.exact` of an interrupted training, which resumes with the same kind of step.
         """
         if exact is None:
-            exact = self._terms is not None and interpolation_error(self._model, self._terms) > TOLERANCE
+            exact = self._table is not None and interpolation_error(self._model, self._table) > TOLERANCE
         self.exact = exact
         return self._exact if exact else self._interpolated
 
