@@ -356,11 +356,11 @@ def filters(_: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
     """Compiled training steps with a filter network for every pair and with filters interpolated."""
     for name in MOLECULES:
         model = network(0)
-        terms = steps_for(model)
-        assert terms is not None
+        points = steps_for(model)
+        assert points is not None
         batch = make_batch(labelled_frames(name, BATCH))
-        steps = [compiled_step(m, LossTerms(0.01, 1.0)) for m in (model, InterpolatedSchNet(model, terms))]
-        label = (name, len(batch.graph.pairs.first), terms, difference(*(gradient(s, model, batch) for s in steps)))
+        steps = [compiled_step(m, LossTerms(0.01, 1.0)) for m in (model, InterpolatedSchNet(model, points))]
+        label = (name, len(batch.graph.pairs.first), points, difference(*(gradient(s, model, batch) for s in steps)))
         yield Measured(label, turns.take([partial(repeat, turns.steps, [(step, batch)]) for step in steps]))
 
 
@@ -440,7 +440,7 @@ SUBJECTS = {
     "prior": Subject(prior, ("atoms", "networks"), ("without", "with zbl"), Turns(301, 10), (*MOLECULES, "water-192")),
     "dispersion": Subject(dispersion, ("atoms",), ("D3(BJ)",), Turns(5, 1), (*MOLECULES, "water-192"), False),
     "filters": Subject(
-        filters, ("molecule", "pairs", "terms", "ΔG rel."), ("a network a pair", "interpolated"), Turns(9, 20)
+        filters, ("molecule", "pairs", "steps of the table", "ΔG rel."), ("a network a pair", "interpolated"), Turns(9, 20)
     ),
     "folds": Subject(
         folds, ("molecule", "device", "way", "ΔG rel."), ("one after the other", "side by side"), Turns(9, 20), ("cpu",)

@@ -167,16 +167,3 @@ def test_operators_have_the_derivatives_of_the_sum_that_they_stand_for() -> None
     torch.library.opcheck(interpolate, (table, weights, start))
     torch.library.opcheck(spread, (weights, start, values, 12))
     torch.library.opcheck(project, (table, start, values))
-
-
-@pytest.mark.parametrize("operator", [interpolate, spread, project])
-def test_other_devices_compute_what_the_processor_does(operator) -> None:
-    rng = torch.Generator().manual_seed(0)
-    table, weights, values = (torch.rand(shape, generator=rng) for shape in ((12, 5), (6, POINTS), (6, 5)))
-    start = torch.randint(0, 12 - POINTS + 1, (6,), generator=rng)
-    arguments = {
-        interpolate: (table, weights, start),
-        spread: (weights, start, values, 12),
-        project: (table, start, values),
-    }[operator]
-    torch.testing.assert_close(operator(*arguments), operator._init_fn(*arguments))

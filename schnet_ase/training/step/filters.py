@@ -93,9 +93,9 @@ def _lagrange() -> np.ndarray:
 
 
 def steps_for(model: SchNet) -> int | None:
-    """Return the number of steps of the table for a model's filters; None if it saves nothing, or if pairs may be at
-    any distance."""
-    if model.envelope is None:
+    """Return the number of steps of the table for a model's filters; None if it saves nothing, if pairs may be at any
+    distance, or on a GPU, where products of matrices cost little."""
+    if model.envelope is None or model.embedding.weight.device.type != "cpu":
         return None
     at_cutoff, at_zero = _ends(model)
     steps = max(2 * POINTS, math.ceil(PER_WIDTH * abs(at_zero - at_cutoff) / model.basis.width))

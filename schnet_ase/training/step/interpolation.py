@@ -22,7 +22,7 @@ POINTS = 8
 """Number of rows that a pair takes."""
 
 
-@torch.library.custom_op("schnet_ase::interpolate", mutates_args=())
+@torch.library.custom_op("schnet_ase::interpolate", mutates_args=(), device_types="cpu")
 def interpolate(table: Tensor, weights: Tensor, start: Tensor) -> Tensor:
     """Return the weighted sums of rows.
 
@@ -40,40 +40,22 @@ def interpolate(table: Tensor, weights: Tensor, start: Tensor) -> Tensor:
     Tensor
         (P, F).
     """
-    return sum((weights[:, j, None] * table[start + j] for j in range(POINTS)), torch.zeros_like(table[:1]))
-
-
-@torch.library.custom_op("schnet_ase::spread", mutates_args=())
-def spread(weights: Tensor, start: Tensor, values: Tensor, rows: int) -> Tensor:
-    """Return the gradient (rows, F) of the table for the gradient `values` (P, F) of `interpolate`."""
-    table = values.new_zeros(rows, values.shape[1])
-    for j in range(POINTS):
-        table.index_add_(0, start + j, weights[:, j, None] * values)
-    return table
-
-
-@torch.library.custom_op("schnet_ase::project", mutates_args=())
-def project(table: Tensor, start: Tensor, values: Tensor) -> Tensor:
-    """Return the gradient (P, POINTS) of the weights for the gradient `values` (P, F) of `interpolate`."""
-    return torch.stack([(table[start + j] * values).sum(dim=1) for j in range(POINTS)], dim=1)
-
-
-@interpolate.register_kernel("cpu")
-def _(table: Tensor, weights: Tensor, start: Tensor) -> Tensor:
     out = table.new_empty(len(start), table.shape[1])
     _interpolate(*_arrays(table, weights, start, out))
     return out
 
 
-@spread.register_kernel("cpu")
-def _(weights: Tensor, start: Tensor, values: Tensor, rows: int) -> Tensor:
+@torch.library.custom_op("schnet_ase::spread", mutates_args=(), device_types="cpu")
+def spread(weights: Tensor, start: Tensor, values: Tensor, rows: int) -> Tensor:
+    """Return the gradient (rows, F) of the table for the gradient `values` (P, F) of `interpolate`."""
     out = values.new_zeros(rows, values.shape[1])
     _spread(*_arrays(weights, start, values, out))
     return out
 
 
-@project.register_kernel("cpu")
-def _(table: Tensor, start: Tensor, values: Tensor) -> Tensor:
+@torch.library.custom_op("schnet_ase::project", mutates_args=(), device_types="cpu")
+def project(table: Tensor, start: Tensor, values: Tensor) -> Tensor:
+    """Return the gradient (P, POINTS) of the weights for the gradient `values` (P, F) of `interpolate`."""
     out = values.new_empty(len(start), POINTS)
     _project(*_arrays(table, start, values, out))
     return out
