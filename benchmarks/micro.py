@@ -440,7 +440,7 @@ SUBJECTS = {
     "prior": Subject(prior, ("atoms", "networks"), ("without", "with zbl"), Turns(301, 10), (*MOLECULES, "water-192")),
     "dispersion": Subject(dispersion, ("atoms",), ("D3(BJ)",), Turns(5, 1), (*MOLECULES, "water-192"), False),
     "filters": Subject(
-        filters, ("molecule", "pairs", "steps of the table", "ΔG rel."), ("a network a pair", "interpolated"), Turns(9, 20)
+        filters, ("molecule", "pairs", "steps", "ΔG rel."), ("a network a pair", "interpolated"), Turns(9, 20)
     ),
     "folds": Subject(
         folds, ("molecule", "device", "way", "ΔG rel."), ("one after the other", "side by side"), Turns(9, 20), ("cpu",)
