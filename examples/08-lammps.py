@@ -132,8 +132,9 @@ def main() -> None:
     right.plot(watched[:, 0] * 0.5, watched[:, 1], lw=0.8, label="every 10 steps")
     right.plot(watched[-1:, 0] * 0.5, watched[-1:, 1], "o", color="C3", label="flagged: the run stops")
     right.axhline(threshold, color="0.6", ls="--", lw=0.8, zorder=0, label="threshold")
-    right.set(xlabel="time (fs)", ylabel="largest deviation (eV/Å)", title="ethanol at 600 K", ylim=(0, None))
-    right.legend(frameon=False)
+    right.set(xlabel="time (fs)", ylabel="largest deviation (eV/Å)", title="ethanol at 600 K")
+    right.set_ylim(0, 1.5 * watched[:, 1].max())
+    right.legend(frameon=False, loc="upper left")
     figure.savefig("08-lammps.png", dpi=150)
 
 
