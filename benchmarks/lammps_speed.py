@@ -140,7 +140,7 @@ def _timed_in_ase(atoms: int, members: int, blocks: int, steps: int) -> Callable
 
 
 def ratios(rows: list[Row]) -> str:
-    """Return the medians over rounds of the ratios within a round, as a table."""
+    """Return the medians over rounds of the ratios within a round, as a table; nothing if no two sides are compared."""
     found = {(row.case.side, row.case.atoms, row.case.ranks): row.times for row in rows}
     one, five = "schnet, one network", "schnet, five and their deviation"
     largest = max(atoms for _, atoms, _ in found)
@@ -166,7 +166,7 @@ def ratios(rows: list[Row]) -> str:
             lines.append(
                 (f"{name}, {COMPARED:,} atoms" if "atom at" not in name else name, f"{statistics.median(each):.2f}")
             )
-    return table((f"ratio at {COMPARED:,} atoms", "median"), lines)
+    return table((f"ratio at {COMPARED:,} atoms", "median"), lines) if lines else ""
 
 
 def cells(row: Row) -> tuple[object, ...]:

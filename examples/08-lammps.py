@@ -28,6 +28,7 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from tblite.ase import TBLite
 
+from schnet_ase.errors import LearnError
 from schnet_ase.learn import DynamicsConfig, FlagConfig, LearnConfig, ReferenceConfig, learn
 from schnet_ase.learn.audit import describe
 from schnet_ase.registry.lookup import find_card
@@ -92,13 +93,16 @@ def main() -> None:
 
     # Ethanol, hotter than its training data: the run stops at the first frame above the threshold of the calibration.
     call(
-        "schnet-ase lammps input rmd17-ethanol rmd17-ethanol --temperature 1500 --steps 20000 --stop "
+        "schnet-ase lammps input rmd17-ethanol rmd17-ethanol --temperature 600 --steps 100000 --stop "
         "--output ethanol --overwrite"
     )
+    edited = (FOLDER / "ethanol.in").read_text().replace("thermo 100", "thermo 10")  # as often as the members look
+    (FOLDER / "ethanol.in").write_text(edited)
     said = call("lmp -in ethanol.in")
     print(next(line for line in said.splitlines() if "halt" in line.lower() and "condition" in line))
     rows = [line.split() for line in said.splitlines()]
     watched = np.array([[row[0], row[-1]] for row in rows if len(row) == 7 and row[0].isdigit()], dtype=float)
+    threshold = float(re.search(r"flag deviations above (\S+)", said)[1])
 
     # The flagged frames have no labels yet: `learn` asks its reference for them, here GFN2-xTB.
     flagged = read(FOLDER / "ethanol.flagged.dump", ":", format="lammps-dump-text")
@@ -113,15 +117,24 @@ def main() -> None:
         training=TrainingConfig(steps=arguments.training, validate_every=min(100, arguments.training)),
         max_labels=total,
     )
-    result = learn(config, FOLDER / "learned", report=lambda event: print(describe(event)))
+    # A folder of learning belongs to one config and one start: another training goes into another.
+    folder = FOLDER / f"learned-{arguments.training}"
+    try:
+        result = learn(config, folder, report=lambda event: print(describe(event)))
+    except LearnError as error:
+        sys.exit(f"{error}; here, delete {folder} to begin again")
     print(f"finished after {result.end.reason}")
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     left.plot(distances, density)
     left.axhline(1.0, color="0.8", lw=0.8, zorder=0)
     left.set(xlabel="O–O distance (Å)", ylabel="g(r)", title=f"water, {atoms:,} atoms on {ranks} ranks")
-    right.plot(watched[:, 0] * 0.5, watched[:, 1], "o-")
-    right.set(xlabel="time (fs)", ylabel="largest deviation (eV/Å)", title="ethanol, until it stops", ylim=(0, None))
+    right.plot(watched[:, 0] * 0.5, watched[:, 1], lw=0.8, label="every 10 steps")
+    right.plot(watched[-1:, 0] * 0.5, watched[-1:, 1], "o", color="C3", label="flagged: the run stops")
+    right.axhline(threshold, color="0.6", ls="--", lw=0.8, zorder=0, label="threshold")
+    right.set(xlabel="time (fs)", ylabel="largest deviation (eV/Å)", title="ethanol at 600 K")
+    right.set_ylim(0, 1.5 * watched[:, 1].max())
+    right.legend(frameon=False, loc="upper left")
     figure.savefig("08-lammps.png", dpi=150)
 
 

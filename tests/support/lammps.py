@@ -126,7 +126,8 @@ def start_lammps(folder: Path, text: str, *, ranks: int = 1, threads: int = 1) -
     """Start a run of an input."""
     (folder / "in").write_text(text)
     command = [PROGRAMS / "mpirun", "-n", str(ranks), PROGRAMS / "lmp", "-in", folder / "in", "-log", folder / "log"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    # Ranks that wait give way to others: there are more of them than cores.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MPIR_CVAR_POLLS_BEFORE_YIELD": "1"}
     return subprocess.Popen(
         list(map(str, command)),
         stdout=subprocess.PIPE,

@@ -163,7 +163,8 @@ def test_atoms_that_the_model_does_not_act_on(tmp_path, plugin, members):
         (("units metal", "units lj"), "needs units metal or real"),
         ((" C H O", " C H"), "expected * * FILE and an element"),
         ((" C H O", " C H N"), "N of atom type 3 is none of the elements"),
-        (("/model", "/other"), "cannot open"),
+        (("/model", "/other"), "cannot read"),
+        (("/model", "/."), "cannot read"),
     ],
     ids=lambda change: change[1] if isinstance(change, tuple) else "",
 )

@@ -26,7 +26,6 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <iterator>
 
 using namespace LAMMPS_NS;
 
@@ -74,13 +73,13 @@ void PairSchNet::coeff(int narg, char **arg)
   bigint size = -1;
   if (comm->me == 0) {
     std::ifstream file(arg[2], std::ios::binary);
-    if (file) {
-      bytes.assign(std::istreambuf_iterator<char>(file), {});
-      size = bytes.size();
-    }
+    std::vector<char> block(1 << 20);
+    while (file.read(block.data(), block.size()) || file.gcount() > 0)
+      bytes.insert(bytes.end(), block.begin(), block.begin() + file.gcount());
+    if (file.eof()) size = bytes.size();    // of a folder no end is reached
   }
   MPI_Bcast(&size, 1, MPI_LMP_BIGINT, 0, world);
-  if (size < 0) error->all(FLERR, "pair style schnet: cannot open {}; write it with: schnet-ase lammps export", arg[2]);
+  if (size < 0) error->all(FLERR, "pair style schnet: cannot read {}; write it with: schnet-ase lammps export", arg[2]);
   if (size > MAXSMALLINT) error->all(FLERR, "pair style schnet: {} is larger than 2 GB", arg[2]);
   bytes.resize(size);
   MPI_Bcast(bytes.data(), static_cast<int>(size), MPI_CHAR, 0, world);

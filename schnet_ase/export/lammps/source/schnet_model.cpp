@@ -21,9 +21,10 @@ class Reader {
  public:
   Reader(const std::string &file, const std::vector<char> &bytes) : file(file), bytes(bytes) {}
 
-  [[noreturn]] void fail(const std::string &what) const
+  [[noreturn]] void fail(const std::string &what,
+                         const std::string &remedy = "write it again with: schnet-ase lammps export") const
   {
-    throw ModelError("pair style schnet: " + file + ": " + what + "; write it again with: schnet-ase lammps export");
+    throw ModelError("pair style schnet: " + file + ": " + what + "; " + remedy);
   }
 
   std::string line()
@@ -191,8 +192,8 @@ Model SchNet::read_model(const std::string &file, const std::vector<char> &bytes
       int format = 0;
       line >> format;
       if (format > FORMAT)
-        reader.fail("format " + std::to_string(format) + " is newer than this pair style's, " + std::to_string(FORMAT) +
-                    ": build the plugin again (schnet-ase lammps build), or");
+        reader.fail("format " + std::to_string(format) + " is newer than this pair style's, " + std::to_string(FORMAT),
+                    "build the pair style again with the schnet_ase that wrote the file: schnet-ase lammps build");
       if (format != FORMAT) reader.fail("its format is not known");
     } else if (key == "name") {
       line >> model.name;
