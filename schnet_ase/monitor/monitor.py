@@ -24,6 +24,7 @@ from schnet_ase.monitor.guard import Guard
 from schnet_ase.monitor.statistics import look
 
 HEADER = b"step,time_fs,temperature_K,max_forces_deviation_eV_per_A,atom,status\n"
+NEAR = 0.5  # times the threshold: from there a check goes back, since a deviation may be large for a few steps only
 HELPS = (
     "take a lower temperature, shorter steps or a relaxed start, or teach the ensemble these frames (schnet-ase learn)"
 )
@@ -33,9 +34,9 @@ class UncertaintyMonitor:
     """Observer that flags uncertain frames of dynamics or of an optimization: ``dyn.attach(monitor)``.
 
     Every `interval` steps, the ensemble checks the frame: the largest ``forces_deviation`` of the watched atoms is
-    compared with a threshold. If it is above, the frames since the last check are checked too. The first frame above
-    the threshold is saved in `file` at once, with the frames that led to it; no other frame is saved in the next
-    `cooldown` steps. Every checked frame gets a row in `log`. A run that a `Guard` rejects is ended.
+    compared with a threshold. If it is above half of it, the frames since the last check are checked too. The first
+    frame above the threshold is saved in `file` at once, with the frames that led to it; no other frame is saved in the
+    next `cooldown` steps. Every checked frame gets a row in `log`. A run that a `Guard` rejects is ended.
 
     Parameters
     ----------
@@ -57,8 +58,9 @@ class UncertaintyMonitor:
         five times lo; for another rate give ``atoms.calc.calibration.threshold(rate)``.
     interval
         Number of steps between checks. Frames between two checks are kept with the results of the calculator that moves
-        the atoms. If a check finds a frame above the threshold, these frames are checked too, so that the flag is at
-        the same step as for an `interval` of 1. A frame above the threshold is missed if both checks around it pass.
+        the atoms. If a check finds a deviation above half the threshold, these frames are checked too, so that the flag
+        is at the same step as for an `interval` of 1. A frame above the threshold is missed if the check after it finds
+        less.
     action
         Action after saving a flagged frame. ``"write"``: nothing else; ``"stop"``: raise `UncertaintyExceeded`; or a
         callback that receives the `Flag`. The atoms are then up to ``interval - 1`` steps after the flagged frame.
@@ -218,7 +220,8 @@ class UncertaintyMonitor:
     def _look(self, frame: Frame) -> float:
         """Check a frame and, if it is flagged, those since the last check; return the largest deviation."""
         verdict = self._verdict(frame, self._atoms)
-        if verdict.status != "accurate" and frame.number > self._quiet_until[verdict.status]:
+        near = verdict.status != "accurate" or verdict.largest > NEAR * self.threshold
+        if near and frame.number > self._quiet_until.get(verdict.status, self._quiet_until["candidate"]):
             for earlier in [f for f in self._frames if self._looked < f.number < frame.number]:
                 self._record(earlier, self._verdict(earlier, earlier.atoms(self._atoms)))
         self._record(frame, verdict)
