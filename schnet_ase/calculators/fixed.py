@@ -96,7 +96,7 @@ class FixedCalculator(Calculator):
 
         The prediction for such an atom does not depend on its position, so its spread says nothing.
         """
-        forces = self.results.get("forces")
+        forces: Any = self.results.get("forces")
         # The forces of a network come from neighbours, and to look at them takes less time than a search.
         known = forces is not None and not self._evaluator.terms and not self.check_state(atoms)
         if known and np.count_nonzero(forces) == forces.size:
