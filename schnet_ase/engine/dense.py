@@ -70,7 +70,6 @@ def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out
     """
     V = lanes(x)
     step = y_rows * V
-    few = rows <= 14
     for f in range(0, n_out, 4 * V):
         for i in range(0, rows, 2):
             j = min(i + 1, rows - 1)
@@ -84,17 +83,12 @@ def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out
                 t0, t1 = t0 + load(y, yj), t1 + load(y, yj + step)
                 t2, t3 = t2 + load(y, yj + 2 * step), t3 + load(y, yj + 3 * step)
             w = w0 + f * n_in
-            # Meanwhile fetch the weights of the next vectors of outputs, a share with each two atoms. Few atoms take
-            # larger shares, or some of those weights would still be in slow memory when their turn comes.
-            ahead = w + 4 * V * n_in + (i * 4 * n_in if few else i * 2 * n_in)
+            # Meanwhile fetch the weights of the next vectors of outputs, a share with each two atoms.
+            ahead = w + 4 * V * n_in + i * 2 * n_in
             for block in range(0, n_in * x_rows, V * x_rows):
                 xi, xj = x0 + block + i * V, x0 + block + j * V
                 prefetch(weights, ahead)
                 prefetch(weights, ahead + 2 * V)
-                if few:
-                    prefetch(weights, ahead + 4 * V)
-                    prefetch(weights, ahead + 6 * V)
-                    ahead += 4 * V
                 ahead += 4 * V
                 for v in range(V):
                     s, t = splat(item(x, xi + v)), splat(item(x, xj + v))
