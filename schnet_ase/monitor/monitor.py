@@ -15,7 +15,7 @@ from ase import Atoms, units
 
 from schnet_ase.errors import MonitorError, RunawayError, UncertaintyExceeded
 from schnet_ase.geometry.motion import degrees_of_freedom
-from schnet_ase.monitor.arguments import check_counts, thresholds_of, watched_atoms
+from schnet_ase.monitor.arguments import NEAR, check_counts, thresholds_of, watched_atoms
 from schnet_ase.monitor.dynamics import GUARDED, Ending, calling_dynamics, time_of
 from schnet_ase.monitor.ensemble import driven, ensemble_of, with_spread
 from schnet_ase.monitor.files import Frame, append_frames, check_frames_file, open_log
@@ -24,7 +24,6 @@ from schnet_ase.monitor.guard import Guard
 from schnet_ase.monitor.statistics import look
 
 HEADER = b"step,time_fs,temperature_K,max_forces_deviation_eV_per_A,atom,status\n"
-NEAR = 0.5  # times the threshold: from there a check goes back, since a deviation may be large for a few steps only
 HELPS = (
     "take a lower temperature, shorter steps or a relaxed start, or teach the ensemble these frames (schnet-ase learn)"
 )
@@ -59,8 +58,7 @@ class UncertaintyMonitor:
     interval
         Number of steps between checks. Frames between two checks are kept with the results of the calculator that moves
         the atoms. If a check finds a deviation above half the threshold, these frames are checked too, so that the flag
-        is at the same step as for an `interval` of 1. A frame above the threshold is missed if the check after it finds
-        less.
+        is at the same step as for an `interval` of 1. A frame above it is missed if the check after it finds less.
     action
         Action after saving a flagged frame. ``"write"``: nothing else; ``"stop"``: raise `UncertaintyExceeded`; or a
         callback that receives the `Flag`. The atoms are then up to ``interval - 1`` steps after the flagged frame.
