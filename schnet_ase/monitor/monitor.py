@@ -142,7 +142,7 @@ class UncertaintyMonitor:
         self.flags: list[Flag] = []
         self._atoms = atoms
         self.watched = watched_atoms(atoms, indices)
-        self._interval = interval
+        self._interval, self.cooldown = interval, cooldown
         self._action = action
         self._file, log_file = Path(file).absolute(), Path(log)  # valid if the working directory changes
         if self._file.resolve() == log_file.resolve():
@@ -151,7 +151,6 @@ class UncertaintyMonitor:
         # Enough frames for the context of a flag and for the last good frame of the guard.
         self._frames: deque[Frame] = deque(maxlen=max(interval + int(context), GUARDED + 1))
         self._looked, self._written = -1, -1
-        self.cooldown = cooldown
         self._inverse_masses = 1.0 / atoms.get_masses()
         self.degrees_of_freedom = max(1, degrees_of_freedom(atoms))
         self._ending = Ending(atoms, self.ensemble)
