@@ -53,15 +53,27 @@ def pull_bonds(
     for bond, kind in enumerate(bonds.names()):
         for number, start in enumerate(starts):
             report()
-            first = float(bonds.lengths(start.positions)[bond] - longest[bond])
-            by = np.arange(0.0, max(0.0, FARTHEST - first) + STEP / 2, STEP)
             try:
-                frames = [Frame(geometry(pulled(start, bonds, bond, float(b))), None, None) for b in by]
+                beyond, longer = frames_of(start, bonds, bond, float(longest[bond]))
             except ValueError:  # a ring does not part at one bond
                 continue
+            frames = [Frame(geometry(atoms), None, None) for atoms in longer]
             evaluation = evaluate(ensemble, [make_example(frame, ensemble.config.pair_cutoff) for frame in frames])
-            pulls.append(Pull(kind, number, first + by, evaluation.ensemble_errors().largest_deviation))
+            pulls.append(Pull(kind, number, beyond, evaluation.ensemble_errors().largest_deviation))
     return pulls
+
+
+def frames_of(start: Atoms, bonds: Bonds, bond: int, longest: float) -> tuple[Floats, list[Atoms]]:
+    """Return by how many Å a bond is longer than `longest` in each frame of a pull, and the frames.
+
+    Raises
+    ------
+    ValueError
+        The bond is part of a ring.
+    """
+    first = float(bonds.lengths(start.positions)[bond] - longest)
+    by = np.arange(0.0, max(0.0, FARTHEST - first) + STEP / 2, STEP)
+    return first + by, [pulled(start, bonds, bond, float(b)) for b in by]
 
 
 def pulled(atoms: Atoms, bonds: Bonds, bond: int, by: float) -> Atoms:

@@ -77,7 +77,7 @@ def main(
 ) -> None:
     card, calibration = calibrated(entry)
     relaxed = card.structure.atoms()
-    frames, trained = (_positions(file, relaxed) for file in (data, training))
+    frames, trained = (positions_in(file, relaxed) for file in (data, training))
     bonds = find_bonds(relaxed, frames)
     threshold = calibration.threshold(RATES[0])
     calm = [make_job(card, card, temperature, picoseconds, seed, bonds=bonds) for seed in range(seeds)]
@@ -129,7 +129,7 @@ def main(
     print(page())
 
 
-def _positions(file: Path, atoms: Atoms) -> Floats:
+def positions_in(file: Path, atoms: Atoms) -> Floats:
     """Return the positions (B, N, 3) in Å of the frames in a file, which must be of the molecule `atoms`."""
     frames = [frame.geometry for frame in read_dataset(file).frames]
     for index, frame in enumerate(frames):

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from schnet_ase.errors import MonitorError
 
+NEAR = 0.5
+"""Share of the threshold from which a check goes back: a deviation may be above the threshold for a few steps only."""
 FAILED_ABOVE = 5.0
 """Default ratio hi/lo of the two thresholds, in a monitor and in learning."""
 

@@ -15,7 +15,7 @@ from ase import Atoms, units
 
 from schnet_ase.errors import MonitorError, RunawayError, UncertaintyExceeded
 from schnet_ase.geometry.motion import degrees_of_freedom
-from schnet_ase.monitor.arguments import check_counts, thresholds_of, watched_atoms
+from schnet_ase.monitor.arguments import NEAR, check_counts, thresholds_of, watched_atoms
 from schnet_ase.monitor.dynamics import GUARDED, Ending, calling_dynamics, time_of
 from schnet_ase.monitor.ensemble import driven, ensemble_of, with_spread
 from schnet_ase.monitor.files import Frame, append_frames, check_frames_file, open_log
@@ -33,9 +33,9 @@ class UncertaintyMonitor:
     """Observer that flags uncertain frames of dynamics or of an optimization: ``dyn.attach(monitor)``.
 
     Every `interval` steps, the ensemble checks the frame: the largest ``forces_deviation`` of the watched atoms is
-    compared with a threshold. If it is above, the frames since the last check are checked too. The first frame above
-    the threshold is saved in `file` at once, with the frames that led to it; no other frame is saved in the next
-    `cooldown` steps. Every checked frame gets a row in `log`. A run that a `Guard` rejects is ended.
+    compared with a threshold. If it is above half of it, the frames since the last check are checked too. The first
+    frame above the threshold is saved in `file` at once, with the frames that led to it; no other frame is saved in the
+    next `cooldown` steps. Every checked frame gets a row in `log`. A run that a `Guard` rejects is ended.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class UncertaintyMonitor:
         five times lo; for another rate give ``atoms.calc.calibration.threshold(rate)``.
     interval
         Number of steps between checks. Frames between two checks are kept with the results of the calculator that moves
-        the atoms. If a check finds a frame above the threshold, these frames are checked too, so that the flag is at
-        the same step as for an `interval` of 1. A frame above the threshold is missed if both checks around it pass.
+        the atoms. If a check finds a deviation above half the threshold, these frames are checked too, so that the flag
+        is at the same step as for an `interval` of 1. A frame above it is missed if the check after it finds less.
     action
         Action after saving a flagged frame. ``"write"``: nothing else; ``"stop"``: raise `UncertaintyExceeded`; or a
         callback that receives the `Flag`. The atoms are then up to ``interval - 1`` steps after the flagged frame.
@@ -142,7 +142,7 @@ class UncertaintyMonitor:
         self.flags: list[Flag] = []
         self._atoms = atoms
         self.watched = watched_atoms(atoms, indices)
-        self._interval = interval
+        self._interval, self.cooldown = interval, cooldown
         self._action = action
         self._file, log_file = Path(file).absolute(), Path(log)  # valid if the working directory changes
         if self._file.resolve() == log_file.resolve():
@@ -151,7 +151,6 @@ class UncertaintyMonitor:
         # Enough frames for the context of a flag and for the last good frame of the guard.
         self._frames: deque[Frame] = deque(maxlen=max(interval + int(context), GUARDED + 1))
         self._looked, self._written = -1, -1
-        self.cooldown = cooldown
         self._inverse_masses = 1.0 / atoms.get_masses()
         self.degrees_of_freedom = max(1, degrees_of_freedom(atoms))
         self._ending = Ending(atoms, self.ensemble)
@@ -218,7 +217,8 @@ class UncertaintyMonitor:
     def _look(self, frame: Frame) -> float:
         """Check a frame and, if it is flagged, those since the last check; return the largest deviation."""
         verdict = self._verdict(frame, self._atoms)
-        if verdict.status != "accurate" and frame.number > self._quiet_until[verdict.status]:
+        near = verdict.status != "accurate" or verdict.largest > NEAR * self.threshold
+        if near and frame.number > self._quiet_until.get(verdict.status, self._quiet_until["candidate"]):
             for earlier in [f for f in self._frames if self._looked < f.number < frame.number]:
                 self._record(earlier, self._verdict(earlier, earlier.atoms(self._atoms)))
         self._record(frame, verdict)

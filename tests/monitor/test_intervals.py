@@ -147,16 +147,57 @@ def test_a_flag_is_where_looks_at_every_step_have_it(models, driver, make):
         assert float(row["temperature_K"]) == pytest.approx(float(every_row[step]["temperature_K"]), rel=1e-5)
 
 
+class Scripted(Calculator):
+    """An ensemble whose deviation is what the script says for the position of the first atom."""
+
+    implemented_properties = ("energy", "forces", "energy_std", "forces_deviation")
+    calibration = None
+
+    def __init__(self, script):
+        super().__init__()
+        self.script = script
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        Calculator.calculate(self, atoms, properties, system_changes)
+        deviation = np.full(len(atoms), 0.01)
+        deviation[0] = self.script.get(round(atoms.positions[0, 0]), 0.1)
+        self.results = {
+            "energy": 0.0,
+            "forces": np.ones((len(atoms), 3)),
+            "energy_std": 0.01,
+            "forces_deviation": deviation,
+        }
+
+    def out_of_reach(self, atoms):
+        return np.zeros(0, dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("at_look", "flagged", "looks"), [(0.55, [7], [0, *range(1, 11), 20]), (0.45, [], [0, 10, 20])]
+)
+def test_a_look_goes_back_from_half_the_threshold(at_look, flagged, looks, tmp_path, monkeypatch):
+    """The deviation is above the threshold at step 7 only, and at step 10 near it or not."""
+    monkeypatch.chdir(tmp_path)
+    atoms = ethanol(Spring())
+    script = {7: 1.5, 10: at_look}
+    monitor = UncertaintyMonitor(atoms, ensemble=Scripted(script), interval=10, threshold=1.0)
+    for step in range(21):
+        atoms.positions[0, 0] = step
+        monitor()
+    assert [flag.step for flag in monitor.flags] == flagged
+    assert [int(row["step"]) for row in rows()] == looks
+
+
 @pytest.mark.parametrize("make", [BFGS, FIRE])
 def test_an_optimization(models, make):
-    """Its deviations fall or grow as they like: whatever the looks flag is above the threshold, and no step before."""
+    """Its deviations fall or grow as they like: flagged is what is above the threshold before a look above half."""
     largest = deviations(models, one, make, 40)
     for share in (0.2, 0.5, 0.8):
         threshold = (1.0 - share) * largest.min() + share * largest.max()
         monitor = watched(models, 10, one, make, 40, threshold=threshold, cooldown=0, append=False)
         above = np.flatnonzero(largest > threshold)
         flagged = [flag.step for flag in monitor.flags]
-        windows = {-(-step // 10) for step in range(41) if step % 10 == 0 and largest[step] > threshold}
+        windows = {-(-step // 10) for step in range(41) if step % 10 == 0 and largest[step] > threshold / 2}
         assert flagged == [step for step in above if -(-step // 10) in windows]
         assert np.isnan([flag.time_fs for flag in monitor.flags]).all()
 
