@@ -5,7 +5,7 @@ all directions, and labelled with energy, forces and stress. Two networks are tr
 and each then drives a run at constant temperature and pressure. The pressure of the same frames is then computed with
 EMT, and a run with EMT gives the reference volume.
 
-    python benchmarks/stress_copper.py
+    python benchmarks/stress_copper.py --output copper
 """
 
 from __future__ import annotations
@@ -75,15 +75,17 @@ class Run(NamedTuple):
 )
 @click.option("--stress-weight", default=1.0, show_default=True, type=click.FloatRange(0.0, min_open=True))
 @click.option("--temperature", default=600.0, show_default=True, help="Temperature of the runs, K.")
+@click.option("--output", type=click.Path(path_type=Path), help="Folder for the network trained on stress.")
 @exit_on_error
-def main(frames: int, steps: int, md_steps: int, stress_weight: float, temperature: float) -> None:
+def main(frames: int, steps: int, md_steps: int, stress_weight: float, temperature: float, output: Path | None) -> None:
     torch.set_num_threads(1)
     dataset = Dataset(labelled_frames(frames), "copper", "0" * 64, "eV, Å")
     frames = len(dataset.frames)
     reference = constant_pressure(EMT(), temperature, md_steps)
     rows = []
     for weight in (0.0, stress_weight):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = output if output is not None and weight else Path(temporary)
             config = RunConfig(
                 name="copper",
                 data=DataConfig(file="copper"),
@@ -96,7 +98,7 @@ def main(frames: int, steps: int, md_steps: int, stress_weight: float, temperatu
                     compile=False,
                 ),
             )
-            result = train(config, dataset, split_training(frames, frames // 6, 0), Path(folder))
+            result = train(config, dataset, split_training(frames, frames // 6, 0), folder)
         errors = result.best.errors
         assert errors.force_mae is not None
         assert errors.stress_mae is not None

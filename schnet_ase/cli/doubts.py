@@ -11,9 +11,14 @@ from schnet_ase.errors import RunawayError
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.calculators.calculator import Calculator
 
     from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.registry.applicability import Taught
+
+
+KINDS = 5
+"""Number of formulas, among many structures, that a command warns about."""
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
@@ -36,6 +41,14 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
     if moving and known.experimental:
         logger.warning("%s is experimental: %s", known.name, known.experimental)
     return known
+
+
+def say_what_is_strange_of_many(model: str, frames: Sequence[Atoms], calculator: Calculator, *, moving: bool) -> None:
+    """Say the same for the first structure of each formula."""
+    kinds = {atoms.get_chemical_formula(): atoms.copy() for atoms in reversed(frames)}
+    for atoms in list(kinds.values())[-KINDS:]:
+        atoms.calc = calculator
+        say_what_is_strange(model, atoms, moving=moving)
 
 
 def with_advice(error: RunawayError, known: Taught, atoms: Atoms, gentler: str) -> RunawayError:

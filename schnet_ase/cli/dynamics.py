@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from schnet_ase.cli.common import FiniteRange, calculator_options, files_prefix, output_options, stem
+from schnet_ase.cli.common import FiniteRange, calculator_options, files_prefix, free, output_options, stem
 from schnet_ase.cli.doubts import doubts_of_run, say_what_is_strange, with_advice
 from schnet_ase.cli.lines import DynamicsLines, flagged, print_degrees_of_freedom
 from schnet_ase.cli.structures import read_one, smiles_option
@@ -47,6 +47,8 @@ GENTLER_MD = "take a lower temperature, shorter steps, or a start that schnet-as
     help="Threshold of the monitor, eV/Å; frames above HI are not saved.  [default: from the ensemble's calibration]",
 )
 @click.option("--stop", is_flag=True, help="With --monitor: end the run at the first flagged frame.")
+@click.option("--each", is_flag=True, help="Run every frame of STRUCTURE by itself, over the cores.")
+@click.option("--workers", type=click.IntRange(1), help="With --each: processes.  [default: one per core]")
 @smiles_option
 @calculator_options
 @output_options
@@ -64,6 +66,8 @@ def md(
     monitor: bool,
     threshold: float | tuple[float, float] | None,
     stop: bool,
+    each: bool,
+    workers: int | None,
     device: str | None,
     dtype: str | None,
     output: str | None,
@@ -75,16 +79,45 @@ def md(
     that its mean temperature is the requested one. If the file has several frames, the last one is used, with its
     velocities if it has any; this continues an earlier run, with the time counted from 0 again. To continue a run with
     --thermostat, give another --seed. A run whose atoms fly apart is stopped with exit status 3.
+
+    With --each, every frame is run by itself, each with a seed of its own. A table (.csv) and the last frames (.xyz)
+    join the files of the runs; the table names those that failed. The same command resumes an interrupted one.
     """
     from schnet_ase.errors import MonitorError, UncertaintyExceeded
     from schnet_ase.geometry.motion import Thermometer, equilibration_steps
     from schnet_ase.output.progress import Progress
     from schnet_ase.simulation.dynamics import MDRow, run_md
+    from schnet_ase.simulation.each import KEPT
+    from schnet_ase.simulation.many_md import Settings
 
     if not monitor and (stop or threshold is not None):
         raise MonitorError("--threshold and --stop belong to a monitor; add --monitor")
     if not thermostat and friction is not None:
         raise click.UsageError("--friction belongs to a thermostat; add --thermostat")
+    if each:
+        if monitor:
+            raise click.UsageError("--monitor watches one run; leave it out: the table of --each has the deviations")
+        from schnet_ase.cli.many_dynamics import run_each
+
+        prefix = files_prefix(output, f"{stem(model)}-md", (".xyz", ".csv", KEPT), True)
+        free(prefix, (".xyz", ".csv"), overwrite)
+        settings = Settings(
+            model,
+            str(prefix),
+            steps,
+            timestep,
+            temperature,
+            thermostat,
+            10.0 if friction is None else friction,
+            seed,
+            interval,
+            device,
+            dtype or "float32",
+        )
+        run_each(settings, structure, smiles, workers)
+        return
+    if workers is not None:
+        raise click.UsageError("--workers belongs to many structures; add --each")
     watched = ("-flagged.extxyz", "-uncertainty.csv") if monitor else ()
     prefix = files_prefix(output, f"{stem(model)}-md", (".traj", ".csv", ".png", *watched), overwrite)
     atoms = read_one(model, structure, device, dtype or "float32", smiles)

@@ -41,11 +41,10 @@ class DynamicsLines:
 
     def mean_temperature(self) -> str:
         """Return a line with the mean temperature, and the part of the run that it is taken over."""
-        if not self._thermostat:
-            return f"mean temperature: {sum(self._kelvin) / len(self._kelvin):.0f} K"
-        # A thermostat first has to heat a relaxed structure.
-        settled = self._kelvin[len(self._kelvin) // 2 :]
-        return f"mean temperature of the second half: {sum(settled) / len(settled):.0f} K"
+        from schnet_ase.simulation.dynamics import mean_temperature
+
+        part = " of the second half" if self._thermostat else ""
+        return f"mean temperature{part}: {mean_temperature(self._kelvin, self._thermostat):.0f} K"
 
 
 def print_degrees_of_freedom(atoms: Atoms, thermometer: Thermometer) -> None:

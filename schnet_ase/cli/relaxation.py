@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from schnet_ase.cli.common import FiniteRange, calculator_options, files_prefix, free, output_options, stem
-from schnet_ase.cli.doubts import doubts, say_what_is_strange, with_advice
+from schnet_ase.cli.doubts import doubts, say_what_is_strange, say_what_is_strange_of_many, with_advice
 from schnet_ase.cli.lines import known
 from schnet_ase.cli.structures import make_calculator, read_frames, smiles_option
 from schnet_ase.errors import RunawayError, SchNetError
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from schnet_ase.simulation.relaxation import CellChange
 
 GENTLER_RELAX = "start nearer to a minimum, such as that of another method"
-KINDS = 5
-"""Number of formulas, among many structures, that the command warns about."""
 
 
 @click.command()
@@ -63,7 +61,8 @@ def relax(
     are a table (.csv), the relaxed structures (.xyz) and a picture; the table names those that failed. The same command
     resumes an interrupted one.
     """
-    from schnet_ase.simulation.many import KEPT, Settings
+    from schnet_ase.simulation.each import KEPT
+    from schnet_ase.simulation.many import Settings
 
     prefix = files_prefix(output, f"{stem(model)}-relax", (".xyz", ".traj", ".csv", ".png", KEPT), True)
     change = _cell_change(cell, pressure, mask)
@@ -116,10 +115,7 @@ def _relax_many(
     from schnet_ase.simulation.many import Outcome, relax_many
 
     print(f"{settings.model}: {len(frames)} structures of {structure}, BFGS to {settings.fmax:g} eV/Å each")
-    kinds = {atoms.get_chemical_formula(): atoms.copy() for atoms in reversed(frames)}
-    for atoms in list(kinds.values())[-KINDS:]:
-        atoms.calc = calculator
-        say_what_is_strange(settings.model, atoms, moving=False)
+    say_what_is_strange_of_many(settings.model, frames, calculator, moving=False)
     with Progress(len(frames), "relax", "structure") as progress:
 
         def report(outcome: Outcome) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,6 +147,12 @@ def run_md(
             if rows:
                 _md_picture(rows, monitor, Path(f"{output}.png"))
     return rows
+
+
+def mean_temperature(kelvin: Sequence[float], thermostat: bool) -> float:
+    """Return the mean over a run's rows, of their second half with a thermostat, which first has to heat the atoms."""
+    settled = kelvin[len(kelvin) // 2 :] if thermostat else kelvin
+    return sum(settled) / len(settled)
 
 
 def _dynamics(

@@ -1,33 +1,24 @@
-"""Relaxation of many structures over the cores, each kept when it is done, so that a killed run resumes."""
+"""Relaxation of many structures over the cores."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import read, write
 
 from schnet_ase.errors import RunawayError, SchNetError
-from schnet_ase.output.files import atomic_write, sha256
-from schnet_ase.output.machine import available_cores
+from schnet_ase.output.files import atomic_write
 from schnet_ase.registry.environments import Nearness, comparison
-from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.lookup import owning_card
+from schnet_ase.simulation.each import KEPT, Given, Job, all_members, each
 from schnet_ase.simulation.relaxation import CellChange, RelaxRow, not_relaxed, optimize
-from schnet_ase.simulation.workers import Failed, work
-
-KEPT = ".part"
-"""Suffix of the file that keeps the structures done so far."""
 
 
 class Settings(NamedTuple):
@@ -109,22 +100,10 @@ def relax_many(
     list of Outcome
         One for each structure, in their order. A structure that fails does not end the others.
     """
-    kept = _Kept(Path(f"{output}{KEPT}"), _identity(frames, settings))
-    done = {outcome.number: outcome for outcome in kept.outcomes()}
-    for outcome in done.values():
-        report(outcome)
-    left = [index for index in range(len(frames)) if index not in done]
-    # The first is relaxed in this process, so that the engine is compiled once and not by every process at once.
-    for part, processes in ((left[:1], 1), (left[1:], workers or available_cores())):
-        for place, found in work(_relaxer, settings, [frames[index] for index in part], processes):
-            index = part[place]
-            outcome = _lost(index, frames[index], found) if isinstance(found, Failed) else found._replace(number=index)
-            done[index] = outcome
-            kept.add(outcome)
-            report(outcome)
-    outcomes = [done[index] for index in range(len(frames))]
+    job = Job(_relaxer, settings, Outcome, lambda given, reason: _failed(given, "lost", reason))
+    outcomes = each(job, frames, output, workers=workers, report=report)
     _write(outcomes, settings, output)
-    kept.path.unlink(missing_ok=True)
+    Path(f"{output}{KEPT}").unlink(missing_ok=True)
     return outcomes
 
 
@@ -138,26 +117,17 @@ def above_lowest(outcomes: Sequence[Outcome]) -> list[float]:
     return [o.energy_eV - lowest[o.formula] if o.status == "relaxed" else math.nan for o in outcomes]
 
 
-def _relaxer(settings: Settings) -> Callable[[Atoms], Outcome]:
+def _relaxer(settings: Settings) -> Callable[[Given], Outcome]:
     """Return the function that relaxes one structure, with a calculator made once."""
-    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
-    from schnet_ase.calculators.single import SchNetCalculator
-
-    several = len(locate_members(settings.model)) > 1
-    calculator = (SchNetEnsembleCalculator if several else SchNetCalculator)(
-        settings.model if several else locate_members(settings.model)[0].path,
-        device=settings.device,
-        dtype=settings.dtype,
-        threads=1,
-    )
+    calculator = all_members(settings.model, settings.device, settings.dtype)
     compare = comparison(settings.model)
-    return lambda atoms: _relax(atoms, calculator, settings, compare)
+    return lambda given: _relax(given, calculator, settings, compare)
 
 
 def _relax(
-    given: Atoms, calculator: Calculator, settings: Settings, compare: Callable[[Atoms], Nearness] | None
+    given: Given, calculator: Calculator, settings: Settings, compare: Callable[[Atoms], Nearness] | None
 ) -> Outcome:
-    atoms = given.copy()
+    atoms = given.atoms.copy()
     atoms.calc = calculator
     rows: list[RelaxRow] = []
     status, remark = "relaxed", ""
@@ -169,7 +139,7 @@ def _relax(
     except (SchNetError, NotImplementedError) as error:  # an element that the model does not know, for example
         status, remark = "refused", str(error)
     if not rows:
-        return _failed(0, given, status, remark)
+        return _failed(given, status, remark)
     atoms.get_forces()  # of the last good frame, if the atoms flew apart
     width = calculator.results.get("energy_uncertainty", math.nan)
     if hasattr(calculator, "annotate"):
@@ -178,9 +148,9 @@ def _relax(
     write(text, atoms, format="extxyz")
     last = rows[-1]
     return Outcome(
-        0,
-        str(given.info.get("name", "")),
-        given.get_chemical_formula(),
+        given.number,
+        given.name,
+        given.atoms.get_chemical_formula(),
         status,
         last.step,
         rows[0].energy_eV,
@@ -188,52 +158,15 @@ def _relax(
         float(width),
         last.max_force_eV_per_A,
         last.max_forces_deviation_eV_per_A,
-        math.nan if compare is None else compare(given).largest,
+        math.nan if compare is None else compare(given.atoms).largest,
         remark,
         text.getvalue(),
     )
 
 
-def _lost(number: int, atoms: Atoms, failed: Failed) -> Outcome:
-    return _failed(number, atoms, "lost", failed.reason)
-
-
-def _failed(number: int, atoms: Atoms, status: str, remark: str) -> Outcome:
-    nan, name = math.nan, str(atoms.info.get("name", ""))
-    return Outcome(number, name, atoms.get_chemical_formula(), status, 0, nan, nan, nan, nan, nan, nan, remark, "")
-
-
-def _identity(frames: Sequence[Atoms], settings: Settings) -> str:
-    """Return a hash of everything that the results depend on."""
-    digest = hashlib.sha256(repr(settings._replace(model="")).encode())
-    digest.update(sha256(*(member.path for member in locate_members(settings.model))).encode())
-    for atoms in frames:
-        for array in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(repr([constraint.todict() for constraint in atoms.constraints]).encode())
-    return digest.hexdigest()
-
-
-class _Kept:
-    """File with one line of JSON for each structure that is done; the first line is the identity of the run."""
-
-    def __init__(self, path: Path, identity: str) -> None:
-        self.path = path
-        whole = path.read_text().splitlines(keepends=True) if path.exists() else []
-        # A process that is killed may leave half a line at the end.
-        self._lines = [line for line in whole if line.endswith("\n")]
-        if self._lines[:1] != [f"{identity}\n"]:
-            self._lines = [f"{identity}\n"]
-        atomic_write(path, "".join(self._lines))
-
-    def outcomes(self) -> list[Outcome]:
-        return [Outcome(*json.loads(line)) for line in self._lines[1:]]
-
-    def add(self, outcome: Outcome) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(tuple(outcome)) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+def _failed(given: Given, status: str, remark: str) -> Outcome:
+    nan, formula = math.nan, given.atoms.get_chemical_formula()
+    return Outcome(given.number, given.name, formula, status, 0, nan, nan, nan, nan, nan, nan, remark, "")
 
 
 def _write(outcomes: list[Outcome], settings: Settings, output: Path) -> None:

@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 
-from schnet_ase.simulation.many import KEPT, Outcome, Settings, relax_many
+from schnet_ase.simulation.each import KEPT
+from schnet_ase.simulation.many import Outcome, Settings, relax_many
 from tests.support.frames import write_run
 
 
