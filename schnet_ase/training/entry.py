@@ -16,6 +16,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from ase.optimize import BFGS
 
+from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
+from schnet_ase.calculators.single import SchNetCalculator
 from schnet_ase.data import CrossValidationSplit, Dataset
 from schnet_ase.errors import TrainingError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate_frames
@@ -250,10 +252,6 @@ def relax(models: list[SchNet], start: Atoms) -> Atoms:
 
     Steps are small, because a line search can find unphysical minima that a network has far from its training data.
     """
-    # Imported here because they load Numba, which training does not need.
-    from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
-    from schnet_ase.calculators.single import SchNetCalculator
-
     atoms: Atoms = start.copy()
     settings: dict[str, Any] = {"device": "cpu", "dtype": "float64", "engine": "autograd", "skin": 0.0}
     one = len(models) == 1
