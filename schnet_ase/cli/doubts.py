@@ -44,11 +44,45 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
 
 
 def say_what_is_strange_of_many(model: str, frames: Sequence[Atoms], calculator: Calculator, *, moving: bool) -> None:
-    """Say the same for the first structure of each formula."""
+    """Say the same for the first structure of each formula; of all, say which the model refuses, and their spread."""
     kinds = {atoms.get_chemical_formula(): atoms.copy() for atoms in reversed(frames)}
     for atoms in list(kinds.values())[-KINDS:]:
         atoms.calc = calculator
         say_what_is_strange(model, atoms, moving=moving)
+    _say_how_all_start(model, frames, calculator)
+
+
+def _say_how_all_start(model: str, frames: Sequence[Atoms], calculator: Calculator) -> None:
+    from schnet_ase.calculators.predictor import Predictor
+    from schnet_ase.simulation.starts import starts
+
+    logger = logging.getLogger("schnet_ase")
+    given = calculator.parameters
+    found = starts(Predictor(model, device=given["device"], dtype=given["dtype"]), frames)
+    if refused := [start for start in found if start.refusal]:
+        first = refused[0]
+        logger.warning(
+            "the model refuses %d of the %d structures; structure %d: %s",
+            len(refused),
+            len(found),
+            first.number,
+            first.refusal,
+        )
+    calibration = getattr(calculator, "calibration", None)
+    if calibration is None:
+        return
+    threshold = calibration.threshold()
+    if above := [start for start in found if start.deviation > threshold]:
+        worst = max(above, key=lambda start: start.deviation)
+        logger.warning(
+            "the forces_deviation of %d of the %d structures is above %.3f eV/Å at the start, which 1 in 1,000 frames "
+            "like those of the calibration exceeds; the largest is %.3f, of structure %d",
+            len(above),
+            len(found),
+            threshold,
+            worst.deviation,
+            worst.number,
+        )
 
 
 def with_advice(error: RunawayError, known: Taught, atoms: Atoms, gentler: str) -> RunawayError:
