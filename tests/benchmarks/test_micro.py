@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from micro import SUBJECTS, Measured, Turns, check_same, flying, main, random_systems, run
+from micro import SUBJECTS, Measured, Turns, check_same, flying, main, network, random_systems, run
 
 from schnet_ase.engine import compiled_half_list
 from schnet_ase.errors import SchNetError
 from schnet_ase.geometry.neighbors import half_neighbor_list
 from schnet_ase.geometry.system import Geometry
+from schnet_ase.training.step.filters import steps_for
 
 
 def table(*arguments: str) -> list[list[str]]:
@@ -79,7 +80,9 @@ def test_folds_side_by_side_have_the_gradients_of_folds_alone(monkeypatch):
     monkeypatch.setattr("micro.WAYS", ("eager",))
     rows = table("folds")
     assert [row[0] for row in rows] == ["ethanol", "aspirin"]
-    assert all(0.0 < float(row[3]) < 1e-5 for row in rows)
+    # Those alone take filters from a table, whose slopes have its rounding errors; see test_filters.py.
+    bound = 2.7 * steps_for(network(0)) * np.finfo(np.float32).eps
+    assert all(0.0 < float(row[3]) < bound for row in rows)
 
 
 def test_every_subject_is_explained():

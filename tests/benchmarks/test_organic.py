@@ -248,7 +248,7 @@ def test_killed_and_resumed(tmp_path, capsys):
         return [sys.executable, str(script), str(tmp_path / folder), str(workers)]
 
     def content(folder):
-        return {file.name: file.read_bytes() for file in (tmp_path / folder / "shards").glob("*.*")}
+        return {file.name: file.read_bytes() for file in (tmp_path / folder / "shards").glob("[!.]*")}
 
     with subprocess.Popen(command("killed", 1), env=ENVIRONMENT) as process:
         deadline = time.monotonic() + 300
