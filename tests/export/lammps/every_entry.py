@@ -130,7 +130,9 @@ class Differences(NamedTuple):
     """In ASE."""
 
 
-def differences(subject: Subject, start: Atoms, dtype: str, model: Path, plugin: Path) -> Differences:
+def differences(
+    subject: Subject, start: Atoms, dtype: str, numbers_of_ranks: tuple[int, ...], model: Path, plugin: Path
+) -> Differences:
     """Run a structure on all numbers of ranks."""
     members, student = subject.members, subject.student
     atoms = start.copy()
@@ -143,7 +145,7 @@ def differences(subject: Subject, start: Atoms, dtype: str, model: Path, plugin:
         folder = Path(name)
         text = lammps_input(folder, atoms, pair_lines(plugin, model, atoms), members=len(members))
         each = []
-        for ranks in RANKS:
+        for ranks in numbers_of_ranks:
             result = run_lammps(folder, text, ranks=ranks)
             if result.returncode:
                 sys.exit(f"{subject.name}, {atoms}, {ranks} ranks: {result.stdout}{result.stderr}")
@@ -169,14 +171,14 @@ def _of_stress(found: Printed, atoms: Atoms) -> float:
     return float(abs(found.stress - stress).max() / abs(stress).max())
 
 
-def compare(subject: Subject, plugin: Path) -> Iterator[tuple[object, ...]]:
+def compare(subject: Subject, ranks: tuple[int, ...], plugin: Path) -> Iterator[tuple[object, ...]]:
     """Yield a row for each structure and dtype."""
     for dtype in ("float64", "float32"):
         with tempfile.TemporaryDirectory() as name:
             model = Path(name) / "model"
             write_model_file(model, subject.members, name=subject.name, dtype=dtype, student=subject.student)
             for kind, atoms in subject.structures:
-                found = differences(subject, atoms, dtype, model, plugin)
+                found = differences(subject, atoms, dtype, ranks, model, plugin)
                 cells = ["–" if np.isnan(value) else f"{value:.0e}" for value in found[:-1]]
                 yield (subject.name, kind, f"{len(atoms):,}", f"{found.largest_force:.2g}", dtype, *cells)
 
@@ -243,8 +245,9 @@ def _in_lammps(folder: Path, start: Atoms, model: SchNet, marks: list[int], plug
 @click.command(help=__doc__)
 @click.option("--output", type=click.Path(path_type=Path), help="Folder for lammps-exact.md.")
 @click.option("--entry", "entries", multiple=True, help="[default: all]")
+@click.option("--ranks", multiple=True, type=click.IntRange(1), default=RANKS, show_default=True)
 @click.option("--steps", default=1000, show_default=True, type=click.IntRange(100))
-def main(output: Path | None, entries: tuple[str, ...], steps: int) -> None:
+def main(output: Path | None, entries: tuple[str, ...], ranks: tuple[int, ...], steps: int) -> None:
     plugin = build_plugin().path
     of_nve = []
     for entry in NVE:
@@ -253,18 +256,20 @@ def main(output: Path | None, entries: tuple[str, ...], steps: int) -> None:
             print(*of_nve[-1], file=sys.stderr)
     rows = []
     for subject in subjects(entries):
-        for row in compare(subject, plugin):
+        for row in compare(subject, ranks, plugin):
             rows.append(row)
             print(*row, file=sys.stderr)
-        page = _page(rows, of_nve, steps)
+        page = _page(rows, of_nve, ranks, steps)
         if output is not None:
             atomic_write(output / "lammps-exact.md", page)
     print(page)
 
 
-def _page(rows: Sequence[Sequence[object]], of_nve: Sequence[Sequence[object]], steps: int) -> str:
+def _page(
+    rows: Sequence[Sequence[object]], of_nve: Sequence[Sequence[object]], ranks: tuple[int, ...], steps: int
+) -> str:
     command = " ".join(["python -m tests.export.lammps.every_entry", *sys.argv[1:]])
-    page = PAGE.format(command=command, ranks=", ".join(map(str, RANKS)), steps=f"{steps:,}", one=_table(HEADER, rows))
+    page = PAGE.format(command=command, ranks=", ".join(map(str, ranks)), steps=f"{steps:,}", one=_table(HEADER, rows))
     marks = [f"Å at {steps // 100}", f"{steps // 10}", f"{steps} steps"]
     return page + _table(("entry", *marks, "swing ASE", "swing LAMMPS", "drift ASE", "drift LAMMPS"), of_nve) + "\n"
 
