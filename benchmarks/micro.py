@@ -50,11 +50,12 @@ from schnet_ase.priors.dispersion import Dispersion
 from schnet_ase.registry.lookup import get_card
 from schnet_ase.training import TrainingConfig
 from schnet_ase.training.step.compiled import compiled_step
-from schnet_ase.training.step.filters import InterpolatedSchNet, steps_for
-from schnet_ase.training.step.loss import GradientStep, LossTerms
+from schnet_ase.training.step.filters import TabulatedFilters, steps_for
+from schnet_ase.training.step.loss import GradientStep, LossTerms, eager_step
 from schnet_ase.training.step.padding import side_by_side
 from schnet_ase.training.step.side_by_side import SideBySide
 from schnet_ase.training.step.steps import Steps, step_maker
+from schnet_ase.training.step.written_out import predict_written_out
 
 TIMESTEP_FS = 0.5
 FOLDS, BATCH = 5, 10
@@ -353,13 +354,14 @@ def dispersion(systems: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
 
 
 def filters(_: tuple[str, ...], turns: Turns) -> Iterator[Measured]:
-    """Compiled training steps with a filter network for every pair and with filters interpolated."""
+    """Training steps compiled by torch, and with filters from tables and derivatives written out."""
     for name in MOLECULES:
         model = network(0)
-        points = steps_for(model)
+        points, terms = steps_for(model), LossTerms(0.01, 1.0)
         assert points is not None
         batch = make_batch(labelled_frames(name, BATCH))
-        steps = [compiled_step(m, LossTerms(0.01, 1.0)) for m in (model, InterpolatedSchNet(model, points))]
+        written_out = eager_step(model, terms, partial(predict_written_out, model, TabulatedFilters(model, points)))
+        steps = [compiled_step(model, terms), written_out]
         label = (name, len(batch.graph.pairs.first), points, difference(*(gradient(s, model, batch) for s in steps)))
         yield Measured(label, turns.take([partial(repeat, turns.steps, [(step, batch)]) for step in steps]))
 
@@ -439,9 +441,7 @@ SUBJECTS = {
     "watch": Subject(watch, ("entry",), ("member", "watched", "ensemble, every step"), Turns(41, 100), ENTRIES),
     "prior": Subject(prior, ("atoms", "networks"), ("without", "with zbl"), Turns(301, 10), (*MOLECULES, "water-192")),
     "dispersion": Subject(dispersion, ("atoms",), ("D3(BJ)",), Turns(5, 1), (*MOLECULES, "water-192"), False),
-    "filters": Subject(
-        filters, ("molecule", "pairs", "steps", "ΔG rel."), ("a network a pair", "interpolated"), Turns(9, 20)
-    ),
+    "filters": Subject(filters, ("molecule", "pairs", "steps", "ΔG rel."), ("compiled", "written out"), Turns(9, 20)),
     "folds": Subject(
         folds, ("molecule", "device", "way", "ΔG rel."), ("one after the other", "side by side"), Turns(9, 20), ("cpu",)
     ),

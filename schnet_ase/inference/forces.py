@@ -65,16 +65,24 @@ def predict(model: EnergyModel, graph: Graph, *, gradients: bool = True, create_
         vectors = vectors.detach().requires_grad_()
     with torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
         energies = model(graph.numbers, vectors, graph.pairs)
-        energy = energies.new_zeros(*model.member_shape, graph.n_systems).index_add(-1, graph.system, energies)
         if not gradients:
+            energy = energies.new_zeros(*model.member_shape, graph.n_systems).index_add(-1, graph.system, energies)
             return Prediction(energy, energies, None, None)
         (gradient,) = torch.autograd.grad(energies.sum(), vectors, create_graph=create_graph)
     if not create_graph:
-        energy, energies, vectors = energy.detach(), energies.detach(), vectors.detach()
+        energies, vectors = energies.detach(), vectors.detach()
+    return with_derivatives(energies, gradient, vectors, graph)
+
+
+def with_derivatives(energies: Tensor, gradient: Tensor, vectors: Tensor, graph: Graph) -> Prediction:
+    """Make a prediction from per-atom energies (\\*member_shape, N), and from the gradient for the pair vectors and
+    the pair vectors themselves, (\\*member_shape, P, 3); see `predict`."""
+    shape = energies.shape[:-1]
+    energy = energies.new_zeros(*shape, graph.n_systems).index_add(-1, graph.system, energies)
     first, second = graph.pairs
-    forces = gradient.new_zeros(*model.member_shape, graph.numbers.shape[0], 3)
+    forces = gradient.new_zeros(*shape, graph.numbers.shape[0], 3)
     forces = forces.index_add(-2, first, gradient).index_add(-2, second, -gradient)
-    virial = gradient.new_zeros(*model.member_shape, graph.n_systems, 3, 3)
+    virial = gradient.new_zeros(*shape, graph.n_systems, 3, 3)
     virial = virial.index_add(-3, graph.system[first], vectors[..., :, None] * gradient[..., None, :])
     # Symmetric for a rotation-invariant energy; what is left is rounding.
     return Prediction(energy, energies, forces, 0.5 * (virial + virial.mT), gradient)

@@ -1,6 +1,5 @@
-"""Filters interpolated in training are the network's own to rounding error, and so are loss and gradient."""
+"""Filters from tables in training are the network's own to rounding error, and a table is used only where they are."""
 
-import copy
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +15,8 @@ from schnet_ase.geometry.graph import pair_vectors
 from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.forces import predict
 from schnet_ase.training.config import TrainingConfig
-from schnet_ase.training.step.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, steps_for
-from schnet_ase.training.step.interpolation import POINTS, interpolate, project, spread
+from schnet_ase.training.step.convolutions import POINTS
+from schnet_ase.training.step.filters import TOLERANCE, TabulatedFilters, interpolation_error, steps_for
 from schnet_ase.training.step.loss import LossTerms, eager_step
 from schnet_ase.training.step.steps import Steps
 
@@ -31,10 +30,10 @@ def make(config: SchNetConfig, dtype: torch.dtype = torch.float64) -> SchNet:
     return SchNet(config).to(dtype)
 
 
-def interpolated(model: SchNet) -> InterpolatedSchNet:
+def tabulated(model: SchNet) -> TabulatedFilters:
     steps = steps_for(model)
     assert steps is not None
-    return InterpolatedSchNet(model, steps)
+    return TabulatedFilters(model, steps)
 
 
 def labelled(atoms: Atoms, seed: int, amplitude: float = 0.1) -> Frame:
@@ -63,40 +62,19 @@ def batch_of(atoms: Atoms) -> Batch:
 @pytest.mark.parametrize("config", CONFIGS)
 def test_filters_and_slopes(config: SchNetConfig) -> None:
     model = make(config)
+    filters = tabulated(model)
     r = torch.linspace(0.0, 5.5, 1101, dtype=torch.float64, requires_grad=True)
-    for ours, exact in zip(interpolated(model).filters(r), model.filters(r), strict=True):
+    places = filters.places(r)
+    rows = torch.from_numpy(places.start)[:, None] + torch.arange(POINTS)
+    slopes = torch.from_numpy(places.slopes).view(-1, POINTS)
+    for table, ours, exact in zip(filters.tables(), filters.filters(r), model.filters(r), strict=True):
         assert (ours - exact).abs().max() <= 1e-6 * exact.abs().max()
-        slope, expected = (torch.autograd.grad(f[:, 3].sum(), r, retain_graph=True)[0] for f in (ours, exact))
+        assert ours[r >= 5.0].abs().max() == 0.0
+        slope = torch.einsum("pj,pj->p", slopes, table[rows][:, :, 3])
+        (expected,) = torch.autograd.grad(exact[:, 3].sum(), r, retain_graph=True)
         assert torch.isfinite(slope).all()
         # From 0.3 Å on, nearer than which no two nuclei come.
         assert (slope - expected)[60:].abs().max() <= 1e-6 * expected.abs().max()
-        assert ours[r >= 5.0].abs().max() == 0.0
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-@pytest.mark.parametrize("make_atoms", [chain, liquid, lambda: molecule("CH3CH2OH")])
-def test_loss_and_gradient(config: SchNetConfig, make_atoms) -> None:
-    model = make(config)
-    batch = batch_of(make_atoms())
-    exact = eager_step(model, LossTerms(0.01, 1.0))(batch)
-    expected = [p.grad.clone() for p in model.parameters()]
-    loss = eager_step(interpolated(model), LossTerms(0.01, 1.0))(batch)
-    assert loss.item() == pytest.approx(exact.item(), rel=1e-6)
-    for parameter, gradient in zip(model.parameters(), expected, strict=True):
-        assert (parameter.grad - gradient).abs().max() <= 1e-5 * gradient.abs().max() + 1e-12
-
-
-@pytest.mark.parametrize("config", CONFIGS)
-def test_single_precision(config: SchNetConfig) -> None:
-    """A slope is a difference of filters at neighbouring points, whose rounding errors it has, over a step."""
-    batch = batch_of(molecule("CH3CH2OH"))
-    model = make(config, torch.float32)
-    truth = predict(copy.deepcopy(model).double(), batch.graph).forces
-    assert truth is not None
-    forces = predict(interpolated(model), batch.graph).forces
-    # Between the middle two of eight points, the absolute slopes of Lagrange's polynomials add up to 2.7 per step.
-    bound = 2.7 * steps_for(model) * torch.finfo(torch.float32).eps
-    assert (forces - truth).abs().max() <= bound * truth.abs().max()
 
 
 def test_filters_that_training_has_sharpened_are_computed_exactly() -> None:
@@ -145,25 +123,3 @@ def test_training_examples_of_several_kinds_have_the_pairs_within_the_cutoff() -
     assert within < len(make_example(frames[2], 5.0).graph.pairs.first)
     assert [len(e.graph.pairs.first) for e in examples] == [3, 10, within]
     assert all((distances(e) < 5.0).all() for e in examples)
-
-
-def test_operators_have_the_derivatives_of_the_sum_that_they_stand_for() -> None:
-    rng = torch.Generator().manual_seed(0)
-    table, weights, values = (
-        torch.rand(shape, generator=rng, dtype=torch.float64, requires_grad=True)
-        for shape in ((12, 3), (4, POINTS), (4, 3))
-    )
-    start = torch.tensor([0, 4, 4, 2])
-    rows = start[:, None] + torch.arange(POINTS)
-    torch.testing.assert_close(interpolate(table, weights, start), torch.einsum("pj,pjf->pf", weights, table[rows]))
-    operators = [
-        lambda c, w, g: interpolate(c, w, start),
-        lambda c, w, g: spread(w, start, g, 12),
-        lambda c, w, g: project(c, start, g),
-    ]
-    for operator in operators:
-        assert torch.autograd.gradcheck(operator, (table, weights, values))
-        assert torch.autograd.gradgradcheck(operator, (table, weights, values))
-    torch.library.opcheck(interpolate, (table, weights, start))
-    torch.library.opcheck(spread, (weights, start, values, 12))
-    torch.library.opcheck(project, (table, start, values))

@@ -16,7 +16,6 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from schnet_ase.data.batches import Batch
 from schnet_ase.geometry.graph import Pairs
 from schnet_ase.inference.forces import predict
-from schnet_ase.training.step.filters import InterpolatedSchNet
 from schnet_ase.training.step.loss import GradientStep, LossTerms, Trainable, backward, frame_losses, is_complete
 
 LOGGER = logging.getLogger("schnet_ase")
@@ -61,7 +60,7 @@ def compiled_step(model: Trainable, terms: LossTerms, one_shape: bool = True) ->
     compiled: dict[_Form, Callable[[dict[str, Tensor], Batch], tuple[Tensor, list[Tensor]]]] = {}
 
     def compile_for(form: _Form, weights: dict[str, Tensor], batch: Batch) -> None:
-        LOGGER.info("compiling the training step%s: no step is made for up to a few minutes", form.describe(model))
+        LOGGER.info("compiling the training step%s: no step is made for up to a few minutes", form.describe())
         # Two sizes that happen to be equal in the first batch must not become one variable, neither in tracing nor when
         # the first call compiles it; otherwise the step would be compiled again for the next batch.
         with _config.patch(use_duck_shape=False):  # type: ignore[attr-defined]
@@ -104,14 +103,14 @@ class _Form(NamedTuple):
     few: bool
     """Whether the last product has few atoms; see `SUMMED_TERM_BY_TERM`."""
 
-    def describe(self, model: Trainable) -> str:
+    def describe(self) -> str:
         """Return the reason for another compilation, for the log."""
-        filters = "interpolated filters" if isinstance(model, InterpolatedSchNet) else "filters pair by pair"
         most = " and ".join(what for what, large in zip(("atoms", "pairs"), self.large, strict=False) if large)
-        large_batches = f", batches of more than {SUMMED_AT_ONCE:,} {most}" if most else ""
-        labels = "" if self.complete else ", frames without some label"
-        few = ", batches of few atoms" if self.few else ""
-        return f" ({filters}{large_batches}{few}{labels}{', pairs across cell faces' if self.periodic else ''})"
+        reasons = [f"batches of more than {SUMMED_AT_ONCE:,} {most}"] if most else []
+        reasons += ["batches of few atoms"] if self.few else []
+        reasons += [] if self.complete else ["frames without some label"]
+        reasons += ["pairs across cell faces"] if self.periodic else []
+        return f" ({', '.join(reasons)})" if reasons else ""
 
 
 def _form(batch: Batch, n_networks: int, readout_features: int, complete: bool) -> _Form:

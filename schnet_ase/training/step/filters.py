@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from schnet_ase.geometry.graph import Pairs
 from schnet_ase.networks import SchNet
-from schnet_ase.training.step.interpolation import POINTS, interpolate
+from schnet_ase.training.step.convolutions import POINTS, weigh
 
 TOLERANCE = 1e-6
 """Bound on `interpolation_error`; the slopes of a filter are not more accurate in float32."""
@@ -34,9 +34,17 @@ _ENDS = 1e-10  # relative to the cutoff, at both ends: there a coordinate may ha
 _CHECKED = 400  # number of distances
 
 
-class InterpolatedSchNet(nn.Module):
-    """A `SchNet` in training with interpolated filters: it has the same parameters, and the same energies up to
-    rounding.
+class Places(NamedTuple):
+    """Where pairs are in the tables: their first rows (P,), and weights of eight rows for the filter and for its slope,
+    each flat (8 P,)."""
+
+    start: Any
+    weights: Any
+    slopes: Any
+
+
+class TabulatedFilters:
+    """The filters of a network in training, as tables at equal steps of the coordinate of its radial functions.
 
     Parameters
     ----------
@@ -46,44 +54,45 @@ class InterpolatedSchNet(nn.Module):
         Number of steps of the table; see `steps_for`.
     """
 
-    member_shape: tuple[int, ...] = ()
-    n_networks = 1
-    nodes: Tensor
-    polynomials: Tensor
-
     def __init__(self, model: SchNet, steps: int) -> None:
-        super().__init__()
         self.model = model
         # From the cutoff, where the envelope makes errors small, to some points beyond r = 0, where nothing does.
         at_cutoff, at_zero = _ends(model)
         self.begin, self.step = at_cutoff, (at_zero - at_cutoff) / steps
         self.last = steps + POINTS // 2 - POINTS
         coordinates = at_cutoff + self.step * np.arange(self.last + POINTS)
-        nodes = model.basis.distance(torch.from_numpy(coordinates))
-        weight = model.embedding.weight
-        self.register_buffer("nodes", nodes.to(weight), persistent=False)
-        self.register_buffer("polynomials", torch.from_numpy(_lagrange()).to(weight.device), persistent=False)
+        self.nodes = model.basis.distance(torch.from_numpy(coordinates)).to(model.embedding.weight)
+        self.polynomials = _lagrange()
 
-    def forward(self, numbers: Tensor, vectors: Tensor, pairs: Pairs) -> Tensor:
-        """Compute per-atom energies; see `SchNet.forward`."""
-        return self.model.atom_energies(numbers, self.filters(torch.linalg.vector_norm(vectors, dim=-1)), pairs)
+    def tables(self) -> list[Tensor]:
+        """Return the filters of each interaction without the envelope at the steps, (K, F)."""
+        return self.model.bare_filters(self.nodes)
 
-    def filters(self, distances: Tensor) -> list[Tensor]:
-        """Return the filters of each interaction; see `SchNet.filters`."""
+    def places(self, distances: Tensor) -> Places:
+        """Find the places of distances (P,), float64 and in Å, with the envelope in the weights."""
         model, cutoff = self.model, self.model.config.cutoff
         assert model.envelope is not None
-        # The envelope is zero beyond the cutoff.
-        coordinate = model.basis.coordinate(distances.double().clamp(_ENDS * cutoff, (1.0 - _ENDS) * cutoff))
-        place = (coordinate - self.begin) / self.step
-        start = (torch.floor(place.detach()) - (POINTS // 2 - 1)).clamp(0, self.last)
-        s = (place - start - 0.5 * (POINTS - 1))[:, None]
-        weights = self.polynomials[-1]
-        for coefficients in reversed(self.polynomials[:-1].unbind()):
-            weights = weights * s + coefficients
-        weights = (weights * model.envelope(distances, cutoff)[:, None]).to(model.dtype)
-        table = torch.cat(model.bare_filters(self.nodes), dim=1)
-        filters: Tensor = interpolate(table, weights, start.long())
-        return list(filters.split(model.config.n_features, dim=1))
+        with torch.enable_grad():
+            r = distances.detach().requires_grad_()
+            # The envelope is zero beyond the cutoff.
+            coordinate = model.basis.coordinate(r.clamp(_ENDS * cutoff, (1.0 - _ENDS) * cutoff))
+            envelope = model.envelope(r, cutoff)
+            (dx,) = torch.autograd.grad(coordinate.sum(), r)
+            (df,) = torch.autograd.grad(envelope.sum(), r)
+        place = (coordinate.detach() - self.begin) / self.step
+        start = (torch.floor(place) - (POINTS // 2 - 1)).clamp(0, self.last)
+        s = place - start - 0.5 * (POINTS - 1)
+        weights, slopes = (np.empty(len(s) * POINTS, self.nodes.numpy().dtype) for _ in range(2))
+        coordinates = (part.numpy() for part in (s, dx / self.step, envelope.detach(), df))
+        weigh(self.polynomials, *coordinates, weights, slopes)
+        return Places(start.long().numpy(), weights, slopes)
+
+    def filters(self, distances: Tensor) -> list[Tensor]:
+        """Return the filters of each interaction at distances, to compare them with `SchNet.filters`."""
+        places = self.places(distances)
+        rows = torch.from_numpy(places.start)[:, None] + torch.arange(POINTS)
+        weights = torch.from_numpy(places.weights).view(-1, POINTS)
+        return [torch.einsum("pj,pjf->pf", weights, table[rows]) for table in self.tables()]
 
 
 def _lagrange() -> np.ndarray:
@@ -106,7 +115,7 @@ def interpolation_error(model: SchNet, steps: int) -> float:
     """Return the largest error of interpolated filters or of their slopes, relative to the largest of each."""
     exact = copy.deepcopy(model).cpu().double().requires_grad_(False)
     r = torch.linspace(0.0, model.config.cutoff, _CHECKED, dtype=torch.float64)
-    values = [torch.cat(filters(r), dim=1) for filters in (InterpolatedSchNet(exact, steps).filters, exact.filters)]
+    values = [torch.cat(filters(r), dim=1) for filters in (TabulatedFilters(exact, steps).filters, exact.filters)]
     slopes = [torch.diff(v, dim=0) for v in values]
     return max(float((a - b).abs().max() / b.abs().max()) for a, b in (values, slopes))
 

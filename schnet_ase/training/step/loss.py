@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +13,13 @@ from torch import Tensor
 from schnet_ase.data.batches import Batch
 from schnet_ase.errors import TrainingError
 from schnet_ase.evaluation.evaluate import Evaluation
+from schnet_ase.geometry.graph import Graph
 from schnet_ase.inference.forces import Prediction, predict
 from schnet_ase.networks import SchNet
 from schnet_ase.training.config import LossKind, TrainingConfig
-from schnet_ase.training.step.filters import InterpolatedSchNet
 from schnet_ase.training.step.side_by_side import SideBySide
 
-Trainable = SchNet | InterpolatedSchNet | SideBySide
+Trainable = SchNet | SideBySide
 GradientStep = Callable[[Batch], Tensor]
 """Function from a batch to the loss of each network on its share, (K,); it leaves the gradient in the parameters'
 ``.grad``."""
@@ -169,16 +170,28 @@ def _size(squared: Tensor, kind: LossKind) -> Tensor:
     return squared if kind == "squared" else torch.sqrt(squared + ROUNDED**2) - ROUNDED
 
 
-def eager_step(model: Trainable, terms: LossTerms) -> GradientStep:
-    """Make a step that PyTorch runs without compilation."""
+def eager_step(
+    model: Trainable, terms: LossTerms, predicted: Callable[[Graph], Prediction] | None = None
+) -> GradientStep:
+    """Make a step that PyTorch runs without compilation.
 
+    Parameters
+    ----------
+    model
+        Model whose parameters get the gradient.
+    terms
+        As in `frame_losses`.
+    predicted
+        Function that computes the model's predictions and can be differentiated; None: `predict`.
+    """
     parameters = list(model.parameters())
+    if predicted is None:
+        predicted = partial(predict, model, gradients=terms.derivatives, create_graph=True)
 
     def step(batch: Batch) -> Tensor:
         for parameter in parameters:
             parameter.grad = None
-        prediction = predict(model, batch.graph, gradients=terms.derivatives, create_graph=True)
-        losses = frame_losses(prediction, batch, terms)
+        losses = frame_losses(predicted(batch.graph), batch, terms)
         return backward(losses, model.n_networks)
 
     return step

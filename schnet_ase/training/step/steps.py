@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 from schnet_ase.errors import TrainingError
 from schnet_ase.networks import SchNet
 from schnet_ase.training.config import TrainingConfig
 from schnet_ase.training.step.compiled import can_compile, compiled_step, with_fallback, without_small_batches
-from schnet_ase.training.step.filters import TOLERANCE, InterpolatedSchNet, interpolation_error, steps_for
+from schnet_ase.training.step.filters import TOLERANCE, TabulatedFilters, interpolation_error, steps_for
 from schnet_ase.training.step.loss import GradientStep, Trainable, eager_step, loss_terms
+from schnet_ase.training.step.written_out import can_write_out, predict_written_out
 
 STEPS_WORTH_COMPILING = 5000  # compiling takes half a minute to two minutes, a step saves about twenty milliseconds
 
@@ -34,15 +36,16 @@ class Steps:
     """
 
     def __init__(self, model: SchNet, training: TrainingConfig, same_shape: bool) -> None:
-        make = step_maker(training, model.config.dropout, same_shape)
+        make = partial(step_maker(training, model.config.dropout, same_shape), model)
         self.exact = False
         """Whether the last choice was the step that computes filters pair by pair."""
         self._model = model
-        self._table = steps_for(model)
-        self._exact: GradientStep = make(model)
-        self._interpolated = self._exact
+        self._table = steps_for(model) if can_write_out(model) else None
+        self._pair_by_pair: GradientStep = make()
+        self._tabulated = self._pair_by_pair
         if self._table is not None:
-            self._interpolated = make(InterpolatedSchNet(model, self._table))
+            predicted = partial(predict_written_out, model, TabulatedFilters(model, self._table))
+            self._tabulated = eager_step(model, loss_terms(training), predicted)
 
     def current(self, exact: bool | None = None) -> GradientStep:
         """Return the fastest step that is exact to rounding for the current weights; training may sharpen filters.
@@ -52,7 +55,7 @@ class Steps:
         if exact is None:
             exact = self._table is not None and interpolation_error(self._model, self._table) > TOLERANCE
         self.exact = exact
-        return self._exact if exact else self._interpolated
+        return self._pair_by_pair if exact else self._tabulated
 
 
 def step_maker(training: TrainingConfig, dropout: float, same_shape: bool) -> Callable[[Trainable], GradientStep]:
