@@ -1,4 +1,4 @@
-"""Choose how a training computes loss and gradient: compiled or eager, with interpolated or exact filters."""
+"""Choose how a training computes loss and gradient: with derivatives written out, compiled by torch, or eager."""
 
 from __future__ import annotations
 
