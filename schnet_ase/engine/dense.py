@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from schnet_ase.engine.ahead import END, NEXT, START, fetch_share
 from schnet_ase.engine.jit import compiled
 from schnet_ase.engine.simd import (
     absolute,
@@ -61,15 +62,16 @@ def activate(x, slope, x0, slope0, n, silu):
 
 
 @compiled
-def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out, add):
+def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out, add, ahead):
     """Compute ``y = x @ weights + bias``, or add it to `y`, with two atoms times four vectors of outputs in registers.
 
     `x` is (n_in / V, x_rows, V) from ``x[x0]`` on and `y` is (n_out / V, y_rows, V) from ``y[y0]`` on; `rows` atoms of
     them are computed. `weights` are (n_out / 4V, n_in, 4V). If the number of atoms is odd, the last one is computed
-    twice.
+    twice. Meanwhile the lines of filter tables that `ahead` names are fetched.
     """
     V = lanes(x)
     step = y_rows * V
+    line, start, end = ahead.state[NEXT], ahead.state[START], ahead.state[END]
     for f in range(0, n_out, 4 * V):
         for i in range(0, rows, 2):
             j = min(i + 1, rows - 1)
@@ -84,12 +86,14 @@ def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out
                 t2, t3 = t2 + load(y, yj + 2 * step), t3 + load(y, yj + 3 * step)
             w = w0 + f * n_in
             # Meanwhile fetch the weights of the next vectors of outputs, a share with each two atoms.
-            ahead = w + 4 * V * n_in + i * 2 * n_in
+            columns = w + 4 * V * n_in + i * 2 * n_in
             for block in range(0, n_in * x_rows, V * x_rows):
                 xi, xj = x0 + block + i * V, x0 + block + j * V
-                prefetch(weights, ahead)
-                prefetch(weights, ahead + 2 * V)
-                ahead += 4 * V
+                prefetch(weights, columns)
+                prefetch(weights, columns + 2 * V)
+                columns += 4 * V
+                if start < end:
+                    line, start = fetch_share(ahead, line, start)
                 for v in range(V):
                     s, t = splat(item(x, xi + v)), splat(item(x, xj + v))
                     a, b = load(weights, w), load(weights, w + V)
@@ -107,3 +111,5 @@ def dense(x, x0, x_rows, weights, w0, bias, b0, y, y0, y_rows, rows, n_in, n_out
             store(y, yj + step, t1)
             store(y, yj + 2 * step, t2)
             store(y, yj + 3 * step, t3)
+    if end > 0:  # threads that share a call fetch nothing, and would move this line between their caches
+        ahead.state[NEXT], ahead.state[START] = line, start

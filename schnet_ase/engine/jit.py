@@ -20,7 +20,7 @@ from platformdirs import user_cache_path
 
 from schnet_ase.priors import repulsion
 
-SOURCES = ("barrier", "cells", "dense", "gradients", "kernel", "layout", "pairs", "repulsion", "simd")
+SOURCES = ("ahead", "barrier", "cells", "dense", "gradients", "kernel", "layout", "pairs", "repulsion", "simd")
 """Modules of this folder that the machine code depends on, besides that of the repulsion."""
 PATIENCE = 600.0
 """Seconds for which a process waits for another one that compiles the same function."""

@@ -23,6 +23,7 @@ to a number, each has a buffer, and these are added in order: the same numbers e
 
 from __future__ import annotations
 
+from schnet_ase.engine.ahead import Ahead, aim, list_lines
 from schnet_ase.engine.barrier import add_one, all_arrived, linger, take
 from schnet_ase.engine.dense import activate, dense
 from schnet_ase.engine.jit import compiled, compiled_once
@@ -70,6 +71,7 @@ def one_by_one(shape, weights, system, work, output, positions, cell):
     stages = n_stages(shape)
     for item in range(n_items(0, shape, system, work)):
         run_item(0, item, shape, weights, system, work, output, positions, cell, 0)
+    list_lines(shape, system, work)
     for m in range(shape.members):
         for number in range(1, stages - 1):
             items = n_items(number, shape, system, work) // shape.members
@@ -135,24 +137,26 @@ def embed(shape, weights, system, work, tile):
 def interact(shape, weights, system, work, output, layer, item, thread):
     """Compute h of the next interaction from the convolution; after the last one, the readout and the way back to g."""
     V = lanes(work.x)
+    matrices, tiles, ahead = weights.dense, work.tile, Ahead(weights.table, work.lines, work.ahead)
     F, H, L = shape.features, shape.hidden, shape.layers
     atoms = len(system.numbers)
     tile = thread * 2 * max(F, H) * TILE
     other = tile + max(F, H) * TILE
     m, first, rows = tile_of(system, item)
-    A, B, C = (m * L + layer) * 6 * F * F, ((m * L + layer) * 6 + 1) * F * F, ((m * L + layer) * 6 + 2) * F * F
+    B = (m * (6 * L - 2) + 3 * layer) * F * F
+    A, C = B + 2 * F * F, B + F * F
     bias = (m * L + layer) * 3 * F
     x0 = (m * F * atoms) + first * V
     add_sums(shape, system, work, m, first, rows, tile)
-    dense(work.tile, tile, TILE, weights.dense, B, weights.bias, bias + F, work.tile, other, TILE, rows, F, F, False)
+    aim(shape, work, m * L + layer + 1 if layer < L - 1 else (m + 2) * L - 1, first)
+    dense(tiles, tile, TILE, matrices, B, weights.bias, bias + F, tiles, other, TILE, rows, F, F, False, ahead)
     for f in range(F // V):
         slope = (((m * L + layer) * F // V + f) * atoms + first) * V
         activate(work.tile, work.sigmoid, other + f * TILE * V, slope, rows * V, shape.silu)
-    dense(work.tile, other, TILE, weights.dense, C, weights.bias, bias + 2 * F, work.x, x0, atoms, rows, F, F, True)
+    dense(tiles, other, TILE, matrices, C, weights.bias, bias + 2 * F, work.x, x0, atoms, rows, F, F, True, ahead)
     if layer < L - 1:
         h = (m * L + layer + 1) * F * atoms + first * V
-        A, bias = A + 6 * F * F, bias + 3 * F
-        dense(work.x, x0, atoms, weights.dense, A, weights.bias, bias, work.h, h, atoms, rows, F, F, False)
+        dense(work.x, x0, atoms, matrices, A, weights.bias, bias + 3 * F, work.h, h, atoms, rows, F, F, False, ahead)
     else:
         read_out(shape, weights, system, work, output, m, first, rows, tile)
         gate(shape, weights, system, work, m, layer, first, rows, tile)
@@ -162,12 +166,13 @@ def interact(shape, weights, system, work, output, layer, item, thread):
 def read_out(shape, weights, system, work, output, m, first, rows, tile):
     """Compute per-atom energies, and replace `x` by the gradient with respect to it."""
     V = lanes(work.x)
+    tiles, zeros, ahead = work.tile, weights.zeros, Ahead(weights.table, work.lines, work.ahead)
     F, H = shape.features, shape.hidden
     atoms = len(system.numbers)
     slope = tile + max(F, H) * TILE
     x0 = m * F * atoms + first * V
     W, b = m * F * H, m * H
-    dense(work.x, x0, atoms, weights.readout, W, weights.readout_bias, b, work.tile, tile, TILE, rows, F, H, False)
+    dense(work.x, x0, atoms, weights.readout, W, weights.readout_bias, b, tiles, tile, TILE, rows, F, H, False, ahead)
     for f in range(H // V):
         activate(work.tile, work.tile, tile + f * TILE * V, slope + f * TILE * V, rows * V, shape.readout_silu)
     for i in range(rows):
@@ -179,21 +184,23 @@ def read_out(shape, weights, system, work, output, m, first, rows, tile):
             work.tile[tile + at] = w * work.tile[slope + at]
         z = system.numbers[first + i]
         output.energies[m, first + i] = weights.scale[m] * energy + weights.reference[m, z]
-    dense(work.tile, tile, TILE, weights.readout_transposed, W, weights.zeros, 0, work.x, x0, atoms, rows, H, F, False)
+    dense(tiles, tile, TILE, weights.readout_transposed, W, zeros, 0, work.x, x0, atoms, rows, H, F, False, ahead)
 
 
 @compiled
 def interact_back(shape, weights, system, work, layer, item, thread):
     """Compute the g of the preceding interaction from the gradient with respect to an interaction's h."""
     V = lanes(work.x)
-    F = shape.features
+    matrices, tiles, ahead = weights.dense, work.tile, Ahead(weights.table, work.lines, work.ahead)
+    F, L = shape.features, shape.layers
     atoms = len(system.numbers)
     tile = thread * 2 * max(F, shape.hidden) * TILE
     m, first, rows = tile_of(system, item)
-    A = ((m * shape.layers + layer) * 6 + 5) * F * F
+    A = (m * (6 * L - 2) + 6 * L - 2 - 3 * layer) * F * F
     add_sums(shape, system, work, m, first, rows, tile)
+    aim(shape, work, (m + 1) * L + layer - 1, first)
     x0 = m * F * atoms + first * V
-    dense(work.tile, tile, TILE, weights.dense, A, weights.zeros, 0, work.x, x0, atoms, rows, F, F, True)
+    dense(tiles, tile, TILE, matrices, A, weights.zeros, 0, work.x, x0, atoms, rows, F, F, True, ahead)
     gate(shape, weights, system, work, m, layer - 1, first, rows, tile)
 
 
@@ -201,16 +208,17 @@ def interact_back(shape, weights, system, work, layer, item, thread):
 def gate(shape, weights, system, work, m, layer, first, rows, tile):
     """Compute g of an interaction: the gradient with respect to x, back through C, the activation and B."""
     V = lanes(work.x)
-    F = shape.features
+    matrices, tiles, ahead = weights.dense, work.tile, Ahead(weights.table, work.lines, work.ahead)
+    F, L = shape.features, shape.layers
     atoms = len(system.numbers)
     x0 = m * F * atoms + first * V
-    B, C = ((m * shape.layers + layer) * 6 + 4) * F * F, ((m * shape.layers + layer) * 6 + 3) * F * F
-    dense(work.x, x0, atoms, weights.dense, C, weights.zeros, 0, work.tile, tile, TILE, rows, F, F, False)
+    B = (m * (6 * L - 2) + 6 * L - 3 - 3 * layer) * F * F
+    dense(work.x, x0, atoms, matrices, B - F * F, weights.zeros, 0, tiles, tile, TILE, rows, F, F, False, ahead)
     for f in range(F // V):
         sigmoid = (((m * shape.layers + layer) * F // V + f) * atoms + first) * V
         for i in range(tile + f * TILE * V, tile + f * TILE * V + rows * V, V):
             store(work.tile, i, load(work.tile, i) * load(work.sigmoid, sigmoid + i - tile - f * TILE * V))
-    dense(work.tile, tile, TILE, weights.dense, B, weights.zeros, 0, work.g, x0, atoms, rows, F, F, False)
+    dense(tiles, tile, TILE, matrices, B, weights.zeros, 0, work.g, x0, atoms, rows, F, F, False, ahead)
 
 
 @compiled

@@ -59,8 +59,8 @@ class Weights(NamedTuple):
     table: NDArray[Any]
     """(M, L, F / V, rows, 6, V) see `FilterTable`."""
     dense: NDArray[Any]
-    """(M, L, 6, F / 4V, F, 4V) blocks of columns of A, B, C and of the transposes of C, B, A, in the order of their
-    use."""
+    """(M, 6 L - 2, F / 4V, F, 4V) matrices by blocks of columns, in the order of their use: B, C and the next A of each
+    interaction, then the transposes from the last C to the first B. The first A is in `embedding_in`."""
     bias: NDArray[Any]
     """(M, L, 3, F) a, b, c."""
     readout: NDArray[Any]
@@ -131,6 +131,12 @@ class Work(NamedTuple):
     """(P, 3) pair vectors over their length."""
     distance: NDArray[np.float64]
     """(P,) Å."""
+    needed: NDArray[np.bool_]
+    """(rows,) whether a pair within the cutoff needs a row of the filter tables."""
+    lines: NDArray[np.int64]
+    """(3 rows,) where the cache lines of these rows are in a block of a filter table."""
+    ahead: NDArray[np.int64]
+    """(6,) how far the dense layers have fetched tables ahead; see `ahead.Ahead.state`."""
     slope: NDArray[Any]
     """(U, M, P) derivative of the energy with respect to the distance, in units of scale / width."""
     x: NDArray[Any]

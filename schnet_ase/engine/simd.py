@@ -97,14 +97,17 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
     """Fetch the cache line of ``array[index]`` without waiting; an index beyond the end does no harm."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = ir.IntType(8).as_pointer()
-        integer = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        address = builder.bitcast(_pointer(context, builder, array, *arguments), pointer)
-        to_read, nearest, data = (ir.Constant(integer, value) for value in (0, 3, 1))
-        builder.call(function, [address, to_read, nearest, data])
-        return context.get_dummy_value()
+        return _fetch(context, builder, _pointer(context, builder, array, *arguments), 3)
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
+def prefetch_far(typing_context: Any, array: Any, index: Any) -> Any:
+    """Fetch as `prefetch` does, but only into the second cache: what is needed first stays in the first."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _fetch(context, builder, _pointer(context, builder, array, *arguments), 2)
 
     return types.void(array, types.intp), generate
 
@@ -193,6 +196,16 @@ def times_power_of_two(typing_context: Any, a: Any, n: Any) -> Any:
         return builder.bitcast(builder.add(value, builder.shl(k, mantissa)), _llvm(a))
 
     return a(a, n), generate
+
+
+def _fetch(context: Any, builder: Any, place: Any, level: int) -> Any:
+    """Fetch the cache line of an address into the caches from a level on, of which 3 is the nearest."""
+    pointer, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    to_read, where, data = (ir.Constant(integer, value) for value in (0, level, 1))
+    builder.call(function, [builder.bitcast(place, pointer), to_read, where, data])
+    return context.get_dummy_value()
 
 
 def polynomial(coefficients: Sequence[float], terms_in_single: int) -> Any:

@@ -83,12 +83,10 @@ def _lay_out_one(model: SchNet, table: FilterTable, F: int, H: int, lanes: int) 
     first = blocks[0].dense_in
     L, rows = table.coefficients.shape[:2]
     coefficients = _fill(table.coefficients, 3, F).reshape(L, rows, 6, F // lanes, lanes).transpose(0, 3, 1, 2, 4)
-    dense, bias = [], []
-    for block in blocks:
-        layers = (block.dense_in, block.dense1, block.dense2)
-        weights = [_fill(_fill(array_of(layer.weight), 0, F), 1, F) for layer in layers]
-        dense += [_by_columns(w.T, lanes) for w in weights] + [_by_columns(w, lanes) for w in reversed(weights)]
-        bias += [_fill(_bias(layer), 0, F) for layer in layers]
+    layers = [layer for block in blocks for layer in (block.dense_in, block.dense1, block.dense2)]
+    weights = [_fill(_fill(array_of(layer.weight), 0, F), 1, F) for layer in layers[1:]]  # the first is in embedding_in
+    dense = [_by_columns(w.T, lanes) for w in weights] + [_by_columns(w, lanes) for w in reversed(weights)]
+    bias = [_fill(_bias(layer), 0, F) for layer in layers]
     readout = _fill(_fill(array_of(model.readout1.weight), 0, H), 1, F)
     return _Member(
         embedding=_fill(embedding, 1, F),

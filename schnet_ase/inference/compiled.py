@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from schnet_ase.engine.ahead import END
 from schnet_ase.engine.gradients import add_pair_gradients
 from schnet_ase.engine.kernel import DONE, n_stages, run_stages
 from schnet_ase.engine.layout import TILE, Output, Shape, System, Weights, Work, zeros_on_line
@@ -161,6 +162,9 @@ class CompiledSchNet:
             u=real(pairs),
             direction=np.zeros((pairs, 3)),
             distance=np.zeros(pairs),
+            needed=np.zeros(shape.rows, np.bool_),
+            lines=np.zeros(3 * shape.rows, np.int64),
+            ahead=np.zeros(END + 1, np.int64),
             slope=real(system.slope_parts, M, pairs),
             x=real(M, F, atoms),
             h=real(M, L, F, atoms),

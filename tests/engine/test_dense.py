@@ -6,8 +6,10 @@ import pytest
 from scipy.special import expit
 
 from schnet_ase.engine import dense as layers
+from schnet_ase.engine.ahead import Ahead
 from schnet_ase.engine.simd import VECTOR_BYTES
 
+NOTHING = Ahead(np.zeros(0), np.zeros(0, np.int64), np.zeros(6, np.int64))
 activate, dense = (numba.njit(function.py_func) for function in (layers.activate, layers.dense))  # for Python to call
 
 
@@ -53,7 +55,7 @@ def test_dense_layer(rows, add):
     weights, bias = rng.normal(size=(n_in, n_out)), rng.normal(size=n_out)
     blocks = [np.ascontiguousarray(a.reshape(capacity, -1, V).swapaxes(0, 1)).ravel() for a in (x, y)]
     columns = np.ascontiguousarray(weights.reshape(n_in, -1, 4 * V).swapaxes(0, 1)).ravel()
-    dense(blocks[0], 0, capacity, columns, 0, bias, 0, blocks[1], 0, capacity, rows, n_in, n_out, add)
+    dense(blocks[0], 0, capacity, columns, 0, bias, 0, blocks[1], 0, capacity, rows, n_in, n_out, add, NOTHING)
     result = blocks[1].reshape(-1, capacity, V).swapaxes(0, 1).reshape(capacity, n_out)
     np.testing.assert_allclose(result[:rows], x[:rows] @ weights + bias + (y[:rows] if add else 0.0), rtol=1e-12)
     np.testing.assert_array_equal(result[rows:], y[rows:])
