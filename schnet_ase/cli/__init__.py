@@ -19,6 +19,7 @@ from schnet_ase.cli.environments import environments
 from schnet_ase.cli.lammps import lammps
 from schnet_ase.cli.models import info, models
 from schnet_ase.cli.neb import neb
+from schnet_ase.cli.priors import prior
 from schnet_ase.cli.relaxation import relax
 from schnet_ase.cli.training import crossval, learn, train, tune
 from schnet_ase.cli.vibrations import vibrations
@@ -54,6 +55,7 @@ for _command in (
 ):
     cli.add_command(_command)
 models.add_command(environments)
+models.add_command(prior)
 
 
 def main() -> NoReturn:

@@ -132,6 +132,15 @@ def print_card_errors(card: Card) -> None:
             print_errors(f"ensemble on {label} frames", errors)
 
 
+def print_index_hint(card: Card) -> None:
+    """Print how to update the index beside an entry whose card was written anew, if that index lists the entry."""
+    from schnet_ase.registry.index import INDEX_FILE, read_index
+
+    index = card.path.parent
+    if card.name in {listing.name for listing in read_index(index)}:
+        print(f"{index / INDEX_FILE} has the hash of the old card; update it with: schnet-ase models index {index}")
+
+
 def print_calibration(card: Card) -> None:
     from schnet_ase.uncertainty.calibration import MIN_MEMBERS
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from schnet_ase.cli.common import label_options
+from schnet_ase.cli.common import label_options, print_index_hint
 
 
 @click.command("environments")
@@ -27,7 +27,6 @@ def environments(entry: str, data: Path, per_element: int, labels: dict[str, Any
     from schnet_ase.errors import RegistryError
     from schnet_ase.evaluation.environments import add_environments
     from schnet_ase.registry.environments import read_environments
-    from schnet_ase.registry.index import INDEX_FILE, read_index
     from schnet_ase.registry.lookup import find_card
     from schnet_ase.registry.references import ENVIRONMENTS_FILE
 
@@ -41,6 +40,4 @@ def environments(entry: str, data: Path, per_element: int, labels: dict[str, Any
     file = card.path / ENVIRONMENTS_FILE
     counts = [len(references) for references in read_environments(file).references.values()]
     print(f"wrote {file}: {sum(counts)} environments of {len(counts)} elements, {file.stat().st_size / 1000:.0f} kB")
-    if card.name in {listing.name for listing in read_index(card.path.parent)}:
-        index = card.path.parent
-        print(f"{index / INDEX_FILE} has the hash of the old card; update it with: schnet-ase models index {index}")
+    print_index_hint(card)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from schnet_ase.cli.common import FiniteRange, mev, print_calibration
+from schnet_ase.cli.common import FiniteRange, mev, print_calibration, print_index_hint
 
 if TYPE_CHECKING:
     from schnet_ase.registry.loading import Loaded
@@ -91,6 +91,8 @@ def models_show(name: str) -> None:
         print(f"reference environments: up to {known.per_element} an element, from {known.n_frames} training frames")
     if card.student is not None:
         print("\n".join(card.student.lines(card.metrics.test)))
+    if card.later_prior is not None:
+        print("\n".join(card.later_prior.lines()))
     if card.dynamics is not None:
         print("\n".join(card.dynamics.lines()))
 
@@ -165,7 +167,6 @@ def models_check(
     An entry whose bonds break is marked as experimental. The same command resumes an interrupted check, and a check
     with more --picoseconds continues a shorter one.
     """
-    from schnet_ase.registry.index import INDEX_FILE, read_index
     from schnet_ase.stability.check import check_entry, time_entry
 
     if times:
@@ -187,9 +188,8 @@ def models_check(
     print(f"wrote {checked.file}")
     if checked.obstacle is not None:
         print(f"{card.path} cannot be written ({checked.obstacle.strerror}); copy this file there to keep the result")
-    elif card.name in {listing.name for listing in read_index(card.path.parent)}:
-        index = card.path.parent
-        print(f"{index / INDEX_FILE} has the hash of the old card; update it with: schnet-ase models index {index}")
+    else:
+        print_index_hint(card)
     print(checked.verdict())
 
 

@@ -85,6 +85,33 @@ class Student:
 
 
 @dataclass(frozen=True)
+class LaterPrior:
+    """Prior that an entry was given after its networks were trained without it; their weights are those of before."""
+
+    name: str
+    """Name of the prior, see `SchNetConfig`."""
+    energy_change: float
+    """Largest change of the energy of a frame that the entry was tested on, eV."""
+    force_change: float
+    """Largest change of the force on an atom of these frames, eV/Å."""
+    command: str
+    """Command that added it."""
+
+    def lines(self) -> list[str]:
+        """Return a description for the terminal."""
+        effect = "no test frame"
+        if self.energy_change or self.force_change:
+            changes = (
+                f"{1000.0 * self.energy_change:.3g} meV and a force by up to {1000.0 * self.force_change:.3g} meV/Å"
+            )
+            effect = f"a test frame's energy by up to {changes}"
+        return [
+            f"prior {self.name} was added after the training; it changes {effect}",
+            f"prior added by {self.command}",
+        ]
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Errors of the ensemble mean."""
 
@@ -169,6 +196,8 @@ class Card:
     """Student of the members; None if there is none."""
     environments: ReferenceEnvironments | None = None
     """Reference environments; None if there are none."""
+    later_prior: LaterPrior | None = None
+    """Prior added after the training; None: the networks were trained with all terms that they have."""
     experimental: str | None = None
     """Reason not to trust the entry in long dynamics; None if none is known."""
     path: Annotated[Path, Field(exclude=True)] = Path()

@@ -147,6 +147,33 @@ def save_model(model: SchNet, path: str | os.PathLike[str], /, **metadata: Any) 
     write_tensors(path, model.state_dict(), "model", header)
 
 
+def rewrite_with_prior(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], prior: str, **metadata: Any
+) -> None:
+    """Write the model of a file to another file, with the same weights and with a prior beside its network.
+
+    Parameters
+    ----------
+    source, target
+        File written by `save_model`, and the new file.
+    prior
+        Name of the prior, see `SchNetConfig`.
+    **metadata
+        Provenance to replace; the other provenance is kept, and with it the configuration of the training.
+
+    Raises
+    ------
+    CheckpointError
+        `source` cannot be read.
+    OSError
+        See `save_model`.
+    """
+    tensors, header = read_tensors(source, "model")
+    header["config"]["prior"] = prior
+    header["provenance"] = {**header["provenance"], **metadata}
+    write_tensors(target, tensors, "model", header)
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> SchNet:
     """Read a model written by `save_model`.
 

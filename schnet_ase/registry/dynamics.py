@@ -48,6 +48,8 @@ class Dynamics:
     """ms per step of an untrained network (three interactions, 128 features, 5 Å), timed in turns with the members."""
     others: tuple[OtherRun, ...] = ()
     """Further runs of the same length and temperature with the same threshold."""
+    before_prior: bool = False
+    """Whether runs and times are those of the networks before they were given a prior."""
 
     def lines(self) -> list[str]:
         """Return a description for the terminal."""
@@ -59,6 +61,7 @@ class Dynamics:
             f"{run}: {self.outcome(self.stable, self.flagged)}{at}",
             *(f"the same from {other.which()}: {self.outcome(other.stable, other.flagged)}" for other in self.others),
             f"{times} ms a step of each member{beside} ({self.processor})",
+            *(["these runs and times are of the networks before the prior was added"] if self.before_prior else []),
         ]
 
     def outcome(self, stable: float, flagged: float | None) -> str:

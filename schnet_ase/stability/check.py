@@ -101,10 +101,9 @@ def check_entry(
     folder = folder or Path("runs") / f"{card.name}-check"
     threshold = None if card.calibration is None else card.calibration.threshold()
     before = card.dynamics
-    if before is not None and (before.temperature, before.picoseconds, before.threshold) != (
-        temperature,
-        picoseconds,
-        threshold,
+    if before is not None and (
+        before.before_prior
+        or (before.temperature, before.picoseconds, before.threshold) != (temperature, picoseconds, threshold)
     ):
         before = None
     starts = [card] if before is None or not molecules else []

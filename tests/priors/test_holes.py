@@ -30,10 +30,11 @@ def pressed(model, atoms):
 
 
 def test_pairs_pressed_together(ethanol):
-    bare = load_model("rmd17-ethanol/fold-1")
-    model = SchNet(replace(bare.config, prior="zbl"))
-    model.load_state_dict(bare.state_dict())
-    model.elements = bare.elements
+    shipped = load_model("rmd17-ethanol/fold-1")
+    bare, model = (SchNet(replace(shipped.config, prior=prior)) for prior in (None, "zbl"))
+    for network in (bare, model):
+        network.load_state_dict(shipped.state_dict())
+        network.elements = shipped.elements
     without, with_prior = pressed(bare, ethanol), pressed(model, ethanol)
     assert without.min() < 5.0, "the network alone lets two atoms meet for the price of a bond"
     assert (np.diff(with_prior, axis=1) > 0.0).all()

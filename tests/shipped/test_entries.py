@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,7 +40,9 @@ def configuration(name):
 def test_members_were_made_by_the_configuration_beside_them(name):
     config = configuration(name)
     for k in range(1, 1 + len(get_card(name).members)):
-        assert load_model(f"{name}/fold-{k}").config == config.model
+        later = get_card(name).later_prior
+        prior = config.model.prior if later is None else later.name
+        assert load_model(f"{name}/fold-{k}").config == replace(config.model, prior=prior)
         training = read_provenance(get_card(name).path / f"fold-{k}.safetensors")["training"]
         assert training.pop("warmup") in (config.training.warmup, config.training.warmup_steps)
         assert training.items() <= config.training.to_dict().items()

@@ -17,6 +17,7 @@ from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.uncertainty.calibration import Calibration
+from schnet_ase.uncertainty.errors import EnsembleErrors
 from schnet_ase.uncertainty.metrics import Errors
 
 SAME = 0.01
@@ -89,15 +90,26 @@ def errors_on_tests(card: Card, student: SchNet, test: Dataset) -> Errors:
         The teacher's errors differ from those on its card, so the labels were read differently.
     """
     teacher = evaluate_dataset([loaded.model for loaded in locate_members(card.path)], test).mean().errors()
+    check_errors(card, teacher, test.source)
+    return evaluate_dataset([student], test).member(0).errors()
+
+
+def check_errors(card: Card, mean: Errors, source: str) -> None:
+    """Compare errors of the members' mean on the test frames in the file `source` with those on the card.
+
+    Raises
+    ------
+    DataError
+        They differ, so the labels were read differently.
+    """
     assert card.metrics.test is not None
     for name in ("energy_mae", "force_mae"):
-        here, known = getattr(teacher, name), getattr(card.metrics.test, name)
+        here, known = getattr(mean, name), getattr(card.metrics.test, name)
         if known is not None and not (here is not None and abs(here - known) <= SAME * known):
             raise DataError(
-                f"{test.source}: {name} of {card.name} is {here} on these frames, and {known} on its card; give the "
+                f"{source}: {name} of {card.name} is {here} on these frames, and {known} on its card; give the "
                 "units and names of labels that it was trained with"
             )
-    return evaluate_dataset([student], test).member(0).errors()
 
 
 def calibration_of(card: Card, student: SchNet, own: OwnFrames) -> Calibration | None:
@@ -121,10 +133,19 @@ def coverage_of(card: Card, student: SchNet, calibration: Calibration | None, te
     float or None
         None if there is no calibration of forces, or there are no labelled test frames.
     """
-    if calibration is None or calibration.forces is None or test is None:
+    if calibration is None or test is None:
         return None
     models = [loaded.model for loaded in locate_members(card.path)]
-    errors = evaluate_dataset(models, test).ensemble_errors(evaluate_dataset([student], test).member(0))
+    return share_held(
+        calibration, evaluate_dataset(models, test).ensemble_errors(evaluate_dataset([student], test).member(0))
+    )
+
+
+def share_held(calibration: Calibration, errors: EnsembleErrors) -> float | None:
+    """Return the share of the force errors within the half-widths of a calibration; None if there are none of
+    either."""
+    if calibration.forces is None:
+        return None
     labelled, length = errors.labelled_forces, errors.force_error
     if length is None or not labelled.any():
         return None
@@ -139,7 +160,7 @@ def _read(card: Card, root: Path, name: str, digest: str, options: LabelOptions)
     if dataset.sha256 != digest:
         raise DataError(
             f"{path}: its SHA-256 is {dataset.sha256}, and the card of {card.name} says {digest}; give the folder of "
-            "the data that it was trained on, or leave out --data-root"
+            "the data that it was trained on"
         )
     check_frames(
         dataset.frames,
