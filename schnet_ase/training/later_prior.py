@@ -17,7 +17,7 @@ from schnet_ase.data.reduced import contribution
 from schnet_ase.errors import DataError, RegistryError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate_frames
 from schnet_ase.geometry.system import geometry
-from schnet_ase.networks import SchNet, StackedSchNet
+from schnet_ase.networks import SchNet, SchNetConfig, StackedSchNet
 from schnet_ase.output.files import sha256
 from schnet_ase.priors import Contribution, fixed_terms
 from schnet_ase.registry.card import STUDENT_FILE, Card, LaterPrior, Member, Metrics, Structure, read_card, write_card
@@ -128,7 +128,8 @@ class _Prior(NamedTuple):
 
     def parts(self, model: SchNet) -> list[Contribution]:
         """Return what it adds to the predictions of a model for each frame; empty if it acts on no frame."""
-        terms = fixed_terms(replace(model.config, prior=self.name, dispersion=None))
+        config = SchNetConfig(**(model.config.to_dict() | {"prior": self.name, "dispersion": None}))
+        terms = fixed_terms(config)
         parts = [contribution(terms, self.frames, i, model.config.pair_cutoff) for i in self.indices]
         return parts if any(part.energies.any() or part.forces.any() for part in parts) else []
 

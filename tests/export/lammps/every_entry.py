@@ -42,7 +42,8 @@ PAGE = """# Exactness in LAMMPS, measured
 the energy and the energies of the atoms (eV), the forces and the members' deviation (eV/Å). Both compute in the same
 dtype. The difference of the stress is relative to its largest component; LAMMPS's bar differs from ASE's by 3e-7.
 Structures are the entry's own with random displacements of 0.02 Å. A strained box is triclinic and periodic, and so
-small around a molecule that atoms see their own images. Where a student drives, the members watch.
+small around a molecule that atoms see their own images. Where a student drives, the members watch. In float32 the
+differences grow with the largest force, which is given.
 
 {one}
 
