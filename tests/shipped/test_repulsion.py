@@ -9,8 +9,8 @@ from ase import Atoms
 from schnet_ase import SchNetCalculator, list_models, load_model
 
 NEAR = np.array([0.1, 0.08, 0.06, 0.05])
-"""Å; here the repulsion is stronger than any pull of the networks. Two H repel so weakly that networks trained without the
-term pull them together down to 0.15 Å, into a hole that has a bottom."""
+"""Å; here the repulsion is stronger than any pull of the networks. Two H repel so weakly that networks trained without
+the term pull them together down to 0.15 Å, into a hole that has a bottom."""
 FARTHER = np.arange(0.15, 2.0, 0.05)
 REPELLING = [card for card in list_models() if load_model(f"{card.name}/fold-1").config.prior == "zbl"]
 
