@@ -213,6 +213,7 @@ def _counts(model: SchNet, frames: Sequence[Frame]) -> Floats:
     return np.array([[(f.geometry.numbers == z).sum() for z in elements] for f in frames], dtype=float)
 
 
+@torch.no_grad()
 def _energies(model: SchNet, examples: Sequence[Batch]) -> Floats:
     """Return the energies that the model predicts, eV."""
     return np.concatenate([p.energy.detach().cpu().numpy() for p in _predictions(model, examples, forces=False)])
