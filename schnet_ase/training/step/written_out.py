@@ -42,7 +42,22 @@ def can_write_out(model: SchNet) -> bool:
 
 
 def predict_written_out(model: SchNet, filters: TabulatedFilters, graph: Graph) -> Prediction:
-    """Compute what `predict` computes; it can be differentiated once, with respect to the weights."""
+    """Compute what `predict` computes, to be differentiated once, with respect to the weights.
+
+    Parameters
+    ----------
+    model
+        Network for which `can_write_out` is true, on a CPU.
+    filters
+        Tables of its filters, which follow its weights.
+    graph
+        N atoms in B systems.
+
+    Returns
+    -------
+    Prediction
+        With all derivatives with respect to the geometry.
+    """
     with torch.no_grad():
         vectors = pair_vectors(graph)
         distances = torch.linalg.vector_norm(vectors, dim=-1)
