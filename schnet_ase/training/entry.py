@@ -19,7 +19,7 @@ from ase.optimize import BFGS
 from schnet_ase.calculators.ensemble import SchNetEnsembleCalculator
 from schnet_ase.calculators.single import SchNetCalculator
 from schnet_ase.data import CrossValidationSplit, Dataset
-from schnet_ase.errors import TrainingError
+from schnet_ase.errors import StructureError, TrainingError
 from schnet_ase.evaluation.evaluate import Evaluation, evaluate_frames
 from schnet_ase.networks import SchNet, StackedSchNet
 from schnet_ase.output.files import sha256
@@ -251,12 +251,18 @@ def relax(models: list[SchNet], start: Atoms) -> Atoms:
     """Relax `start` to the nearest minimum of the mean energy in float64, with a fixed cell.
 
     Steps are small, because a line search can find unphysical minima that a network has far from its training data.
+    Where atoms fall into each other nevertheless, as they do with a network that was hardly trained, the start is
+    returned: a training of hours must not be lost for it.
     """
     atoms: Atoms = start.copy()
     settings: dict[str, Any] = {"device": "cpu", "dtype": "float64", "engine": "autograd", "skin": 0.0}
     one = len(models) == 1
     atoms.calc = SchNetCalculator(models[0], **settings) if one else SchNetEnsembleCalculator(models, **settings)
-    with BFGS(atoms, logfile=None, maxstep=0.05) as optimizer:
-        optimizer.run(fmax=1e-3, steps=1000)
+    try:
+        with BFGS(atoms, logfile=None, maxstep=0.05) as optimizer:
+            optimizer.run(fmax=1e-3, steps=1000)
+    except StructureError as error:
+        log.warning("the relaxation of %s failed (%s): the entry keeps it as it was", start.symbols, error)
+        return start.copy()
     atoms.calc = None
     return atoms
