@@ -55,13 +55,14 @@ def explore_command(output: Path, entry: Path, generation: int, rounds: int, wor
 @main.command("drive")
 @click.option("--output", required=True, type=click.Path(path_type=Path, exists=True), help="Folder of the data set.")
 @click.option("--entry", required=True, type=click.Path(path_type=Path, exists=True), help="Entry that moves atoms.")
+@click.option("--first", default=0, show_default=True, type=click.IntRange(0), help="Rounds left to earlier entries.")
 @click.option("--rounds", default=200, show_default=True, type=click.IntRange(1), help="Shards of each stream.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Shards at once.")
-def drive_command(output: Path, entry: Path, rounds: int, workers: int) -> None:
+def drive_command(output: Path, entry: Path, first: int, rounds: int, workers: int) -> None:
     """Label frames of many molecules that a network moves; the same command resumes after a kill."""
     from . import driven  # which needs more than `make`
 
-    _make(output, driven.tasks(entry.resolve(), rounds), workers)
+    _make(output, driven.tasks(entry.resolve(), first, rounds), workers)
 
 
 def _make(output: Path, wanted: Iterable[Task], workers: int) -> None:
@@ -136,6 +137,15 @@ def conformers_command(output: Path, model: str, molecules: int) -> None:
     from . import drugs  # which needs more than `make`
 
     drugs.conformers(output, model, molecules)
+
+
+@main.command("speed")
+@click.option("--model", required=True, help="Entry or file.")
+def speed_command(model: str) -> None:
+    """Print how much faster than GFN2-xTB a model makes steps of dynamics."""
+    from . import speed  # which needs more than `make`
+
+    speed.speed(model)
 
 
 @main.command("report")

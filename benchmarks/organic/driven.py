@@ -37,20 +37,22 @@ NEAREST = 0.5
 """Å; a run ends where atoms come nearer, in a hole of the network."""
 
 
-def tasks(entry: Path, rounds: int) -> Iterator[Task]:
+def tasks(entry: Path, first: int, rounds: int) -> Iterator[Task]:
     """Shards of frames that the first member of an entry finds, two streams a round.
 
     Parameters
     ----------
     entry
         Folder of the entry.
+    first
+        Rounds that are left to earlier ensembles, whose molecules these frames do not repeat.
     rounds
         Number of shards of each stream.
     """
     sampler = functools.partial(driven, entry=entry)
     everything = tuple(Part(name, 0, n, sampler) for name, n in ROUND.items() if name != "pairs")
     drugs = tuple(Part(name, 0, ROUND[name], sampler) for name in DRUG_LIKE)
-    for number in range(rounds):
+    for number in range(first, first + rounds):
         yield Task(Stream("driven", everything), FIRST_ROUND + number)
         yield Task(Stream("driven-drugs", drugs), FIRST_DRUGS + number)
 
