@@ -40,7 +40,7 @@ class Row(NamedTuple):
 
 
 def speed(model: str) -> None:
-    """Print the times of a step of a model and of GFN2-xTB by tblite, which starts from the charges of the last step."""
+    """Print the times of a step of a model and of tblite, which starts from the charges of the step before."""
     print(f"{model}: ms per step, one thread")
     print(f"{'':12} atoms      ours  GFN2-xTB  ratio")
     with threadpool_limits(1), Progress(TURNS * len(MOLECULES), model, "turn") as progress:

@@ -263,6 +263,6 @@ def relax(models: list[SchNet], start: Atoms) -> Atoms:
             optimizer.run(fmax=1e-3, steps=1000)
     except StructureError as error:
         log.warning("the relaxation of %s failed (%s): the entry keeps it as it was", start.symbols, error)
-        return start.copy()
+        atoms.positions = start.positions
     atoms.calc = None
     return atoms
