@@ -21,6 +21,8 @@ AT_ONCE = 32  # frames predicted together
 FINE_TUNING_RATE = 1e-3
 """Learning rate of trained weights whose forces are entirely wrong for the new data."""
 LEAST, FRAMES_LOOKED_AT = 1e-3, 200
+FRAMES_REFITTED = 2000
+"""Number of frames to which reference energies are refitted, if those determine as many of them as all frames do."""
 
 
 class Shift(NamedTuple):
@@ -134,7 +136,7 @@ def shift_references(
     model
         Model in evaluation mode, which is changed in place.
     frames
-        Labelled frames; if none has an energy, nothing is changed.
+        Labelled frames; if none has an energy, nothing is changed. Of many, every k-th is used.
     examples
         The same frames as batches, on the model's device.
     known
@@ -151,11 +153,14 @@ def shift_references(
     if not labelled:
         return None
     elements = list(model.elements or ())
-    own = [frames[k] for k in labelled]
     old = model.reference[elements].cpu().numpy()
     base = np.array([(known or {}).get(z, e) for z, e in zip(elements, old, strict=True)])
-    counts = _counts(model, own)
-    off = np.array([frame.energy for frame in own]) - _energies(model, [examples[k] for k in labelled])
+    every = -(-len(labelled) // FRAMES_REFITTED)
+    counts = _counts(model, [frames[k] for k in labelled])
+    if np.linalg.matrix_rank(counts[::every]) == np.linalg.matrix_rank(counts):
+        labelled, counts = labelled[::every], counts[::every]
+    energies = np.array([frames[k].energy for k in labelled])
+    off = energies - _energies(model, [examples[k] for k in labelled])
     change = base - old + np.linalg.lstsq(counts, off - counts @ (base - old), rcond=None)[0]
     reference = model.reference.clone()
     reference[elements] += torch.from_numpy(change).to(reference)

@@ -21,7 +21,7 @@ from schnet_ase.geometry.system import geometry
 from schnet_ase.inference.forces import predict
 from schnet_ase.registry.checkpoint import read_provenance
 from schnet_ase.registry.lookup import get_card
-from schnet_ase.training import crossval, load_config, train_from_config
+from schnet_ase.training import crossval, load_config, normalization, train_from_config
 from schnet_ase.training.config import LEARNING_RATE, TrainingConfig
 from schnet_ase.training.first_weights import between
 from schnet_ase.training.normalization import (
@@ -56,6 +56,21 @@ def labelled(model, names, offset):
 def shifted(model, frames, known=None):
     set_elements(model, frames)
     return shift_references(model, frames, [make_example(f, model.config.pair_cutoff) for f in frames], known)
+
+
+@pytest.mark.parametrize(("last", "used"), [("H2O", 4), ("CO2", 8)])
+def test_of_many_frames_as_many_are_used_as_determine_the_references(make_model, monkeypatch, last, used):
+    """Every second frame, unless that leaves out the only one with carbon."""
+    monkeypatch.setattr(normalization, "FRAMES_REFITTED", 4)
+    model = make_model()
+    shift = {H: -13.6, C: -1027.2, O: 12.5}
+    frames = labelled(model, ["H2O"] * 7 + [last], lambda numbers: sum(shift[z] for z in numbers))
+    seen = []
+    energies = normalization._energies
+    monkeypatch.setattr(normalization, "_energies", lambda m, b: seen.append(len(b)) or energies(m, b))
+    result = shifted(model, frames)
+    assert seen == [used]
+    assert result.after == pytest.approx(0.0, abs=1e-6)
 
 
 def test_the_shift_of_each_element_is_found_and_forces_stay(make_model):
