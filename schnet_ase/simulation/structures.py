@@ -65,7 +65,7 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     Parameters
     ----------
     smiles
-        SMILES; hydrogens are added. Several molecules (``O.O``) are put side by side.
+        SMILES; hydrogens are added. Several molecules (``O.O``) are put side by side; isotopes (``[2H]``) keep their mass.
     seed
         Seed of the embedding, so that the same SMILES gives the same conformer.
 
@@ -100,6 +100,11 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     positions = side_by_side(np.array(molecule.GetConformer().GetPositions()), Chem.GetMolFrags(molecule))
     atoms = Atoms(numbers, positions, info={"name": smiles})
+    isotopes = [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetIsotope()]
+    if isotopes:
+        masses = atoms.get_masses()
+        masses[isotopes] = [molecule.GetAtomWithIdx(index).GetMass() for index in isotopes]
+        atoms.set_masses(masses)
     unpaired = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
     state_electrons(atoms, Chem.GetFormalCharge(molecule), unpaired)
     return atoms

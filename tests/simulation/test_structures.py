@@ -111,6 +111,12 @@ def test_the_molecules_of_one_smiles_do_not_overlap():
             assert 2.4 < apart[np.ix_(first, others)].min() < 5.0
 
 
+def test_isotopes_of_a_smiles_have_their_masses():
+    pytest.importorskip("rdkit")
+    masses = from_smiles("[2H]O[13CH3]").get_masses()
+    assert masses == pytest.approx([2.0141, 15.999, 13.0034, 1.008, 1.008, 1.008], abs=1e-3)
+
+
 def test_a_smiles_without_rdkit_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(StructureError, match=r"schnet_ase\[organic\]"):
