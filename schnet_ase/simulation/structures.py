@@ -88,6 +88,8 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
         raise StructureError(f"{smiles!r} is no SMILES that RDKit can parse; expected one such as CCO")
+    if any(not atom.GetAtomicNum() for atom in molecule.GetAtoms()):
+        raise StructureError(f"{smiles!r} has an atom of no element (*); expected a whole molecule: write its atom there")
     molecule = Chem.AddHs(molecule)
     if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) and rdDistGeom.EmbedMolecule(
         molecule, randomSeed=seed, useRandomCoords=True

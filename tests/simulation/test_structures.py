@@ -117,6 +117,13 @@ def test_isotopes_of_a_smiles_have_their_masses():
     assert masses == pytest.approx([2.0141, 15.999, 13.0034, 1.008, 1.008, 1.008], abs=1e-3)
 
 
+def test_an_atom_of_no_element_is_refused(capfd):
+    pytest.importorskip("rdkit")
+    with pytest.raises(StructureError, match=r"'\*C' has an atom of no element \(\*\)"):
+        from_smiles("*C")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_smiles_without_rdkit_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(StructureError, match=r"schnet_ase\[organic\]"):
