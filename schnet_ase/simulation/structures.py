@@ -65,7 +65,8 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     Parameters
     ----------
     smiles
-        SMILES; hydrogens are added. Several molecules (``O.O``) are put side by side; isotopes (``[2H]``) keep their mass.
+        SMILES; hydrogens are added. Several molecules (``O.O``) are put side by side; isotopes (``[2H]``) keep their
+        mass.
     seed
         Seed of the embedding, so that the same SMILES gives the same conformer.
 
@@ -89,7 +90,9 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     if molecule is None or not molecule.GetNumAtoms():
         raise StructureError(f"{smiles!r} is no SMILES that RDKit can parse; expected one such as CCO")
     if any(not atom.GetAtomicNum() for atom in molecule.GetAtoms()):
-        raise StructureError(f"{smiles!r} has an atom of no element (*); expected a whole molecule: write its atom there")
+        raise StructureError(
+            f"{smiles!r} has an atom of no element (*); expected a whole molecule: write its atom there"
+        )
     molecule = Chem.AddHs(molecule)
     if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) and rdDistGeom.EmbedMolecule(
         molecule, randomSeed=seed, useRandomCoords=True
