@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
     from schnet_ase.monitor.monitor import UncertaintyMonitor
     from schnet_ase.registry.applicability import Taught
+    from schnet_ase.simulation.starts import Start
 
 
 KINDS = 5
-"""Number of formulas, among many structures, that a command warns about."""
+"""Number of kinds, among many structures, that a command warns about."""
 
 
 def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
@@ -27,38 +28,62 @@ def say_what_is_strange(model: str, atoms: Atoms, *, moving: bool) -> Taught:
 
     Return what the model was trained on.
     """
-    from schnet_ase.registry.applicability import electrons, images, strange, taught
-    from schnet_ase.registry.environments import nearness
+    from schnet_ase.registry.applicability import taught
 
-    logger, known = logging.getLogger("schnet_ase"), taught(model)
-    for sentence in (strange(known, atoms), electrons(known, atoms)):
-        if sentence:
-            logger.warning(sentence)
-    if (near := nearness(model, atoms)) is not None:
-        logger.log(logging.INFO if near.familiar else logging.WARNING, near.line())
-    if sentence := images(known, atoms, atoms.calc.cutoff, moving=moving):
-        logger.warning(sentence)
-    if moving and known.experimental:
-        logger.warning("%s is experimental: %s", known.name, known.experimental)
+    known = taught(model)
+    _say_of_atoms(model, known, atoms, moving=moving)
+    _say_of_model(known, moving=moving)
     return known
 
 
 def say_what_is_strange_of_many(model: str, frames: Sequence[Atoms], calculator: Calculator, *, moving: bool) -> None:
-    """Say the same for the first structure of each formula; of all, say which the model refuses, and their spread."""
-    kinds = {atoms.get_chemical_formula(): atoms.copy() for atoms in reversed(frames)}
-    for atoms in list(kinds.values())[-KINDS:]:
-        atoms.calc = calculator
-        say_what_is_strange(model, atoms, moving=moving)
-    _say_how_all_start(model, frames, calculator)
-
-
-def _say_how_all_start(model: str, frames: Sequence[Atoms], calculator: Calculator) -> None:
+    """Say the same, by number, for the first structure of each formula, charge and number of unpaired electrons; of
+    all, say which the model refuses, and their spread."""
     from schnet_ase.calculators.predictor import Predictor
+    from schnet_ase.registry.applicability import taught
+    from schnet_ase.registry.electrons import stated_charge, stated_unpaired
+    from schnet_ase.simulation.each import Given
     from schnet_ase.simulation.starts import starts
 
-    logger = logging.getLogger("schnet_ase")
     given = calculator.parameters
     found = starts(Predictor(model, device=given["device"], dtype=given["dtype"]), frames)
+    kinds: dict[tuple[str, int, int], Given] = {}
+    for start, atoms in zip(found, frames, strict=True):
+        if not start.refusal:
+            kind = atoms.get_chemical_formula(), stated_charge(atoms), stated_unpaired(atoms)
+            kinds.setdefault(kind, Given(start.number, atoms))
+    known = taught(model)
+    for number, first in list(kinds.values())[:KINDS]:
+        atoms = first.copy()
+        atoms.calc = calculator
+        _say_of_atoms(model, known, atoms, moving=moving, label=f"{Given(number, first).label}: ")
+    _say_of_model(known, moving=moving)
+    _say_how_all_start(found, calculator)
+
+
+def _say_of_atoms(model: str, known: Taught, atoms: Atoms, *, moving: bool, label: str = "") -> None:
+    from schnet_ase.registry.applicability import electrons, images, strange
+    from schnet_ase.registry.environments import nearness
+
+    def say(sentence: str | None, level: int = logging.WARNING) -> None:
+        if sentence:
+            said = sentence.replace("STRUCTURE", "it", 1) if label else sentence
+            logging.getLogger("schnet_ase").log(level, "%s%s", label, said)
+
+    say(strange(known, atoms))
+    say(electrons(known, atoms))
+    if (near := nearness(model, atoms)) is not None:
+        say(near.line(), logging.INFO if near.familiar else logging.WARNING)
+    say(images(known, atoms, atoms.calc.cutoff, moving=moving))
+
+
+def _say_of_model(known: Taught, *, moving: bool) -> None:
+    if moving and known.experimental:
+        logging.getLogger("schnet_ase").warning("%s is experimental: %s", known.name, known.experimental)
+
+
+def _say_how_all_start(found: Sequence[Start], calculator: Calculator) -> None:
+    logger = logging.getLogger("schnet_ase")
     if refused := [start for start in found if start.refusal]:
         first = refused[0]
         logger.warning(

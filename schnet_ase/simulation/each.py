@@ -50,6 +50,11 @@ class Given(NamedTuple):
         """Its name in the file; empty if it has none."""
         return str(self.atoms.info.get("name", ""))
 
+    @property
+    def label(self) -> str:
+        """Its number, with its name if it has one."""
+        return f"structure {self.number}{f' ({self.name})' if self.name else ''}"
+
 
 S = TypeVar("S", bound=OfModel)
 R = TypeVar("R", bound=Numbered)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import ase.io
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from schnet_ase.errors import StructureError
 from schnet_ase.simulation.sdf import read_records, state_electrons
 
 SDF = (".sdf", ".mol")
 """Suffixes of files that `schnet_ase.simulation.sdf` reads."""
+GAP = 2.5
+"""Gap between the molecules of one SMILES, Å."""
 
 
 def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
@@ -60,7 +65,8 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     Parameters
     ----------
     smiles
-        SMILES; hydrogens are added.
+        SMILES; hydrogens are added. Several molecules (``O.O``) are put side by side; isotopes (``[2H]``) keep their
+        mass.
     seed
         Seed of the embedding, so that the same SMILES gives the same conformer.
 
@@ -83,6 +89,10 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
         molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
         raise StructureError(f"{smiles!r} is no SMILES that RDKit can parse; expected one such as CCO")
+    if any(not atom.GetAtomicNum() for atom in molecule.GetAtoms()):
+        raise StructureError(
+            f"{smiles!r} has an atom of no element (*); expected a whole molecule: write its atom there"
+        )
     molecule = Chem.AddHs(molecule)
     if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) and rdDistGeom.EmbedMolecule(
         molecule, randomSeed=seed, useRandomCoords=True
@@ -93,7 +103,24 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
         rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=2000)
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
-    atoms = Atoms(numbers, np.array(molecule.GetConformer().GetPositions()), info={"name": smiles})
+    positions = side_by_side(np.array(molecule.GetConformer().GetPositions()), Chem.GetMolFrags(molecule))
+    atoms = Atoms(numbers, positions, info={"name": smiles})
+    isotopes = [atom.GetIdx() for atom in molecule.GetAtoms() if atom.GetIsotope()]
+    if isotopes:
+        masses = atoms.get_masses()
+        masses[isotopes] = [molecule.GetAtomWithIdx(index).GetMass() for index in isotopes]
+        atoms.set_masses(masses)
     unpaired = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
     state_electrons(atoms, Chem.GetFormalCharge(molecule), unpaired)
     return atoms
+
+
+def side_by_side(positions: NDArray[np.float64], molecules: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """Move molecules along x until there is a gap of `GAP` between each and the next.
+
+    RDKit makes every molecule of a SMILES around the same origin.
+    """
+    moved = positions.copy()
+    for before, after in pairwise(list(molecule) for molecule in molecules):
+        moved[after, 0] += moved[before, 0].max() + GAP - moved[after, 0].min()
+    return moved

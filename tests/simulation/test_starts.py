@@ -56,3 +56,14 @@ def test_a_command_names_refused_and_uncertain_starts(frames: list[Atoms], caplo
         say_what_is_strange_of_many(MODEL, [frames[0], frames[1], frames[2]], calculator, moving=False)
     lines = [record.getMessage() for record in caplog.records]
     assert any(line.startswith("the model refuses 1 of the 3 structures; structure 2: ") for line in lines)
+
+
+def test_warnings_about_many_name_the_structure(frames: list[Atoms], caplog: pytest.LogCaptureFixture) -> None:
+    calculator = SchNetEnsembleCalculator(MODEL)
+    ion, unknown = frames[1], frames[2]
+    ion.info.update(name="cation", charge=1)
+    with caplog.at_level(logging.INFO, "schnet_ase"):
+        say_what_is_strange_of_many(MODEL, [unknown, frames[4], frames[0], ion], calculator, moving=False)
+    lines = [record.getMessage() for record in caplog.records]
+    assert any(line.startswith("structure 3 (cation): it states a charge of +1 e") for line in lines)
+    assert not any(line.startswith(("structure 0", "structure 1")) for line in lines)  # refused, which is said of all

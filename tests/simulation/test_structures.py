@@ -100,6 +100,30 @@ def test_a_smiles_is_the_molecule(tmp_path):
         from_smiles("CC(")
 
 
+def test_the_molecules_of_one_smiles_do_not_overlap():
+    pytest.importorskip("rdkit")
+    for smiles, first in (("O.O", [0, 2, 3]), ("C[NH3+].[Cl-]", [0, 1, 3, 4, 5, 6, 7, 8]), ("c1ccccc1.O.O", None)):
+        atoms = from_smiles(smiles)
+        apart = atoms.get_all_distances() + 10.0 * np.eye(len(atoms))
+        assert apart.min() > 0.9
+        if first is not None:
+            others = [index for index in range(len(atoms)) if index not in first]
+            assert 2.4 < apart[np.ix_(first, others)].min() < 5.0
+
+
+def test_isotopes_of_a_smiles_have_their_masses():
+    pytest.importorskip("rdkit")
+    masses = from_smiles("[2H]O[13CH3]").get_masses()
+    assert masses == pytest.approx([2.0141, 15.999, 13.0034, 1.008, 1.008, 1.008], abs=1e-3)
+
+
+def test_an_atom_of_no_element_is_refused(capfd):
+    pytest.importorskip("rdkit")
+    with pytest.raises(StructureError, match=r"'\*C' has an atom of no element \(\*\)"):
+        from_smiles("*C")
+    assert capfd.readouterr().err == ""
+
+
 def test_a_smiles_without_rdkit_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(StructureError, match=r"schnet_ase\[organic\]"):
