@@ -12,14 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 from ase.optimize import BFGS
 from rdkit import Chem
-from scipy.spatial.transform import Rotation
 from scipy.stats import spearmanr
 
-from schnet_ase import SchNetCalculator, SchNetEnsembleCalculator, predict
+from schnet_ase import SchNetEnsembleCalculator, predict
 from schnet_ase.errors import StructureError
 from schnet_ase.output.progress import Progress
+from schnet_ase.simulation.minima import DISTINCT, distance, minima_deviation, single_members
 from schnet_ase.simulation.structures import from_smiles
 from schnet_ase.uncertainty.metrics import MEV
 
@@ -44,7 +45,7 @@ class Minimum(NamedTuple):
     rmsd: float
     """Å, of the heavy atoms, from GFN2-xTB's minimum; not a number: one of the relaxations did not end."""
     flagged: bool
-    """Whether the members disagree on it more than the entry's threshold."""
+    """Whether the members disagree about it, by their forces or by their own minima."""
 
 
 def molecules(output: Path, count: int) -> Iterator[tuple[Entry, Atoms]]:
@@ -67,12 +68,12 @@ def _tested(entries: Iterator[Entry]) -> Iterator[tuple[Entry, Atoms]]:
 
 
 def minima(output: Path, model: str, count: int) -> None:
-    """Relax molecules with a model and on with GFN2-xTB, and print how far the minima are apart."""
-    driver, ensemble = SchNetCalculator(model), SchNetEnsembleCalculator(model)
+    """Relax molecules with an ensemble and on with GFN2-xTB, and print how far the minima are apart."""
+    ensemble, members = SchNetEnsembleCalculator(model), single_members(model, None, "float32")
     found = []
     with Progress(count, model, "molecule") as progress:
         for entry, atoms in molecules(output, count):
-            found.append(_minimum(entry.name, atoms, driver, ensemble))
+            found.append(_minimum(entry.name, atoms, ensemble, members))
             progress.update()
     near = [m for m in found if m.rmsd <= NEAR]
     other = [m for m in found if not m.rmsd <= NEAR]
@@ -88,17 +89,21 @@ def _flagged(found: list[Minimum]) -> int:
     return sum(m.flagged for m in found)
 
 
-def _minimum(name: str, atoms: Atoms, driver: SchNetCalculator, ensemble: SchNetEnsembleCalculator) -> Minimum:
-    whole = _relax(atoms, driver)
+def _minimum(name: str, atoms: Atoms, ensemble: SchNetEnsembleCalculator, members: list[Calculator]) -> Minimum:
+    whole = _relax(atoms, ensemble)
     ours = atoms.copy()
-    deviation = ensemble.get_property("forces_deviation", ours).max()
+    flagged = (
+        not whole
+        or ensemble.results["forces_deviation"].max() > ensemble.calibration.threshold()
+        or minima_deviation(ours, members, FMAX) > DISTINCT
+    )
     try:
         whole &= _relax(atoms, XtbCalculator(Xtb(atoms.numbers)))
     except Unconverged:
         whole = False
     heavy = atoms.numbers > 1
-    rmsd = superposed(ours.positions[heavy], atoms.positions[heavy]) if whole else float("nan")
-    return Minimum(name, rmsd, bool(deviation > ensemble.calibration.threshold()))
+    rmsd = distance(ours.positions[heavy], atoms.positions[heavy]) if whole else float("nan")
+    return Minimum(name, rmsd, bool(flagged))
 
 
 def _relax(atoms: Atoms, calculator: object) -> bool:
@@ -109,12 +114,6 @@ def _relax(atoms: Atoms, calculator: object) -> bool:
             return bool(optimizer.run(fmax=FMAX, steps=STEPS))
         except StructureError:  # an atom left the others
             return False
-
-
-def superposed(a: np.ndarray, b: np.ndarray) -> float:
-    """Root mean square distance in Å of two structures (N, 3) after the best rotation and translation."""
-    a, b = a - a.mean(0), b - b.mean(0)
-    return float(Rotation.align_vectors(a, b)[1] / np.sqrt(len(a)))
 
 
 def conformers(output: Path, model: str, count: int) -> None:

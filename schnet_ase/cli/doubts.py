@@ -42,7 +42,7 @@ def say_what_is_strange_of_many(model: str, frames: Sequence[Atoms], calculator:
     from schnet_ase.calculators.predictor import Predictor
     from schnet_ase.registry.applicability import taught
     from schnet_ase.registry.electrons import stated_charge, stated_unpaired
-    from schnet_ase.simulation.each import Given
+    from schnet_ase.simulation.each import Given, label
     from schnet_ase.simulation.starts import starts
 
     given = calculator.parameters
@@ -56,19 +56,19 @@ def say_what_is_strange_of_many(model: str, frames: Sequence[Atoms], calculator:
     for number, first in list(kinds.values())[:KINDS]:
         atoms = first.copy()
         atoms.calc = calculator
-        _say_of_atoms(model, known, atoms, moving=moving, label=f"{Given(number, first).label}: ")
+        _say_of_atoms(model, known, atoms, moving=moving, about=f"{label(Given(number, first))}: ")
     _say_of_model(known, moving=moving)
     _say_how_all_start(found, calculator)
 
 
-def _say_of_atoms(model: str, known: Taught, atoms: Atoms, *, moving: bool, label: str = "") -> None:
+def _say_of_atoms(model: str, known: Taught, atoms: Atoms, *, moving: bool, about: str = "") -> None:
     from schnet_ase.registry.applicability import electrons, images, strange
     from schnet_ase.registry.environments import nearness
 
     def say(sentence: str | None, level: int = logging.WARNING) -> None:
         if sentence:
-            said = sentence.replace("STRUCTURE", "it", 1) if label else sentence
-            logging.getLogger("schnet_ase").log(level, "%s%s", label, said)
+            said = sentence.replace("STRUCTURE", "it", 1) if about else sentence
+            logging.getLogger("schnet_ase").log(level, "%s%s", about, said)
 
     say(strange(known, atoms))
     say(electrons(known, atoms))
@@ -113,9 +113,10 @@ def _say_how_all_start(found: Sequence[Start], calculator: Calculator) -> None:
 def with_advice(error: RunawayError, known: Taught, atoms: Atoms, gentler: str) -> RunawayError:
     from schnet_ase.registry.applicability import advice, images
 
-    if images(known, atoms, atoms.calc.cutoff, moving=False):
-        gentler = "set pbc to False, or give a larger cell"
-    return RunawayError(f"{error}; {advice(known, atoms, gentler)}", error.step)
+    """Return the error with what helps; near images that the model does not know are the first thing to mend."""
+    wrapped = images(known, atoms, atoms.calc.cutoff, moving=False)
+    helps = "set pbc to False, or give a larger cell" if wrapped else advice(known, atoms, gentler)
+    return RunawayError(f"{error}; {helps}", error.step)
 
 
 def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def run_each(settings: Settings, structure: Path | None, smiles: str | None, workers: int | None) -> None:
     from schnet_ase.output.progress import Progress
+    from schnet_ase.simulation.each import label
     from schnet_ase.simulation.many_md import Outcome, last_frame, md_many
 
     calculator = make_calculator(settings.model, settings.device, settings.dtype)
@@ -29,7 +30,7 @@ def run_each(settings: Settings, structure: Path | None, smiles: str | None, wor
         def report(outcome: Outcome) -> None:
             progress.update()
             if outcome.status != "finished":
-                progress.print(f"{outcome.label()} {outcome.formula} {outcome.status}: {outcome.remark}")
+                progress.print(f"{label(outcome)} {outcome.formula} {outcome.status}: {outcome.remark}")
 
         outcomes = md_many(frames, settings, workers=workers, report=report)
     finished = [outcome for outcome in outcomes if outcome.status == "finished"]
@@ -43,6 +44,6 @@ def run_each(settings: Settings, structure: Path | None, smiles: str | None, wor
         far = outcome.unlike_training
         unlike = [f"its start is unlike the training frames, {far:.1f} times the usual limit"] if far > 1.0 else []
         for doubt in (*unlike, *doubts_of_run(atoms, [outcome.max_forces_deviation_eV_per_A], None)):
-            print(f"do not trust the run of {outcome.label()}: {doubt}", file=sys.stderr)
+            print(f"do not trust the run of {label(outcome)}: {doubt}", file=sys.stderr)
     if not finished:
         raise SchNetError(f"none of the {len(outcomes)} runs finished; {settings.output}.csv says why each failed")

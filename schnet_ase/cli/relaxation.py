@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ def relax(
 
 
 def _relax_one(model: str, atoms: Atoms, prefix: Path, fmax: float, steps: int, change: CellChange | None) -> None:
+    from schnet_ase.simulation.minima import minima_deviation, single_members
     from schnet_ase.simulation.relaxation import RelaxRow, run_relax
 
     cell = "" if change is None else f", cell at {change.pressure:g} GPa"
@@ -98,8 +100,12 @@ def _relax_one(model: str, atoms: Atoms, prefix: Path, fmax: float, steps: int, 
         rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, cell=change, report=report)
     except RunawayError as error:
         raise with_advice(error, trained_on, atoms, GENTLER_RELAX) from error
+    given = atoms.calc.parameters
+    apart = minima_deviation(atoms, single_members(model, given["device"], given["dtype"]), fmax)
+    if math.isfinite(apart):
+        print(f"the members' own minima are {apart:.3f} Å from this one (heavy atoms, root mean square)")
     print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
-    for doubt in doubts(atoms, rows[-1].max_forces_deviation_eV_per_A):
+    for doubt in (*doubts(atoms, rows[-1].max_forces_deviation_eV_per_A), *_scattered(apart)):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
 
 
@@ -112,6 +118,7 @@ def _relax_many(
     workers: int | None,
 ) -> None:
     from schnet_ase.output.progress import Progress
+    from schnet_ase.simulation.each import label
     from schnet_ase.simulation.many import Outcome, relax_many
 
     print(f"{settings.model}: {len(frames)} structures of {structure}, BFGS to {settings.fmax:g} eV/Å each")
@@ -121,7 +128,7 @@ def _relax_many(
         def report(outcome: Outcome) -> None:
             progress.update()
             if outcome.status != "relaxed":
-                progress.print(f"{outcome.label()} {outcome.formula} {outcome.status}: {outcome.remark}")
+                progress.print(f"{label(outcome)} {outcome.formula} {outcome.status}: {outcome.remark}")
 
         outcomes = relax_many(frames, settings, prefix, workers=workers, report=report)
     relaxed = [outcome for outcome in outcomes if outcome.status == "relaxed"]
@@ -132,10 +139,20 @@ def _relax_many(
         atoms.calc = calculator
         far = outcome.unlike_training
         unlike = [f"its start is unlike the training frames, {far:.1f} times the usual limit"] if far > 1.0 else []
-        for doubt in (*unlike, *doubts(atoms, outcome.max_forces_deviation_eV_per_A)):
-            print(f"do not trust {outcome.label()}: {doubt}", file=sys.stderr)
+        own = (*doubts(atoms, outcome.max_forces_deviation_eV_per_A), *_scattered(outcome.minima_deviation_A))
+        for doubt in (*unlike, *own):
+            print(f"do not trust {label(outcome)}: {doubt}", file=sys.stderr)
     if not relaxed:
         raise SchNetError(f"none of the {len(outcomes)} structures is relaxed; {prefix}.csv says why each failed")
+
+
+def _scattered(apart: float) -> list[str]:
+    """Return the doubt about a structure whose members' minima are so far, in Å, from it."""
+    from schnet_ase.simulation.minima import DISTINCT
+
+    if math.isinf(apart):
+        return ["relaxed on by a member alone, its atoms fly apart"]
+    return [f"the members' own minima are {apart:.2f} Å from it, more than {DISTINCT} Å"] if apart > DISTINCT else []
 
 
 def _cell_change(cell: bool, pressure: float | None, mask: str | None) -> CellChange | None:

@@ -50,10 +50,20 @@ class Given(NamedTuple):
         """Its name in the file; empty if it has none."""
         return str(self.atoms.info.get("name", ""))
 
+
+class Labelled(Protocol):
+    """A structure of a file, or what became of it."""
+
     @property
-    def label(self) -> str:
-        """Its number, with its name if it has one."""
-        return f"structure {self.number}{f' ({self.name})' if self.name else ''}"
+    def number(self) -> int: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+def label(structure: Labelled) -> str:
+    """Return the number of a structure, with its name if it has one."""
+    return f"structure {structure.number}{f' ({structure.name})' if structure.name else ''}"
 
 
 S = TypeVar("S", bound=OfModel)
@@ -124,7 +134,8 @@ def _identity(frames: Sequence[Atoms], settings: Any) -> str:
     digest = hashlib.sha256(repr(settings._replace(model="")).encode())
     digest.update(sha256(*(member.path for member in locate_members(settings.model))).encode())
     for atoms in frames:
-        for array in (atoms.numbers, atoms.positions, atoms.get_momenta(), atoms.cell.array, atoms.pbc):
+        moving = atoms.positions, atoms.get_momenta(), atoms.get_masses()
+        for array in (atoms.numbers, *moving, atoms.cell.array, atoms.pbc):
             digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(repr([constraint.todict() for constraint in atoms.constraints]).encode())
     return digest.hexdigest()

@@ -18,6 +18,7 @@ from schnet_ase.output.files import atomic_write
 from schnet_ase.registry.environments import Nearness, comparison
 from schnet_ase.registry.lookup import owning_card
 from schnet_ase.simulation.each import KEPT, Given, Job, all_members, each
+from schnet_ase.simulation.minima import minima_deviation, single_members
 from schnet_ase.simulation.relaxation import CellChange, RelaxRow, not_relaxed, optimize
 
 
@@ -54,6 +55,9 @@ class Outcome(NamedTuple):
     max_force_eV_per_A: float
     max_forces_deviation_eV_per_A: float
     """Largest ``forces_deviation`` at the end; NaN for a single network."""
+    minima_deviation_A: float
+    """How far from the relaxed structure the members' own minima are, see `minima_deviation`; NaN for a single network
+    and where nothing is relaxed."""
     unlike_training: float
     """Largest distance of an atom of the start from the entry's reference environments, in units of their limit, see
     `schnet_ase.registry.environments.Nearness`; NaN if there are none."""
@@ -61,10 +65,6 @@ class Outcome(NamedTuple):
     """Why it failed; empty if it is relaxed."""
     frame: str
     """The last good frame, as extxyz; empty if the model refused the structure."""
-
-    def label(self) -> str:
-        """Return the number of the structure, with its name if it has one."""
-        return f"structure {self.number}{f' ({self.name})' if self.name else ''}"
 
     def atoms(self) -> Atoms:
         """Return the last good frame."""
@@ -120,12 +120,17 @@ def above_lowest(outcomes: Sequence[Outcome]) -> list[float]:
 def _relaxer(settings: Settings) -> Callable[[Given], Outcome]:
     """Return the function that relaxes one structure, with a calculator made once."""
     calculator = all_members(settings.model, settings.device, settings.dtype)
+    members = single_members(settings.model, settings.device, settings.dtype)
     compare = comparison(settings.model)
-    return lambda given: _relax(given, calculator, settings, compare)
+    return lambda given: _relax(given, calculator, members, settings, compare)
 
 
 def _relax(
-    given: Given, calculator: Calculator, settings: Settings, compare: Callable[[Atoms], Nearness] | None
+    given: Given,
+    calculator: Calculator,
+    members: Sequence[Calculator],
+    settings: Settings,
+    compare: Callable[[Atoms], Nearness] | None,
 ) -> Outcome:
     atoms = given.atoms.copy()
     atoms.calc = calculator
@@ -158,6 +163,7 @@ def _relax(
         float(width),
         last.max_force_eV_per_A,
         last.max_forces_deviation_eV_per_A,
+        minima_deviation(atoms, members, settings.fmax) if status == "relaxed" else math.nan,
         math.nan if compare is None else compare(given.atoms).largest,
         remark,
         text.getvalue(),
@@ -166,7 +172,7 @@ def _relax(
 
 def _failed(given: Given, status: str, remark: str) -> Outcome:
     nan, formula = math.nan, given.atoms.get_chemical_formula()
-    return Outcome(given.number, given.name, formula, status, 0, nan, nan, nan, nan, nan, nan, remark, "")
+    return Outcome(given.number, given.name, formula, status, 0, nan, nan, nan, nan, nan, nan, nan, remark, "")
 
 
 def _write(outcomes: list[Outcome], settings: Settings, output: Path) -> None:

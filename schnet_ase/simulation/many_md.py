@@ -63,10 +63,6 @@ class Outcome(NamedTuple):
     remark: str
     """Why it did not finish; empty if it did."""
 
-    def label(self) -> str:
-        """Return the number of the structure, with its name if it has one."""
-        return f"structure {self.number}{f' ({self.name})' if self.name else ''}"
-
 
 def md_many(
     frames: Sequence[Atoms],

@@ -1,6 +1,6 @@
-"""Read all records of an SDF file (MDL molfiles V2000), with charges and unpaired electrons.
+"""Read all records of an SDF file (MDL molfiles V2000), with charges, unpaired electrons and isotopes.
 
-ASE reads the first record only, without its charge.
+ASE reads the first record only, without them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_records(path: Path) -> list[Atoms]:
     -------
     list of Atoms
         ``atoms.info`` has the title of the record as ``name``, and ``charge`` (e) and ``unpaired_electrons`` where they
-        are not 0.
+        are not 0. An isotope's mass is its mass number, u.
 
     Raises
     ------
@@ -47,13 +47,21 @@ def _record(text: str, where: str) -> Atoms:
         raise StructureError(f"{where} is {form}; expected V2000, which RDKit and Open Babel write")
     try:
         atoms: Atoms = read_sdf(io.StringIO(text))
+        _state_isotopes(atoms, _pairs(lines, "M  ISO"))
+        state_electrons(atoms, *_electrons(lines, len(atoms)))
     except (ValueError, IndexError, KeyError) as error:
         raise StructureError(f"{where}: its atoms cannot be read ({error})") from error
     if lines[1][20:22] == "2D" and len(atoms) > 1 and not atoms.positions[:, 2].any():
         raise StructureError(f"{where} is a drawing in two dimensions; give positions in space, or --smiles")
     atoms.info["name"] = lines[0].strip()
-    state_electrons(atoms, *_electrons(lines, len(atoms)))
     return atoms
+
+
+def _state_isotopes(atoms: Atoms, isotopes: list[tuple[int, int]]) -> None:
+    if isotopes:
+        masses = atoms.get_masses()
+        masses[[place - 1 for place, _ in isotopes]] = [number for _, number in isotopes]
+        atoms.set_masses(masses)
 
 
 def state_electrons(atoms: Atoms, charge: int, unpaired: int) -> None:
@@ -68,11 +76,16 @@ def _electrons(lines: list[str], n_atoms: int) -> tuple[int, int]:
     """Return the charge and the number of unpaired electrons; lines ``M`` replace the column of the atoms."""
     charges, radicals = _pairs(lines, "M  CHG"), _pairs(lines, "M  RAD")
     if charges or radicals:
-        return sum(charges), sum(UNPAIRED.get(kind, 0) for kind in radicals)
+        return sum(charge for _, charge in charges), sum(UNPAIRED.get(kind, 0) for _, kind in radicals)
     column = [int(line[36:39].strip() or 0) for line in lines[4 : 4 + n_atoms]]
     return sum(COLUMN.get(kind, 0) for kind in column), column.count(4)
 
 
-def _pairs(lines: list[str], tag: str) -> list[int]:
-    """Return the second numbers of all pairs in the lines of a tag."""
-    return [int(value) for line in lines if line.startswith(tag) for value in line[9:].split()[1::2]]
+def _pairs(lines: list[str], tag: str) -> list[tuple[int, int]]:
+    """Return all pairs, of the number of an atom, from 1, and a value, in the lines of a tag."""
+    found = []
+    for line in lines:
+        if line.startswith(tag):
+            numbers = [int(number) for number in line[9:].split()]
+            found += list(zip(numbers[::2], numbers[1::2], strict=False))
+    return found

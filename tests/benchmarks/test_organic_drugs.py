@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
 import pytest
-from scipy.spatial.transform import Rotation
 
 from tests.support.paths import ROOT
 
@@ -34,14 +32,6 @@ def output(tmp_path, monkeypatch):
 def test_molecules_are_of_the_test_set_and_of_the_sizes(output):
     assert [entry.name for entry, _ in drugs.molecules(output, 10)] == ["drugs-1", "like-drugs-1"]
     assert [len(atoms) for _, atoms in drugs.molecules(output, 1)] == [9]
-
-
-def test_structures_are_compared_after_the_best_rotation():
-    rng = np.random.default_rng(0)
-    a = rng.standard_normal((7, 3))
-    assert drugs.superposed(a, a @ Rotation.random(rng=rng).as_matrix().T + 3.0) < 1e-7
-    radius = np.sqrt(np.square(a - a.mean(axis=0)).sum(axis=1).mean())
-    assert drugs.superposed(a, 1.2 * a) == pytest.approx(0.2 * radius)
 
 
 def test_an_ensemble_finds_the_minimum_and_knows_the_energies_of_the_molecule_that_it_was_trained_on(output, capsys):

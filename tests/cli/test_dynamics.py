@@ -1,6 +1,7 @@
 """`schnet-ase md` and `schnet-ase relax`: what they write, and when they say not to trust it."""
 
 import csv
+import re
 import shutil
 
 import numpy as np
@@ -10,6 +11,9 @@ from ase.build import molecule
 from ase.io import read, write
 
 from schnet_ase import SchNetEnsembleCalculator, save_model
+from schnet_ase.cli.doubts import with_advice
+from schnet_ase.errors import RunawayError
+from schnet_ase.registry.applicability import taught
 from schnet_ase.registry.loading import locate_members
 
 
@@ -147,6 +151,7 @@ def test_relax(here, run):
     status, out, _ = run("relax", "ethanol-emt", "rattled.xyz", "--fmax", 0.05)
     assert status == 0
     assert "wrote ethanol-emt-relax.xyz" in out
+    assert re.search(r"the members' own minima are \d\.\d{3} Å from this one", out)
     relaxed = read("ethanol-emt-relax.xyz")
     assert np.linalg.norm(relaxed.get_forces(), axis=1).max() <= 0.05
     with open("ethanol-emt-relax.csv") as file:
@@ -167,7 +172,7 @@ def test_relax_says_when_not_to_trust_what_it_found(here, run):
     status, out, said = run("relax", "ethanol-emt", "squeezed.xyz", "--fmax", 1e6, "--overwrite")
     assert status == 0
     assert "do not trust the relaxed structure: its forces_deviation of" in said
-    assert float(out.splitlines()[-2].split()[-1]) > SchNetEnsembleCalculator("ethanol-emt").calibration.threshold()
+    assert float(out.splitlines()[-3].split()[-1]) > SchNetEnsembleCalculator("ethanol-emt").calibration.threshold()
 
 
 def test_md_says_when_not_to_trust_what_it_did(here, run, monkeypatch):
@@ -199,6 +204,15 @@ def test_a_model_of_energies_alone_moves_nothing(mistake):
     file = locate_members("qm9-u0")[0].path
     for command in (("md", "qm9-u0"), ("relax", "qm9-u0/fold-1"), ("md", file)):
         assert "qm9-u0 was not trained on forces, so it cannot move atoms; give another model" in mistake(*command)
+
+
+def test_near_images_are_the_first_thing_to_mend():
+    ethanol = molecule("CH3CH2OH", cell=[3, 3, 3], pbc=True)
+    ethanol.calc = SchNetEnsembleCalculator("rmd17-ethanol")
+    for known in ("rmd17-ethanol", "rmd17-benzene"):
+        error = with_advice(RunawayError("stopped", 3), taught(known), ethanol, "start nearer")
+        assert str(error) == "stopped; set pbc to False, or give a larger cell"
+        assert error.step == 3
 
 
 def test_relax_that_does_not_converge(here, mistake):

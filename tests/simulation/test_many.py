@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 
-from schnet_ase.simulation.each import KEPT
+from schnet_ase.simulation.each import KEPT, label
 from schnet_ase.simulation.many import Outcome, Settings, relax_many
 from tests.support.frames import write_run
 
@@ -43,7 +43,8 @@ def test_each_is_relaxed_and_failures_are_named(entry, frames, tmp_path):
     outcomes = relax_many(frames, settings, tmp_path / "out", workers=1)
     assert [o.status for o in outcomes] == ["relaxed", "refused", "relaxed", "refused", "relaxed"]
     assert "not trained on U" in outcomes[1].remark
-    assert outcomes[1].label() == "structure 1 (carbide)"
+    assert label(outcomes[1]) == "structure 1 (carbide)"
+    assert [o.minima_deviation_A >= 0.0 for o in outcomes] == [o.status == "relaxed" for o in outcomes]
     with open(tmp_path / "out.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == [o.status for o in outcomes]

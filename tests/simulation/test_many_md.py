@@ -10,7 +10,7 @@ from ase.io import read, write
 
 from schnet_ase import SchNetEnsembleCalculator, structure
 from schnet_ase.simulation.dynamics import run_md
-from schnet_ase.simulation.each import KEPT
+from schnet_ase.simulation.each import KEPT, label
 from schnet_ase.simulation.many_md import Settings, md_many
 from tests.support.frames import write_run
 
@@ -41,7 +41,7 @@ def test_each_runs_as_it_does_alone_and_failures_are_named(entry, frames, tmp_pa
     outcomes = md_many(frames, settings(entry, tmp_path / "out"), workers=1)
     assert [o.status for o in outcomes] == ["finished", "refused", "finished", "stopped"]
     assert "not trained on U" in outcomes[1].remark
-    assert outcomes[1].label() == "structure 1 (carbide)"
+    assert label(outcomes[1]) == "structure 1 (carbide)"
     alone = frames[2].copy()
     alone.calc = SchNetEnsembleCalculator(entry, dtype="float32", threads=1)
     rows = run_md(alone, tmp_path / "alone", steps=20, thermostat=True, seed=5, interval=5)

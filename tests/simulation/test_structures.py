@@ -55,6 +55,13 @@ def test_the_charges_in_the_lines_of_atoms(tmp_path):
     assert read_structures(tmp_path / "a.sdf")[0].info["charge"] == -1
 
 
+def test_isotopes_have_their_masses(tmp_path):
+    (tmp_path / "a.sdf").write_text(ION.replace("M  CHG", "M  ISO  2   1  13   3  18\nM  CHG", 1))
+    (ion,) = read_structures(tmp_path / "a.sdf")
+    assert ion.get_masses() == pytest.approx([13.0, 15.999, 18.0])
+    assert ion.info["charge"] == -1
+
+
 def test_what_ase_writes(tmp_path):
     ethanol = molecule("CH3CH2OH")
     write(tmp_path / "e.sdf", ethanol)
