@@ -68,10 +68,11 @@ def test_a_member_moves_molecules_and_the_seed_decides_where():
 
 
 def test_a_round_of_the_driven_frames_has_larger_molecules_in_a_stream_of_their_own():
-    names = [(task.name, task.round) for task in driven.tasks(ENTRY, rounds=2)]
+    names = [(task.name, task.round) for task in driven.tasks(ENTRY, first=0, rounds=2)]
     assert names == [
         ("driven-00200", 200),
         ("driven-drugs-00500", 500),
         ("driven-00201", 201),
         ("driven-drugs-00501", 501),
     ]
+    assert [task.round for task in driven.tasks(ENTRY, first=100, rounds=1)] == [300, 600]
