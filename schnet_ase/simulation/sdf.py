@@ -26,8 +26,8 @@ def read_records(path: Path) -> list[Atoms]:
     Returns
     -------
     list of Atoms
-        ``atoms.info`` has the title of the record as ``name``, and ``charge`` (e) and ``unpaired_electrons`` where they
-        are not 0. An isotope's mass is its mass number, u.
+        ``atoms.info`` has the title of the record, if there is one, as ``name``, and ``charge`` (e) and
+        ``unpaired_electrons`` where they are not 0. An isotope's mass is its mass number, u.
 
     Raises
     ------
@@ -53,7 +53,8 @@ def _record(text: str, where: str) -> Atoms:
         raise StructureError(f"{where}: its atoms cannot be read ({error})") from error
     if lines[1][20:22] == "2D" and len(atoms) > 1 and not atoms.positions[:, 2].any():
         raise StructureError(f"{where} is a drawing in two dimensions; give positions in space, or --smiles")
-    atoms.info["name"] = lines[0].strip()
+    if title := lines[0].strip():  # ASE's extxyz format writes an empty string so that it loses the next key
+        atoms.info["name"] = title
     return atoms
 
 
