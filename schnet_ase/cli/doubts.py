@@ -53,10 +53,10 @@ def say_what_is_strange_of_many(model: str, frames: Sequence[Atoms], calculator:
             kind = atoms.get_chemical_formula(), stated_charge(atoms), stated_unpaired(atoms)
             kinds.setdefault(kind, Given(start.number, atoms))
     known = taught(model)
-    for number, first in list(kinds.values())[:KINDS]:
-        atoms = first.copy()
+    for first in list(kinds.values())[:KINDS]:
+        atoms = first.atoms.copy()
         atoms.calc = calculator
-        _say_of_atoms(model, known, atoms, moving=moving, about=f"{label(Given(number, first))}: ")
+        _say_of_atoms(model, known, atoms, moving=moving, about=f"{label(first)}: ")
     _say_of_model(known, moving=moving)
     _say_how_all_start(found, calculator)
 
@@ -111,9 +111,9 @@ def _say_how_all_start(found: Sequence[Start], calculator: Calculator) -> None:
 
 
 def with_advice(error: RunawayError, known: Taught, atoms: Atoms, gentler: str) -> RunawayError:
+    """Return the error with what helps; near images that the model does not know are the first thing to mend."""
     from schnet_ase.registry.applicability import advice, images
 
-    """Return the error with what helps; near images that the model does not know are the first thing to mend."""
     wrapped = images(known, atoms, atoms.calc.cutoff, moving=False)
     helps = "set pbc to False, or give a larger cell" if wrapped else advice(known, atoms, gentler)
     return RunawayError(f"{error}; {helps}", error.step)

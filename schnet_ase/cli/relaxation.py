@@ -100,11 +100,11 @@ def _relax_one(model: str, atoms: Atoms, prefix: Path, fmax: float, steps: int, 
         rows = run_relax(atoms, prefix, fmax=fmax, steps=steps, cell=change, report=report)
     except RunawayError as error:
         raise with_advice(error, trained_on, atoms, GENTLER_RELAX) from error
+    print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     given = atoms.calc.parameters
     apart = minima_deviation(atoms, single_members(model, given["device"], given["dtype"]), fmax)
     if math.isfinite(apart):
         print(f"the members' own minima are {apart:.3f} Å from this one (heavy atoms, root mean square)")
-    print(f"wrote {prefix}.xyz, {prefix}.traj, {prefix}.csv, {prefix}.png")
     for doubt in (*doubts(atoms, rows[-1].max_forces_deviation_eV_per_A), *_scattered(apart)):
         print(f"do not trust the relaxed structure: {doubt}", file=sys.stderr)
 
