@@ -161,4 +161,5 @@ def print_calibration(card: Card) -> None:
     if calibration.element_factors:
         factors = ", ".join(f"{symbol} {factor:.2f}" for symbol, factor in calibration.element_factors.items())
         print(f"  force errors of an element relative to others of the same spread: {factors}")
-    print(f"largest forces_deviation of a frame, exceeded by 1 in 1,000: {calibration.threshold():.4f} eV/Å")
+    share = calibration.exceeded_by
+    print(f"largest forces_deviation of a frame, exceeded by {share}: {calibration.threshold():.4f} eV/Å")

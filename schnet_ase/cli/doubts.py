@@ -100,11 +100,12 @@ def _say_how_all_start(found: Sequence[Start], calculator: Calculator) -> None:
     if above := [start for start in found if start.deviation > threshold]:
         worst = max(above, key=lambda start: start.deviation)
         logger.warning(
-            "the forces_deviation of %d of the %d structures is above %.3f eV/Å at the start, which 1 in 1,000 frames "
+            "the forces_deviation of %d of the %d structures is above %.3f eV/Å at the start, which %s frames "
             "like those of the calibration exceeds; the largest is %.3f, of structure %d",
             len(above),
             len(found),
             threshold,
+            calibration.exceeded_by,
             worst.deviation,
             worst.number,
         )
@@ -127,8 +128,9 @@ def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
     calibration = getattr(atoms.calc, "calibration", None)
     if calibration is not None and deviation > calibration.threshold():
         yield (
-            f"its forces_deviation of {deviation:.3f} eV/Å is above {calibration.threshold():.3f}, which 1 in 1,000 "
-            "frames like those of the calibration exceeds; start nearer to those, or check it with the reference method"
+            f"its forces_deviation of {deviation:.3f} eV/Å is above {calibration.threshold():.3f}, which "
+            f"{calibration.exceeded_by} frames like those of the calibration exceeds; start nearer to those, "
+            "or check it with the reference method"
         )
 
 
@@ -145,5 +147,6 @@ def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitor: Uncertaint
         helps = "end it at the first such frame with --stop" if monitor is not None else "see where with --monitor"
         yield (
             f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times the "
-            f"{calibration.threshold():.3f} that 1 in 1,000 frames like those of the calibration exceeds; {helps}"
+            f"{calibration.threshold():.3f} that {calibration.exceeded_by} frames like those of the calibration "
+            f"exceeds; {helps}"
         )

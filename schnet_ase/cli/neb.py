@@ -83,6 +83,6 @@ def neb(
     if flagged:
         print(
             f"do not trust images {', '.join(flagged)}: their forces_deviation is above {found.threshold:.3f} eV/Å, "
-            "which 1 in 1,000 frames like those of the calibration exceeds; check them with the reference method",
+            "the threshold of the calibration; check them with the reference method",
             file=sys.stderr,
         )

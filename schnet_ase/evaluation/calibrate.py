@@ -14,7 +14,7 @@ from schnet_ase.evaluation.leakage import content, unseen_frames
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import Card, read_card, write_card
 from schnet_ase.registry.loading import locate_members
-from schnet_ase.uncertainty.calibration import COVERAGE, Calibration
+from schnet_ase.uncertainty.calibration import COVERAGE, FALSE_FLAG_RATE, Calibration
 from schnet_ase.uncertainty.errors import EnsembleErrors
 from schnet_ase.uncertainty.fit import calibrate, check_sizes
 
@@ -113,7 +113,14 @@ def _calibrate(
     errors = evaluate_dataset(models, chosen, device=device).ensemble_errors(moved)
     _check_familiar(card, errors, dataset.source)
     members = tuple(member.sha256 for member in card.members)
-    return calibrate(errors, coverage=coverage, file=dataset.source, sha256=dataset.sha256, members=members)
+    return calibrate(
+        errors,
+        coverage=coverage,
+        file=dataset.source,
+        sha256=dataset.sha256,
+        members=members,
+        false_flag_rate=FALSE_FLAG_RATE if card.calibration is None else card.calibration.false_flag_rate,
+    )
 
 
 def _check_distinct(dataset: Dataset, frames: Sequence[int]) -> None:

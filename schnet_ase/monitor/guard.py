@@ -24,8 +24,8 @@ COLDEST = 30.0
 LOWER = 5.0
 """Limit in eV per atom below the start: more than one chemical bond per atom, which only an artefact can give."""
 DEVIATION = 50.0
-"""Limit as a multiple of the threshold that 1 in 1,000 frames like those of the calibration exceeds. Optimizations of
-rattled molecules recovered from half of it; when it was exceeded, atoms collapsed onto each other some steps later."""
+"""Limit as a multiple of the threshold of the calibration. Optimizations of rattled molecules
+recovered from half of it; when it was exceeded, atoms collapsed onto each other some steps later."""
 STRONGER = 10.0
 """Limit as a multiple of the largest force on one atom in the training frames."""
 FORCE = 100.0
@@ -147,8 +147,8 @@ class Guard:
         if deviation <= max(DEVIATION * threshold, RISE * self._first_deviation):
             return None
         return (
-            f"the members of the ensemble differ by {deviation:.3g} eV/Å, {deviation / threshold:.0f} times what 1 in "
-            "1,000 frames like those of the calibration exceeds"
+            f"the members of the ensemble differ by {deviation:.3g} eV/Å, {deviation / threshold:.0f} times what "
+            f"{calibration.exceeded_by} frames like those of the calibration exceeds"
         )
 
     @contextlib.contextmanager

@@ -99,7 +99,7 @@ def relaxations(
     if any(known):
         panels[1].set_ylabel("forces_deviation,\nlargest (eV/Å)")
         if threshold is not None:
-            panels[1].axhline(threshold, color="0.5", lw=0.8, ls="--", label="1 in 1,000 frames exceeds it")
+            panels[1].axhline(threshold, color="0.5", lw=0.8, ls="--", label="threshold")
             panels[1].legend(frameon=False)
         panels[1].set_ylim(bottom=0.0)
     panels[-1].set_xlabel("number of the structure")

@@ -167,6 +167,7 @@ def write_entry(
                 file=dataset.source,
                 sha256=dataset.sha256,
                 members=tuple(member.sha256 for member in members),
+                false_flag_rate=config.data.false_flag_rate,
             ),
         )
         write_card(card, building)

@@ -26,7 +26,7 @@ from schnet_ase.registry.loading import locate_members
 from schnet_ase.registry.provenance import Provenance
 from schnet_ase.training.distill.own import OwnFrames, check_errors, own_frames, share_held
 from schnet_ase.training.entry import relax
-from schnet_ase.uncertainty.fit import calibrate
+from schnet_ase.uncertainty.fit import calibrate_again
 
 
 def add_prior(card: Card, prior: str, root: Path, options: LabelOptions = UNSAID, *, command: str = "") -> Card:
@@ -169,13 +169,7 @@ def _measured(
         members.append(member)
     calibration = card.calibration
     if calibrated is not None and calibration is not None:
-        calibration = calibrate(
-            calibrated.ensemble_errors(),
-            coverage=calibration.coverage,
-            file=calibration.file,
-            sha256=calibration.sha256,
-            members=calibration.members,
-        )
+        calibration = calibrate_again(calibrated.ensemble_errors(), calibration)
     new = replace(
         card,
         members=tuple(members),
@@ -200,9 +194,7 @@ def _with_student(
     assert known is not None
     if calibrated is not None and known.calibration is not None:
         errors = calibrated.ensemble_errors(kept.look([student]).after.member(0))
-        old = known.calibration
-        again = calibrate(errors, coverage=old.coverage, file=old.file, sha256=old.sha256, members=old.members)
-        known = replace(known, calibration=again)
+        known = replace(known, calibration=calibrate_again(errors, known.calibration))
     if tests.parts(student) or calibrated is not None:
         moved = tests.look([student]).after.member(0)
         if known.test is not None:

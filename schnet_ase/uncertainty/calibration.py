@@ -118,6 +118,8 @@ class Calibration:
     """Largest ``forces_deviation`` of each calibration frame, ascending, eV/Å."""
     element_factors: dict[str, NotNegative] = Field(default_factory=dict)
     """Ratio, by symbol, of an element's force errors to those of all elements at the same spread."""
+    false_flag_rate: Annotated[float, Field(gt=0, lt=1)] = FALSE_FLAG_RATE
+    """Default probability that a frame like the calibration frames is above the threshold."""
 
     def __post_init__(self) -> None:
         for intervals in (self.energy, self.forces):
@@ -169,13 +171,18 @@ class Calibration:
         """Number of calibration frames."""
         return len(self.largest_deviations)
 
-    def threshold(self, false_flag_rate: float = FALSE_FLAG_RATE) -> float:
+    @property
+    def exceeded_by(self) -> str:
+        """Share of frames like the calibration frames that exceed the default threshold, in words."""
+        return f"1 in {round(1.0 / self.false_flag_rate):,}"
+
+    def threshold(self, false_flag_rate: float | None = None) -> float:
         r"""Return the ``forces_deviation`` that a frame like the calibration frames exceeds with this probability.
 
         Parameters
         ----------
         false_flag_rate
-            Probability per frame, between 0 and 1.
+            Probability per frame, between 0 and 1; None: that of the calibration.
 
         Returns
         -------
@@ -200,16 +207,17 @@ class Calibration:
         value of the frames. With 50 frames, a rate of 1 in 1,000 or 1 in 100 can be off by a factor of several for a
         single ensemble: see ``docs/uncertainty-measured.md``. More frames make it more certain.
         """
-        if not 0.0 < false_flag_rate < 1.0:
-            raise CalibrationError(f"false-flag rate is {false_flag_rate}; expected a number between 0 and 1")
+        rate = self.false_flag_rate if false_flag_rate is None else false_flag_rate
+        if not 0.0 < rate < 1.0:
+            raise CalibrationError(f"false-flag rate is {rate}; expected a number between 0 and 1")
         n, deviations = self.n_frames, np.array(self.largest_deviations)
-        rank = math.ceil((n + 1) * (1.0 - false_flag_rate) - ROUNDING)
+        rank = math.ceil((n + 1) * (1.0 - rate) - ROUNDING)
         if rank <= n:
             return float(deviations[max(rank, 1) - 1])
         k = math.ceil(n / 4)
         start = deviations[n - k - 1]
         exponent = np.mean(np.log(deviations[n - k :] / start))
-        return float(max(start * (k / (n * false_flag_rate)) ** exponent, deviations[-1]))
+        return float(max(start * (k / (n * rate)) ** exponent, deviations[-1]))
 
 
 def check_coverage(coverage: float, n_frames: int) -> None:

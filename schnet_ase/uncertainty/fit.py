@@ -15,6 +15,7 @@ from schnet_ase.errors import CalibrationError
 from schnet_ase.geometry.arrays import Floats, Integers
 from schnet_ase.uncertainty.calibration import (
     COVERAGE,
+    FALSE_FLAG_RATE,
     MIN_MEMBERS,
     Calibration,
     Intervals,
@@ -29,7 +30,13 @@ LOGGER = logging.getLogger("schnet_ase")
 
 
 def calibrate(
-    errors: EnsembleErrors, *, coverage: float = COVERAGE, file: str, sha256: str, members: tuple[str, ...]
+    errors: EnsembleErrors,
+    *,
+    coverage: float = COVERAGE,
+    file: str,
+    sha256: str,
+    members: tuple[str, ...],
+    false_flag_rate: float = FALSE_FLAG_RATE,
 ) -> Calibration:
     """Calibrate an ensemble on frames that no member trained or validated on.
 
@@ -43,6 +50,8 @@ def calibrate(
         Where the frames are from.
     members
         SHA-256 of the members' files.
+    false_flag_rate
+        Of the threshold where no other is asked for.
 
     Raises
     ------
@@ -99,6 +108,27 @@ def calibrate(
         forces=forces,
         element_factors=factors,
         largest_deviations=tuple(largest.tolist()),
+        false_flag_rate=false_flag_rate,
+    )
+
+
+def calibrate_again(errors: EnsembleErrors, earlier: Calibration) -> Calibration:
+    """Calibrate on the frames and with the rates of an earlier calibration, after a model has changed.
+
+    Parameters
+    ----------
+    errors
+        Of the ensemble as it is now.
+    earlier
+        Calibration to replace.
+    """
+    return calibrate(
+        errors,
+        coverage=earlier.coverage,
+        file=earlier.file,
+        sha256=earlier.sha256,
+        members=earlier.members,
+        false_flag_rate=earlier.false_flag_rate,
     )
 
 

@@ -48,11 +48,14 @@ def test_frames_of_the_folds(finished):
 
 
 def test_frames_of_the_same_file_for_tests(tmp_path):
-    toml = TOML.replace('test = "test.extxyz"', "test = 7\ntraining = 15").replace("steps = 60", "steps = 10")
+    toml = TOML.replace('test = "test.extxyz"', "test = 7\ntraining = 15\nfalse_flag_rate = 0.2").replace(
+        "steps = 60", "steps = 10"
+    )
     config = load_config(write_run(tmp_path, toml))
     card = crossval(config, tmp_path / "run", tmp_path / "models", workers=1)
     assert card.metrics.test.n_frames == 7
     assert "4 random folds over 15 frames, 10 kept for calibration" in card.data.split
+    assert card.calibration.threshold() == card.calibration.threshold(0.2)
     tested, validated = set(held_out(40, 7, config.seed).tolist()), []
     for member in card.members:
         p = read_provenance(card.path / member.file)

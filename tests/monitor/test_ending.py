@@ -103,7 +103,9 @@ def test_members_that_part_far_beyond_the_calibration(models, ensemble, interval
     thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(0))
     ensemble.calculate(atoms)
     start = float(ensemble.results["forces_deviation"].max())
-    ensemble.calibration = SimpleNamespace(threshold=lambda: 1e-4 * start, energy=None, forces=None, coverage=0.9)
+    ensemble.calibration = SimpleNamespace(
+        threshold=lambda: 1e-4 * start, exceeded_by="1 in 1,000", energy=None, forces=None, coverage=0.9
+    )
     given = None if interval == 1 else ensemble
     monitor = UncertaintyMonitor(atoms, ensemble=given, threshold=1e6, interval=interval)
     dynamics = VelocityVerlet(atoms, 0.5 * units.fs)

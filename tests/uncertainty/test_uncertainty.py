@@ -10,6 +10,7 @@ from scipy.stats import beta, norm
 
 from schnet_ase.errors import CalibrationError
 from schnet_ase.uncertainty.calibration import Calibration, Intervals, check_coverage, forces_deviation
+from schnet_ase.uncertainty.fit import calibrate_again
 from tests.support.ensembles import calibrated, simulate
 
 REPETITIONS = 200
@@ -257,3 +258,11 @@ def test_calibrations_that_are_none(fields):
     calibration = calibrated(simulate(np.random.default_rng(11), 50))
     with pytest.raises(ValidationError):
         Calibration(**{**{name: getattr(calibration, name) for name in calibration.__dataclass_fields__}, **fields})
+
+
+def test_threshold_of_the_rate_that_a_calibration_states():
+    calibration = calibrated(simulate(np.random.default_rng(12), 200))
+    other = replace(calibration, false_flag_rate=0.01)
+    assert other.threshold() == calibration.threshold(0.01) < calibration.threshold()
+    assert (calibration.exceeded_by, other.exceeded_by) == ("1 in 1,000", "1 in 100")
+    assert calibrate_again(simulate(np.random.default_rng(13), 200), other).false_flag_rate == 0.01

@@ -19,6 +19,7 @@ from schnet_ase.networks import SchNetConfig
 from schnet_ase.registry.card import NOT_STATED
 from schnet_ase.training.config.mistakes import first_mistake
 from schnet_ase.training.config.tune import TuneConfig, Value
+from schnet_ase.uncertainty.calibration import FALSE_FLAG_RATE
 
 PRESETS = {
     "md": SchNetConfig.md,
@@ -111,6 +112,8 @@ class DataConfig:
     calibration: int | None = Field(default=None, ge=0)
     """`crossval`: number of frames kept for calibration, which no fold uses; 0: no calibration; unset: 50, or with
     `stated_split` all frames of that subset."""
+    false_flag_rate: float = Field(default=FALSE_FLAG_RATE, gt=0, lt=1)
+    """`crossval`: share of frames like the calibration frames that are above the threshold of the monitor."""
     by_molecule: bool = False
     """Whether to split the frames of each molecule (the same atoms in the same order) separately, as if each molecule
     were alone in the file. `training`, `validation`, `calibration` and a number for `test` then count frames of each
@@ -152,16 +155,7 @@ class DataConfig:
 
     def in_its_formats_way(self) -> DataConfig:
         """Return a copy without units and keys, so that a file is read with those of its format."""
-        return replace(
-            self,
-            energy_unit=None,
-            force_unit=None,
-            length_unit=None,
-            stress_unit=None,
-            energy_key=None,
-            forces_key=None,
-            stress_key=None,
-        )
+        return replace(self, **asdict(LabelOptions()))
 
     def extra_of(self, k: int) -> str | None:
         """Return the path `extra` for the fold with index `k`; None if there is none."""
