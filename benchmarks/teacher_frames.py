@@ -35,7 +35,7 @@ from schnet_ase.training.distill.teacher import Teacher
 @exit_on_error
 def main(entry: str, frames: int, temperature: float, seed: int, output: Path) -> None:
     teacher = Teacher.of(entry)
-    starts, sampling = teacher.starts([]), Sampling(frames, (temperature, temperature), seed)
+    starts, sampling = teacher.starts([], 1), Sampling(frames, (temperature, temperature), seed)
     if starts[0].pbc.any() or len(teacher.card.members) < 2:
         raise DataError(f"{entry}: periodic, or a single model; expected an ensemble for a molecule")
     energies, forces, positions = [], [], []

@@ -107,7 +107,7 @@ def distill(
     card = teacher.card
     kept_in = destination(card, models)  # first, so that a mistake shows now and not after hours
     own = NONE if data_root is None else own_frames(card, data_root, labels)
-    starts = teacher.starts(own.learned)
+    starts = teacher.starts(own.learned, len(sampling.runs))
     files = sample(
         teacher, sampling, starts, folder / "frames", lambda done: report("frames", done, sampling.frames, "")
     )

@@ -64,8 +64,16 @@ class Teacher(NamedTuple):
         """Return the largest ``forces_deviation`` of the last frame in eV/Å; 0 for a single member."""
         return float(np.max(self.calculator.results.get("forces_deviation", 0.0)))
 
-    def starts(self, own: Sequence[Frame]) -> list[Atoms]:
+    def starts(self, own: Sequence[Frame], most: int) -> list[Atoms]:
         """Return the structures to start from: that of the card and, relaxed, the lowest frame of each other molecule.
+
+        Parameters
+        ----------
+        own
+            Frames of the entry's data, with the energies of their labels.
+        most
+            Largest number of structures. Of more molecules than that, some are taken, spread evenly over their formulas
+            in alphabetical order.
 
         Raises
         ------
@@ -88,7 +96,9 @@ class Teacher(NamedTuple):
                 f"start from {', '.join(missing[:3])}, give --data-root, the folder of {self.card.data.file}"
             )
         first = structure.get_chemical_formula()
-        return [found.pop(first), *(self._relaxed(found[name]) for name in sorted(found))]
+        start, names = found.pop(first), sorted(found)
+        chosen = np.linspace(0, len(names), min(most - 1, len(names)), endpoint=False).astype(int)
+        return [start, *(self._relaxed(found[names[i]]) for i in chosen)]
 
     def _relaxed(self, atoms: Atoms) -> Atoms:
         """Relax atoms to near the next minimum of the mean energy, as the structure on the card is."""

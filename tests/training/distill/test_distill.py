@@ -60,7 +60,7 @@ def make(entry, config, folder, **options):
 
 def sampled(entry, folder, sampling=SAMPLING):
     teacher = Teacher.of(str(entry))
-    return teacher, sample(teacher, sampling, teacher.starts([]), folder, lambda n: None)
+    return teacher, sample(teacher, sampling, teacher.starts([], 1), folder, lambda n: None)
 
 
 def test_labels_are_the_ensembles_means(entry, tmp_path):
@@ -225,7 +225,7 @@ def test_a_deviation_beyond_the_monitors_ends_a_run(entry, tmp_path, quick):
     with pytest.raises(
         TrainingError, match="left its training domain 20 times, the last time because the members differ by"
     ) as caught:
-        sample(strict, SAMPLING, teacher.starts([]), tmp_path / "frames", lambda n: None)
+        sample(strict, SAMPLING, teacher.starts([], 1), tmp_path / "frames", lambda n: None)
     assert "give lower --temperatures" in one_line(caught)
     frame = Frame(geometry(teacher.card.structure.atoms()), None, None)
     assert strict.label([frame]) == []

@@ -11,12 +11,14 @@ from ase.build import bulk
 from ase.io import write
 
 from schnet_ase import SchNet, SchNetConfig, SchNetEnsembleCalculator, save_model
+from schnet_ase.data import read_dataset
 from schnet_ase.errors import TrainingError
 from schnet_ase.output.files import sha256
 from schnet_ase.registry.card import Structure, write_card
 from schnet_ase.training import crossval, load_config
 from schnet_ase.training.distill import distill, load_student_config
 from schnet_ase.training.distill.labelled import load_labelled
+from schnet_ase.training.distill.teacher import Teacher
 from tests.support.entries import make_entry, one_line
 from tests.support.frames import TOML, labelled_ethanol
 from tests.training.distill.conftest import SAMPLING, STUDENT
@@ -77,3 +79,5 @@ def test_each_molecule_has_runs_of_its_own(tmp_path, quick):
     assert lengths == [first, 15 - first] * 5
     assert made.student.test is None
     assert "and 40 that the members learned from" in made.student.frames
+    teacher, frames = Teacher.of(str(card.path)), read_dataset(tmp_path / "both.extxyz").frames
+    assert [len(teacher.starts(frames, most)) for most in (1, 2, 3)] == [1, 2, 2]
