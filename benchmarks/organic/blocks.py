@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from ase.io.extxyz import key_val_str_to_dict
 
 from schnet_ase.errors import SchNetError
+
+_SMILES = re.compile(r'\bsmiles=(?:"([^"]*)"|(\S*))')
 
 
 class Block(NamedTuple):
@@ -48,4 +51,7 @@ def blocks(file: Path) -> Iterator[Block]:
             columns = [line.split() for line in lines]
             values = np.array([row[1:7] for row in columns], dtype=float)
             symbols = tuple(row[0] for row in columns)
-            yield Block("".join((count, comment, *lines)), key_val_str_to_dict(comment), symbols, values)
+            info = key_val_str_to_dict(comment)
+            if smiles := _SMILES.search(comment):  # ASE reads F as False
+                info["smiles"] = (smiles[1] or smiles[2]).replace(r"\\", "\\")
+            yield Block("".join((count, comment, *lines)), info, symbols, values)

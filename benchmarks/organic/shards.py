@@ -80,7 +80,8 @@ def _frames(drawn: Drawn, counts: Counter[str]) -> Iterator[Atoms]:
         return
     first = Chem.MolFromSmiles(entry.smiles.partition(".")[0])  # decides for a cluster
     group = group_of(first, entry.by_scaffold)
-    about = {"molecule": entry.name, "smiles": entry.smiles, "group": group, "split": split_of(group)}
+    smiles = entry.smiles.replace("\\", r"\\")  # ASE reads one backslash of extxyz as none
+    about = {"molecule": entry.name, "smiles": smiles, "group": group, "split": split_of(group)}
     if drawn.for_training and about["split"] in HELD_OUT:
         return
     xtb = Xtb(np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]))

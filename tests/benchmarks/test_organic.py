@@ -29,8 +29,10 @@ from benchmarks.organic.clusters import clusters
 from benchmarks.organic.deform import apart, pulled, turned
 from benchmarks.organic.geometry import at_rest, embed, langevin, start, with_hydrogens
 from benchmarks.organic.molecules import closed, fit, joined, pieces, standard, substituted
-from benchmarks.organic.plan import ROUND, STREAMS
+from benchmarks.organic.plan import ROUND, STREAMS, Drawn
+from benchmarks.organic.pool import Entry
 from benchmarks.organic.report import collect, report
+from benchmarks.organic.shards import make
 from benchmarks.organic.splits import FOLDS, HELD_OUT, constitution, group_of, split_of
 from benchmarks.organic.xtb import Xtb
 from schnet_ase.data import read_dataset
@@ -279,6 +281,25 @@ def test_killed_and_resumed(tmp_path, capsys):
     found = read_dataset(output / "organic.extxyz").frames
     assert {frame.config_type for frame in found} == {"field"}
     assert Counter(f.split for f in found) == Counter(a.info["split"] for a in frames)
+
+
+def test_smiles_are_read_as_they_were_written(tmp_path):
+    class Task:
+        """Of hydrogen fluoride, which ASE reads as False, and of cis isomers with and without brackets."""
+
+        name = "some-00000"
+
+        def drawn(self, output):
+            for smiles in written:
+                yield Drawn(Entry("some", smiles), sampling.field, False, np.random.default_rng(0))
+
+    written = ["F", "C/C=C\\C", "C/C=C\\[C@@H](O)F"]
+    (tmp_path / "shards").mkdir()
+    make(Task(), tmp_path)
+    file = tmp_path / "shards" / "some-00000.extxyz"
+    assert list(dict.fromkeys(block.info["smiles"] for block in blocks(file))) == written
+    assert list(dict.fromkeys(atoms.info["smiles"] for atoms in ase.io.read(file, ":"))) == [False, *written[1:]]
+    report(tmp_path)
 
 
 def test_of_calibration_molecules_only_ordinary_frames_are_collected(tmp_path):
