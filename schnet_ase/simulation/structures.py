@@ -39,7 +39,7 @@ def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
     Raises
     ------
     StructureError
-        There is no such file, or ASE cannot read it.
+        There is no such file, ASE cannot read it, or it has no atoms.
     """
     try:
         if path.suffix.lower() in SDF:
@@ -53,10 +53,16 @@ def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
     except StructureError:
         raise
     except Exception as error:  # ASE's readers raise any kind of error
-        raise StructureError(f"{path}: not a structure that ASE can read ({error})") from error
-    if not found:
-        raise StructureError(f"{path}: no structure in it; expected at least one")
+        raise StructureError(f"{path}: not a structure that ASE can read ({error}){_of_comment(path)}") from error
+    if not any(len(atoms) for atoms in found):
+        raise StructureError(f"{path}: no structure in it; expected at least one with atoms{_of_comment(path)}")
     return found
+
+
+def _of_comment(path: Path) -> str:
+    if path.suffix.lower() != ".xyz":
+        return ""
+    return "; ASE takes the second line of a frame for KEY=VALUE pairs: empty that line if it is free text"
 
 
 def from_smiles(smiles: str, seed: int = 0) -> Atoms:

@@ -92,6 +92,9 @@ def test_files_that_are_not_there_or_no_structures(tmp_path):
     (tmp_path / "b.xyz").write_text("words\n")
     with pytest.raises(StructureError, match=r"b\.xyz: not a structure"):
         read_structures(tmp_path / "b.xyz")
+    (tmp_path / "c.xyz").write_text("1\nProperties=few\nO 0 0 0\n")  # ASE finds no atoms
+    with pytest.raises(StructureError, match=r"c\.xyz: no structure in it.* empty that line"):
+        read_structures(tmp_path / "c.xyz")
 
 
 def test_a_smiles_is_the_molecule(tmp_path):
