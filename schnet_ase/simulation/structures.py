@@ -100,14 +100,16 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
             f"{smiles!r} has an atom of no element (*); expected a whole molecule: write its atom there"
         )
     molecule = Chem.AddHs(molecule)
-    if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) and rdDistGeom.EmbedMolecule(
-        molecule, randomSeed=seed, useRandomCoords=True
-    ):
+    with rdBase.BlockLogs():  # and for atoms that its force fields do not know
+        embedded = not rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) or not rdDistGeom.EmbedMolecule(
+            molecule, randomSeed=seed, useRandomCoords=True
+        )
+        if embedded and rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+            rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=2000)
+        elif embedded and rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
+            rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=2000)
+    if not embedded:
         raise StructureError(f"{smiles!r}: RDKit finds no positions for its atoms; give a file with a structure")
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
-        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=2000)
-    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
-        rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=2000)
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     positions = side_by_side(np.array(molecule.GetConformer().GetPositions()), Chem.GetMolFrags(molecule))
     atoms = Atoms(numbers, positions, info={"name": smiles})

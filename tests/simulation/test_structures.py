@@ -134,6 +134,12 @@ def test_an_atom_of_no_element_is_refused(capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_rdkit_prints_nothing_of_atoms_that_no_force_field_knows(capfd):
+    pytest.importorskip("rdkit")
+    assert from_smiles("[He]").get_chemical_formula() == "He"
+    assert capfd.readouterr().err == ""
+
+
 def test_a_smiles_without_rdkit_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(StructureError, match=r"schnet_ase\[organic\]"):
