@@ -75,7 +75,7 @@ def test_what_ase_writes(tmp_path):
     [
         (ION.replace("V2000", "V3000"), "record 0 is a molfile V3000"),
         (ION + "nonsense\n$$$$\n", "record 1 is no molfile"),
-        (ION.replace("    1.2500", "    one.25"), "record 0: its atoms cannot be read"),
+        (ION.replace("    1.2500", "    one.25"), "record 0: its atoms cannot be read.*mend the record or remove it"),
         (ION.replace("  by hand", "     RDKit          2D").replace("0.1000 C", "0.0000 C"), "two dimensions"),
         ("", "no structure in it"),
     ],
