@@ -81,7 +81,7 @@ def evaluate(
     """Print and draw the errors of MODEL on the labelled frames of DATA, and for an ensemble its uncertainty."""
     from schnet_ase.data import read_dataset
     from schnet_ase.data.labels.report import log_for_evaluation
-    from schnet_ase.evaluation.evaluate import evaluate_dataset
+    from schnet_ase.evaluation.evaluate import evaluate_dataset, of_another_zero
     from schnet_ase.evaluation.leakage import frames_seen
     from schnet_ase.evaluation.parity import Comparison, parity, parity_and_uncertainty
     from schnet_ase.evaluation.reliability import reliability
@@ -105,6 +105,11 @@ def evaluate(
     if len(names) > 1:
         print_errors(f"ensemble mean of {len(names)}", result.mean().errors())
     mean = result.mean()
+    if (without := of_another_zero(mean)) is not None:
+        print(
+            f"the energies of {data} count from another zero than those of {model}, which is in all errors of energies "
+            f"here; with reference energies fitted to them, their MAE is {1000.0 * without:.3f} meV"
+        )
     title = f"{model} on {dataset.source}"
     compared = Comparison(
         mean.reference_energy, mean.energy, mean.reference_forces, mean.forces, mean.reference_stress, mean.stress

@@ -135,18 +135,23 @@ def doubts(atoms: Atoms, deviation: float) -> Iterator[str]:
 
 
 def doubts_of_run(atoms: Atoms, deviations: Sequence[float], monitor: UncertaintyMonitor | None) -> Iterator[str]:
-    """Yield doubts about a run; single frames above the threshold are left to a monitor."""
+    """Yield doubts about a run from the deviations of its rows, or their largest alone; single frames above the
+    threshold are left to a monitor."""
     from schnet_ase.monitor.arguments import FAILED_ABOVE
 
     lone = atoms.calc.out_of_reach(atoms)
     if len(lone):
         yield f"{len(lone)} of its atoms end with no other within the cutoff; take shorter steps, or a relaxed start"
     calibration = getattr(atoms.calc if monitor is None else monitor.ensemble, "calibration", None)
-    largest = max((value for value in deviations if not math.isnan(value)), default=0.0)
-    if calibration is not None and largest > FAILED_ABOVE * calibration.threshold():
-        helps = "end it at the first such frame with --stop" if monitor is not None else "see where with --monitor"
+    if calibration is None:
+        return
+    threshold, seen = calibration.threshold(), [value for value in deviations if not math.isnan(value)]
+    usual = f"the {threshold:.3f} that {calibration.exceeded_by} frames like those of the calibration exceeds"
+    helps = "end it at the first such frame with --stop" if monitor is not None else "see where with --monitor"
+    if (largest := max(seen, default=0.0)) > FAILED_ABOVE * threshold:
+        yield f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times {usual}; {helps}"
+    elif 1 < len(seen) < 2 * (above := sum(value > threshold for value in seen)):
         yield (
-            f"its forces_deviation reached {largest:.3f} eV/Å, more than {FAILED_ABOVE:g} times the "
-            f"{calibration.threshold():.3f} that {calibration.exceeded_by} frames like those of the calibration "
-            f"exceeds; {helps}"
+            f"its forces_deviation is above {usual} in {above} of its {len(seen)} rows; check it with the reference "
+            "method"
         )

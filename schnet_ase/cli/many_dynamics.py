@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from schnet_ase.cli.doubts import doubts_of_run, say_what_is_strange_of_many
-from schnet_ase.cli.structures import make_calculator, read_frames
+from schnet_ase.cli.structures import read_all
 from schnet_ase.errors import SchNetError
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ def run_each(settings: Settings, structure: Path | None, smiles: str | None, wor
     from schnet_ase.simulation.each import label
     from schnet_ase.simulation.many_md import Outcome, last_frame, md_many
 
-    calculator = make_calculator(settings.model, settings.device, settings.dtype)
-    frames = read_frames(settings.model, structure, smiles)
+    frames, calculator = read_all(settings.model, structure, settings.device, settings.dtype, smiles)
     kind = f"Langevin at {settings.temperature:g} K" if settings.thermostat else "NVE"
     steps = f"{settings.steps} steps of {settings.timestep_fs:g} fs each"
     print(f"{settings.model}: {len(frames)} structures, {steps}, {kind}")

@@ -12,7 +12,7 @@ import click
 from schnet_ase.cli.common import FiniteRange, calculator_options, files_prefix, free, output_options, stem
 from schnet_ase.cli.doubts import doubts, say_what_is_strange, say_what_is_strange_of_many, with_advice
 from schnet_ase.cli.lines import known
-from schnet_ase.cli.structures import make_calculator, read_frames, smiles_option
+from schnet_ase.cli.structures import read_all, smiles_option
 from schnet_ase.errors import RunawayError, SchNetError
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def relax(
 
     prefix = files_prefix(output, f"{stem(model)}-relax", (".xyz", ".traj", ".csv", ".png", KEPT), True)
     change = _cell_change(cell, pressure, mask)
-    calculator = make_calculator(model, device, dtype or "float64")
-    frames = read_frames(model, structure, smiles)
+    frames, calculator = read_all(model, structure, device, dtype or "float64", smiles)
     if len(frames) > 1:
         free(prefix, (".xyz", ".csv", ".png"), overwrite)
         settings = Settings(model, device, dtype or "float64", fmax, steps, change)

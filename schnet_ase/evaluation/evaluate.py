@@ -23,6 +23,9 @@ from schnet_ase.priors import Contribution, fixed_terms
 from schnet_ase.uncertainty.errors import EnsembleErrors, ensemble_errors
 from schnet_ase.uncertainty.metrics import Errors, compute_errors
 
+ANOTHER_ZERO, MOSTLY_ZERO = 1.0, 10.0
+"""Least difference between two zeros of energy, eV per atom, and between the errors with it and without."""
+
 
 class Evaluation(NamedTuple):
     """Predictions and labels of B frames with A atoms in total.
@@ -212,6 +215,36 @@ def evaluate(
         )
         report(len(batch.n_atoms))
     return join(parts)
+
+
+def of_another_zero(evaluation: Evaluation) -> float | None:
+    """Return the mean absolute error, eV, of energies that count from another zero than the labels, without that.
+
+    The zero is a reference energy for each element, fitted to the errors by least squares. It is another one if it
+    is at least `ANOTHER_ZERO` per atom and the errors are `MOSTLY_ZERO` times as large with it as without.
+
+    Parameters
+    ----------
+    evaluation
+        Evaluation of one model, or of a mean.
+
+    Returns
+    -------
+    float or None
+        None if the zero is the same, or the frames are too few to tell.
+    """
+    if evaluation.reference_energy is None:
+        return None
+    frame = np.repeat(np.arange(len(evaluation.n_atoms)), evaluation.n_atoms)
+    elements, column = np.unique(evaluation.numbers, return_inverse=True)
+    counts = np.zeros((len(evaluation.n_atoms), len(elements)))
+    np.add.at(counts, (frame, column), 1.0)
+    labelled = ~np.isnan(evaluation.reference_energy)
+    counts, off = counts[labelled], (evaluation.energy - evaluation.reference_energy)[labelled]
+    zero = counts @ np.linalg.lstsq(counts, off, rcond=None)[0]
+    without = float(np.abs(off - zero).mean())
+    same = np.abs(off).mean() < MOSTLY_ZERO * without or np.abs(zero / counts.sum(axis=1)).mean() < ANOTHER_ZERO
+    return None if same or len(off) < 2 * np.linalg.matrix_rank(counts) else without
 
 
 def join(parts: Sequence[Evaluation]) -> Evaluation:

@@ -50,7 +50,7 @@ def _record(text: str, where: str) -> Atoms:
         _state_isotopes(atoms, _pairs(lines, "M  ISO"))
         state_electrons(atoms, *_electrons(lines, len(atoms)))
     except (ValueError, IndexError, KeyError) as error:
-        raise StructureError(f"{where}: its atoms cannot be read ({error})") from error
+        raise StructureError(f"{where}: its atoms cannot be read ({error}); mend the record or remove it") from error
     if lines[1][20:22] == "2D" and len(atoms) > 1 and not atoms.positions[:, 2].any():
         raise StructureError(f"{where} is a drawing in two dimensions; give positions in space, or --smiles")
     if title := lines[0].strip():  # ASE's extxyz format writes an empty string so that it loses the next key

@@ -39,7 +39,7 @@ def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
     Raises
     ------
     StructureError
-        There is no such file, or ASE cannot read it.
+        There is no such file, ASE cannot read it, or it has no atoms.
     """
     try:
         if path.suffix.lower() in SDF:
@@ -53,10 +53,16 @@ def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
     except StructureError:
         raise
     except Exception as error:  # ASE's readers raise any kind of error
-        raise StructureError(f"{path}: not a structure that ASE can read ({error})") from error
-    if not found:
-        raise StructureError(f"{path}: no structure in it; expected at least one")
+        raise StructureError(f"{path}: not a structure that ASE can read ({error}){_of_comment(path)}") from error
+    if not any(len(atoms) for atoms in found):
+        raise StructureError(f"{path}: no structure in it; expected at least one with atoms{_of_comment(path)}")
     return found
+
+
+def _of_comment(path: Path) -> str:
+    if path.suffix.lower() != ".xyz":
+        return ""
+    return "; ASE takes the second line of a frame for KEY=VALUE pairs: empty that line if it is free text"
 
 
 def from_smiles(smiles: str, seed: int = 0) -> Atoms:
@@ -94,14 +100,16 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
             f"{smiles!r} has an atom of no element (*); expected a whole molecule: write its atom there"
         )
     molecule = Chem.AddHs(molecule)
-    if rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) and rdDistGeom.EmbedMolecule(
-        molecule, randomSeed=seed, useRandomCoords=True
-    ):
+    with rdBase.BlockLogs():  # and for atoms that its force fields do not know
+        embedded = not rdDistGeom.EmbedMolecule(molecule, randomSeed=seed) or not rdDistGeom.EmbedMolecule(
+            molecule, randomSeed=seed, useRandomCoords=True
+        )
+        if embedded and rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+            rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=2000)
+        elif embedded and rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
+            rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=2000)
+    if not embedded:
         raise StructureError(f"{smiles!r}: RDKit finds no positions for its atoms; give a file with a structure")
-    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
-        rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, maxIters=2000)
-    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
-        rdForceFieldHelpers.UFFOptimizeMolecule(molecule, maxIters=2000)
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     positions = side_by_side(np.array(molecule.GetConformer().GetPositions()), Chem.GetMolFrags(molecule))
     atoms = Atoms(numbers, positions, info={"name": smiles})

@@ -1,6 +1,7 @@
 """`schnet-ase md` and `schnet-ase relax`: what they write, and when they say not to trust it."""
 
 import csv
+import math
 import re
 import shutil
 
@@ -11,7 +12,7 @@ from ase.build import molecule
 from ase.io import read, write
 
 from schnet_ase import SchNetEnsembleCalculator, save_model
-from schnet_ase.cli.doubts import with_advice
+from schnet_ase.cli.doubts import doubts_of_run, with_advice
 from schnet_ase.errors import RunawayError
 from schnet_ase.registry.applicability import taught
 from schnet_ase.registry.loading import locate_members
@@ -191,6 +192,16 @@ def test_md_says_when_not_to_trust_what_it_did(here, run, monkeypatch):
     status, _, said = run(*command)
     assert status == 0
     assert f"do not trust this run: its forces_deviation reached {largest:.3f} eV/Å" in said
+
+
+def test_a_run_is_doubted_if_most_of_it_is_above_the_threshold():
+    ethanol = molecule("CH3CH2OH")
+    ethanol.calc = SchNetEnsembleCalculator("rmd17-ethanol")
+    high = 2 * ethanol.calc.calibration.threshold()
+    (doubt,) = doubts_of_run(ethanol, [0.0, high, math.nan, high], None)
+    assert "in 2 of its 3 rows; check it with the reference method" in doubt
+    for usual in ([0.0, high, math.nan, 0.0], [high]):  # the largest alone may be a single frame's
+        assert not list(doubts_of_run(ethanol, usual, None))
 
 
 def test_numbers_that_are_none(mistake):

@@ -1,6 +1,7 @@
 """`schnet-ase evaluate` and `schnet-ase calibrate`: errors, and what they warn of."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -53,6 +54,21 @@ def test_evaluate_on_frames_of_the_training_says_so(here, models, run):
 def test_evaluate_with_a_label_that_is_not_there(here, mistake):
     write_ethanol(here / "data.extxyz", 6, seed=5)
     assert "no frame has an energy 'REF'" in mistake("evaluate", "ethanol-emt", "data.extxyz", "--energy-key", "REF")
+
+
+def test_energies_of_another_zero_are_told_from_errors(here, run):
+    frames = labelled_ethanol(6, seed=5)
+    write("data.extxyz", frames)
+    _, same, _ = run("evaluate", "ethanol-emt", "data.extxyz")
+    assert "another zero" not in same
+    for frame in frames:
+        frame.calc.results["energy"] += 90.0
+    write("other.extxyz", frames)
+    _, other, _ = run("evaluate", "ethanol-emt", "other.extxyz")
+    (line,) = [line for line in other.splitlines() if "count from another zero than those of ethanol-emt" in line]
+    assert float(line.split()[-2]) <= float(re.findall(r"energy RMSE +([\d.]+)", same)[-1])  # of the mean
+    write("one.extxyz", frames[0])  # one frame cannot tell
+    assert "another zero" not in run("evaluate", "ethanol-emt", "one.extxyz")[1]
 
 
 def test_evaluate_one_member_has_no_uncertainty(here, run):

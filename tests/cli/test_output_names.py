@@ -96,3 +96,10 @@ def test_a_picture_in_a_folder_and_one_without_suffix(here, run, mistake, frames
     assert run(*EVALUATE, frames, "--output", "plain")[0] == 0
     assert (here / "plain.png").exists()
     assert "no picture is written as .tif; give .png, .pdf, .svg" in mistake(*EVALUATE, frames, "--output", "x.tif")
+
+
+@pytest.mark.parametrize("command", [("relax",), ("md",), ("md", "--each"), ("vibrations",)])
+def test_a_structure_that_cannot_be_read_is_refused_before_the_model_is_made_ready(here, mistake, monkeypatch, command):
+    monkeypatch.setattr("schnet_ase.calculators.single.SchNetCalculator", None)
+    (here / "wrong.mol").write_text("\n\n\n  0  0  0  0  0  0  0  0  0  0999 V3000\n")
+    assert "a molfile V3000; expected V2000" in mistake(command[0], "small.safetensors", "wrong.mol", *command[1:])

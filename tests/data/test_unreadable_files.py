@@ -141,6 +141,12 @@ def test_npz_of_another_program_says_what_it_holds(tmp_path: Path) -> None:
     assert "nuclear_charges" in message
 
 
+def test_npz_with_an_order_of_atoms_for_each_frame(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+    numbers = np.tile([6, 1, 8], (len(arrays["E"]), 1))
+    message = read_refused(save_rmd17(tmp_path / "a.npz", arrays, nuclear_charges=numbers))
+    assert "one order of atoms for all frames; save frames of several orders as extxyz" in message
+
+
 def test_npy_under_the_name_of_an_npz_file(tmp_path: Path) -> None:
     with (tmp_path / "a.npz").open("wb") as stream:
         np.save(stream, np.ones(3))

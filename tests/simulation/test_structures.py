@@ -75,7 +75,7 @@ def test_what_ase_writes(tmp_path):
     [
         (ION.replace("V2000", "V3000"), "record 0 is a molfile V3000"),
         (ION + "nonsense\n$$$$\n", "record 1 is no molfile"),
-        (ION.replace("    1.2500", "    one.25"), "record 0: its atoms cannot be read"),
+        (ION.replace("    1.2500", "    one.25"), "record 0: its atoms cannot be read.*mend the record or remove it"),
         (ION.replace("  by hand", "     RDKit          2D").replace("0.1000 C", "0.0000 C"), "two dimensions"),
         ("", "no structure in it"),
     ],
@@ -92,6 +92,9 @@ def test_files_that_are_not_there_or_no_structures(tmp_path):
     (tmp_path / "b.xyz").write_text("words\n")
     with pytest.raises(StructureError, match=r"b\.xyz: not a structure"):
         read_structures(tmp_path / "b.xyz")
+    (tmp_path / "c.xyz").write_text("1\nProperties=few\nO 0 0 0\n")  # ASE finds no atoms
+    with pytest.raises(StructureError, match=r"c\.xyz: no structure in it.* empty that line"):
+        read_structures(tmp_path / "c.xyz")
 
 
 def test_a_smiles_is_the_molecule(tmp_path):
@@ -128,6 +131,12 @@ def test_an_atom_of_no_element_is_refused(capfd):
     pytest.importorskip("rdkit")
     with pytest.raises(StructureError, match=r"'\*C' has an atom of no element \(\*\)"):
         from_smiles("*C")
+    assert capfd.readouterr().err == ""
+
+
+def test_rdkit_prints_nothing_of_atoms_that_no_force_field_knows(capfd):
+    pytest.importorskip("rdkit")
+    assert from_smiles("[He]").get_chemical_formula() == "He"
     assert capfd.readouterr().err == ""
 
 

@@ -49,7 +49,10 @@ def read_npz(file: Path, options: LabelOptions) -> Iterator[Found]:
         arrays = {name: _array(archive, name, file) for name in wanted}
         others = [name for name in archive if name not in (*wanted, z_name, r_name, "lattice")]
     if numbers.ndim != 1:
-        raise DataError(f"{file}: {z_name} has shape {numbers.shape}; expected (atoms,)")
+        raise DataError(
+            f"{file}: {z_name} has shape {numbers.shape}; expected (atoms,), one order of atoms for all frames; "
+            "save frames of several orders as extxyz"
+        )
     if coords.ndim != 3 or coords.shape[1:] != (len(numbers), 3):
         raise DataError(f"{file}: {r_name} has shape {coords.shape}; expected (frames, {len(numbers)}, 3)")
     for name, labels in arrays.items():
