@@ -16,6 +16,7 @@ from ase.calculators.calculator import Calculator
 from schnet_ase.output.files import atomic_write, sha256
 from schnet_ase.output.machine import available_cores
 from schnet_ase.registry.loading import locate_members
+from schnet_ase.simulation.sdf import UNREADABLE
 from schnet_ase.simulation.workers import Failed, work
 
 KEPT = ".part"
@@ -78,8 +79,8 @@ class Job(NamedTuple, Generic[S, R]):
     settings: S
     kind: Callable[..., R]
     """Class of the outcomes."""
-    lost: Callable[[Given, str], R]
-    """Function that makes the outcome of a structure whose process ended, from the reason."""
+    failed: Callable[[Given, str, str], R]
+    """Function that makes the outcome of a structure that was not run, from status and reason."""
 
 
 def each(
@@ -107,14 +108,22 @@ def each(
     done = {outcome.number: outcome for outcome in kept.outcomes(job.kind)}
     for outcome in done.values():
         report(outcome)
-    left = [Given(number, atoms) for number, atoms in enumerate(frames) if number not in done]
+    left = []
+
+    def keep(outcome: R) -> None:
+        done[outcome.number] = outcome
+        kept.add(outcome)
+        report(outcome)
+
+    for given in (Given(number, atoms) for number, atoms in enumerate(frames) if number not in done):
+        if UNREADABLE in given.atoms.info:
+            keep(job.failed(given, "refused", given.atoms.info[UNREADABLE]))
+        else:
+            left.append(given)
     # The first is done in this process, so that the engine is compiled once and not by every process at once.
     for part, processes in ((left[:1], 1), (left[1:], workers or available_cores())):
         for place, found in work(job.make, job.settings, part, processes):
-            outcome = job.lost(part[place], found.reason) if isinstance(found, Failed) else found
-            done[outcome.number] = outcome
-            kept.add(outcome)
-            report(outcome)
+            keep(job.failed(part[place], "lost", found.reason) if isinstance(found, Failed) else found)
     return [done[number] for number in range(len(frames))]
 
 

@@ -100,7 +100,7 @@ def relax_many(
     list of Outcome
         One for each structure, in their order. A structure that fails does not end the others.
     """
-    job = Job(_relaxer, settings, Outcome, lambda given, reason: _failed(given, "lost", reason))
+    job = Job(_relaxer, settings, Outcome, _failed)
     outcomes = each(job, frames, output, workers=workers, report=report)
     _write(outcomes, settings, output)
     Path(f"{output}{KEPT}").unlink(missing_ok=True)

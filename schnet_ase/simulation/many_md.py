@@ -92,7 +92,7 @@ def md_many(
         One for each structure, in their order. A structure that fails does not end the others.
     """
     output = Path(settings.output)
-    job = Job(_mover, settings, Outcome, lambda given, reason: _outcome(given, "lost", reason, [], settings))
+    job = Job(_mover, settings, Outcome, lambda given, status, reason: _outcome(given, status, reason, [], settings))
     outcomes = each(job, frames, output, workers=workers, report=report)
     text = io.StringIO()
     for outcome in outcomes:

@@ -16,6 +16,8 @@ from schnet_ase.errors import StructureError
 
 COLUMN = {1: 3, 2: 2, 3: 1, 5: -1, 6: -2, 7: -3}
 """Charge that a number in the column of an atom line means; 4 means a radical."""
+UNREADABLE = "unreadable"
+"""Name in ``atoms.info`` of the reason why a record has no atoms."""
 UNPAIRED = {0: 0, 1: 0, 2: 1, 3: 2}
 """Unpaired electrons that a number in a line ``M  RAD`` means: none, singlet, doublet, triplet."""
 
@@ -27,17 +29,28 @@ def read_records(path: Path) -> list[Atoms]:
     -------
     list of Atoms
         ``atoms.info`` has the title of the record, if there is one, as ``name``, and ``charge`` (e) and
-        ``unpaired_electrons`` where they are not 0. An isotope's mass is its mass number, u.
+        ``unpaired_electrons`` where they are not 0. An isotope's mass is its mass number, u. A record that cannot be
+        read, beside others, has no atoms, and the reason as ``unreadable``.
 
     Raises
     ------
     StructureError
-        A record is not a V2000 molfile, or it is a drawing in two dimensions.
+        None of the records can be read: it is not a V2000 molfile, or a drawing in two dimensions.
     """
     records = re.split(r"^\$\$\$\$.*\n?", path.read_text(errors="replace"), flags=re.M)
     if not records[-1].strip():
         records.pop()
-    return [_record(text, f"{path}: record {number}") for number, text in enumerate(records)]
+    found = [_record_or_reason(text, f"{path}: record {number}") for number, text in enumerate(records)]
+    if found and all(UNREADABLE in atoms.info for atoms in found):
+        raise StructureError(found[0].info[UNREADABLE])
+    return found
+
+
+def _record_or_reason(text: str, where: str) -> Atoms:
+    try:
+        return _record(text, where)
+    except StructureError as error:
+        return Atoms(info={UNREADABLE: str(error)})
 
 
 def _record(text: str, where: str) -> Atoms:

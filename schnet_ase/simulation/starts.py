@@ -11,6 +11,7 @@ from ase import Atoms
 from schnet_ase.calculators.prediction import Prediction
 from schnet_ase.calculators.predictor import Predictor
 from schnet_ase.errors import SchNetError
+from schnet_ase.simulation.sdf import UNREADABLE
 
 
 class Start(NamedTuple):
@@ -25,15 +26,16 @@ class Start(NamedTuple):
 
 
 def starts(predict: Predictor, frames: Sequence[Atoms]) -> list[Start]:
-    """Predict all of `frames` together, and say of each whether it can be run and how much the members differ."""
-    found = []
-    for number, predicted in enumerate(_predicted(predict, frames)):
+    """Predict all of `frames` together, and say of each whether it can be run, and how much the members differ."""
+    readable = [number for number, atoms in enumerate(frames) if UNREADABLE not in atoms.info]
+    found = [Start(n, atoms.info[UNREADABLE], math.nan) for n, atoms in enumerate(frames) if UNREADABLE in atoms.info]
+    for number, predicted in zip(readable, _predicted(predict, [frames[n] for n in readable]), strict=True):
         if isinstance(predicted, SchNetError):
             found.append(Start(number, str(predicted).removeprefix("structure 0: "), math.nan))
         else:
             spread = predicted.spread
             found.append(Start(number, "", math.nan if spread is None else float(spread.forces_deviation.max())))
-    return found
+    return sorted(found)
 
 
 def _predicted(predict: Predictor, frames: Sequence[Atoms]) -> Iterator[Prediction | SchNetError]:

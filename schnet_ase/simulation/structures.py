@@ -13,7 +13,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from schnet_ase.errors import StructureError
-from schnet_ase.simulation.sdf import read_records, state_electrons
+from schnet_ase.simulation.sdf import UNREADABLE, read_records, state_electrons
 
 SDF = (".sdf", ".mol")
 """Suffixes of files that `schnet_ase.simulation.sdf` reads."""
@@ -34,7 +34,8 @@ def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
     Returns
     -------
     list of Atoms
-        At least one structure.
+        At least one structure. Of several records of an SDF file, those that cannot be read have no atoms, see
+        `schnet_ase.simulation.sdf.read_records`.
 
     Raises
     ------
@@ -45,6 +46,8 @@ def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
         if path.suffix.lower() in SDF:
             records = read_records(path)
             found = records if index == ":" else records[-1:]
+            if len(found) == 1 and UNREADABLE in found[0].info:
+                raise StructureError(found[0].info[UNREADABLE])
         else:
             read = ase.io.read(path, index=index)
             found = cast("list[Atoms]", read if isinstance(read, list) else [read])

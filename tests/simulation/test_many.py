@@ -11,8 +11,10 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 
+from schnet_ase.calculators.predictor import Predictor
 from schnet_ase.simulation.each import KEPT, label
 from schnet_ase.simulation.many import Outcome, Settings, relax_many
+from schnet_ase.simulation.starts import starts
 from tests.support.frames import write_run
 
 
@@ -55,6 +57,15 @@ def test_each_is_relaxed_and_failures_are_named(entry, frames, tmp_path):
         assert np.linalg.norm(atoms.get_forces(), axis=1).max() <= 0.05
     assert (tmp_path / "out.png").read_bytes().startswith(b"\x89PNG")
     assert not (tmp_path / f"out{KEPT}").exists()
+
+
+def test_a_record_that_cannot_be_read_is_named_and_ends_nothing(entry, frames, tmp_path):
+    found = [frames[0], Atoms(info={"unreadable": "a.sdf: record 1 is no molfile"}), frames[2]]
+    outcomes = relax_many(found, Settings(str(entry), fmax=0.05), tmp_path / "out", workers=1)
+    assert [o.status for o in outcomes] == ["relaxed", "refused", "relaxed"]
+    remarks = ["", found[1].info["unreadable"], ""]
+    assert [o.remark for o in outcomes] == remarks
+    assert [start.refusal for start in starts(Predictor(str(entry)), found)] == remarks
 
 
 def test_what_is_done_is_not_done_again(entry, frames, tmp_path):

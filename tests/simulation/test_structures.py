@@ -74,7 +74,7 @@ def test_what_ase_writes(tmp_path):
     ("text", "words"),
     [
         (ION.replace("V2000", "V3000"), "record 0 is a molfile V3000"),
-        (ION + "nonsense\n$$$$\n", "record 1 is no molfile"),
+        ("nonsense\n$$$$\nnonsense\n$$$$\n", "record 0 is no molfile"),
         (ION.replace("    1.2500", "    one.25"), "record 0: its atoms cannot be read.*mend the record or remove it"),
         (ION.replace("  by hand", "     RDKit          2D").replace("0.1000 C", "0.0000 C"), "two dimensions"),
         ("", "no structure in it"),
@@ -84,6 +84,15 @@ def test_records_that_are_refused(tmp_path, text, words):
     (tmp_path / "a.sdf").write_text(text)
     with pytest.raises(StructureError, match=words):
         read_structures(tmp_path / "a.sdf")
+
+
+def test_records_that_are_refused_beside_others(tmp_path):
+    (tmp_path / "a.sdf").write_text(ION + "nonsense\n$$$$\n" + RADICAL + ION.replace("V2000", "V3000"))
+    found = read_structures(tmp_path / "a.sdf")
+    assert [len(atoms) for atoms in found] == [3, 0, 2, 0]
+    assert "record 1 is no molfile" in found[1].info["unreadable"]
+    with pytest.raises(StructureError, match="record 3 is a molfile V3000"):
+        read_structures(tmp_path / "a.sdf", -1)
 
 
 def test_files_that_are_not_there_or_no_structures(tmp_path):
