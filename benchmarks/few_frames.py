@@ -1,8 +1,8 @@
 """What a start is worth to molecules that it has not seen: force errors against the number of labelled frames.
 
-From each file, frames are drawn at random: 500 for tests, and from the others as many as a row says, a fifth of them
-for validation. One network is trained from the first member of START, and one from random weights, with the same shape
-and as many steps; energies are refitted to the zero of the file.
+From each file, frames are drawn at random: as many as a row says, a fifth of them for validation, and up to 500 that no
+row has for tests. One network is trained from the first member of START, and one from random weights, with the same
+shape and as many steps; energies are refitted to the zero of the file.
 
     python benchmarks/few_frames.py organic data/rmd17/rmd17_aspirin_train_01.npz data/acac/train_300K.xyz --output docs
 """
@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from schnet_ase.data import Dataset, TrainingSplit, read_dataset
+from schnet_ase.errors import SchNetError
 from schnet_ase.evaluation.evaluate import evaluate_dataset
 from schnet_ase.output.progress import Progress
 from schnet_ase.registry.loading import Loaded, locate_members
@@ -29,24 +30,29 @@ from schnet_ase.training.normalization import is_isolated_atom
 from schnet_ase.uncertainty.metrics import MEV
 
 TESTED = 500
-HEADER = ("file", "frames", "from the start (meV/Å)", "from random weights (meV/Å)")
+HEADER = ("folder, molecule", "frames", "from the start (meV/Å)", "from random weights (meV/Å)", "test frames")
 
 
 class Point(NamedTuple):
     """Force MAE of two networks, eV/Å."""
 
-    file: str
+    molecule: str
+    """Folder of its file and formula."""
     frames: int
     started: float
     random: float
+    tested: int
+    """Number of test frames."""
 
 
-def point(start: Loaded, dataset: Dataset, frames: int, steps: int) -> Point:
-    """Train twice on `frames` frames and test."""
+def point(start: Loaded, name: str, dataset: Dataset, frames: int, most: int, steps: int) -> Point:
+    """Train twice on `frames` frames and test on others, which are the same for all numbers up to `most`."""
     usable = np.flatnonzero([not is_isolated_atom(frame) for frame in dataset.frames])
     order = np.random.default_rng(0).permutation(usable)
-    test = dataset._replace(frames=[dataset.frames[i] for i in order[:TESTED]])
-    chosen = order[TESTED : TESTED + frames]
+    test = dataset._replace(frames=[dataset.frames[i] for i in order[most : most + TESTED]])
+    if len(test.frames) < 2:
+        raise SchNetError(f"{dataset.source}: {len(usable)} frames; expected more than the {most} to train on")
+    chosen = order[:frames]
     split = TrainingSplit(np.sort(chosen[frames // 5 :]), np.sort(chosen[: frames // 5]))
     config = RunConfig(
         name="few-frames",
@@ -56,7 +62,7 @@ def point(start: Loaded, dataset: Dataset, frames: int, steps: int) -> Point:
     )
     errors = []
     for initial in (start.path, None):
-        with tempfile.TemporaryDirectory() as folder, Progress(steps, f"{dataset.source}, {frames} frames") as progress:
+        with tempfile.TemporaryDirectory() as folder, Progress(steps, f"{name}, {frames} frames") as progress:
             result = train(
                 config,
                 dataset,
@@ -69,19 +75,19 @@ def point(start: Loaded, dataset: Dataset, frames: int, steps: int) -> Point:
     started, random = errors
     assert started is not None
     assert random is not None
-    return Point(dataset.source, frames, started, random)
+    return Point(name, frames, started, random, len(test.frames))
 
 
 def draw(points: list[Point], start: str) -> Figure:
-    """Draw both errors against the number of frames, in a panel for each file."""
-    files = list(dict.fromkeys(p.file for p in points))
-    figure = Figure(figsize=(3.2 * len(files), 3.2), layout="constrained")
-    for axes, file in zip(figure.subplots(1, len(files), squeeze=False)[0], files, strict=True):
-        own = [p for p in points if p.file == file]
+    """Draw both errors against the number of frames, in a panel for each molecule."""
+    names = list(dict.fromkeys(p.molecule for p in points))
+    figure = Figure(figsize=(3.2 * len(names), 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        own = [p for p in points if p.molecule == name]
         frames = [p.frames for p in own]
         axes.loglog(frames, [MEV * p.random for p in own], "o--", label="random weights")
         axes.loglog(frames, [MEV * p.started for p in own], "o-", label=f"from {start}")
-        axes.set(title=file.partition(".")[0], xlabel="labelled frames", ylabel="force MAE (meV/Å)", xticks=frames)
+        axes.set(title=name, xlabel="labelled frames", ylabel="force MAE (meV/Å)", xticks=frames)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -103,11 +109,12 @@ def main(start: str, files: tuple[Path, ...], numbers: tuple[int, ...], steps: i
     points = []
     for file in files:
         dataset = read_dataset(file)
+        name = f"{file.parent.name}, {dataset.frames[-1].atoms().get_chemical_formula()}"
         for frames in sorted(numbers):
-            points.append(point(first, dataset, frames, steps))
+            points.append(point(first, name, dataset, frames, max(numbers), steps))
             print(points[-1], flush=True)
-    rows = [(p.file, p.frames, f"{MEV * p.started:.1f}", f"{MEV * p.random:.1f}") for p in points]
-    note = f"Force MAE on {TESTED} test frames of each file; start: {start}; {steps:,} steps."
+    rows = [(p.molecule, p.frames, f"{MEV * p.started:.1f}", f"{MEV * p.random:.1f}", p.tested) for p in points]
+    note = f"Force MAE on frames that no row trains on; start: {start}; {steps:,} steps."
     publish("few-frames", "Few frames", HEADER, rows, draw(points, start), output, note)
 
 
