@@ -53,8 +53,8 @@ class UncertaintyMonitor:
         that of the ensemble itself.
     threshold
         ``(lo, hi)`` in eV/Å for DP-GEN's classes: accurate up to lo, candidate up to hi, failed and not saved above.
-        One number is lo, without hi. ``"auto"``: one frame in 1,000 like the calibration frames exceeds lo, and hi is
-        five times lo; for another rate give ``atoms.calc.calibration.threshold(rate)``.
+        One number is lo, without hi. ``"auto"``: lo is the threshold of the calibration, which 1 frame in 1,000 exceeds
+        unless the card states another rate, and hi is five times lo; see ``atoms.calc.calibration.threshold(rate)``.
     interval
         Number of steps between checks. Frames between two checks are kept with the results of the calculator that moves
         the atoms. If a check finds a deviation above half the threshold, these frames are checked too, so that the flag
