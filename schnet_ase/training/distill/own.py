@@ -11,6 +11,7 @@ from schnet_ase.data.readers.qm9 import PACKAGE as QM9_PACKAGE
 from schnet_ase.errors import DataError
 from schnet_ase.evaluation.calibrate import calibrate_driver
 from schnet_ase.evaluation.evaluate import evaluate_dataset
+from schnet_ase.evaluation.leakage import content
 from schnet_ase.networks import SchNet
 from schnet_ase.registry.card import Card
 from schnet_ase.registry.loading import locate_members
@@ -122,7 +123,9 @@ def calibration_of(card: Card, student: SchNet, own: OwnFrames) -> Calibration |
     """
     if card.calibration is None or own.data is None or not own.calibration:
         return None
-    return calibrate_driver(card, own.data, own.calibration, student, coverage=card.calibration.coverage)
+    # A file may hold a frame twice, which must not count twice.
+    distinct = {content(own.data.frames[i]): i for i in reversed(own.calibration)}
+    return calibrate_driver(card, own.data, sorted(distinct.values()), student, coverage=card.calibration.coverage)
 
 
 def coverage_of(card: Card, student: SchNet, calibration: Calibration | None, test: Dataset | None) -> float | None:

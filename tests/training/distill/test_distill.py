@@ -26,7 +26,7 @@ from schnet_ase.training import load_config, train_from_config
 from schnet_ase.training.distill import Sampling, distill, dynamics, load_student_config
 from schnet_ase.training.distill.dynamics import load_runs, sample
 from schnet_ase.training.distill.labelled import load_labelled
-from schnet_ase.training.distill.own import own_frames
+from schnet_ase.training.distill.own import calibration_of, own_frames
 from schnet_ase.training.distill.teacher import Teacher
 from tests.support.entries import one_line
 from tests.training.distill.conftest import SAMPLING, STUDENT
@@ -165,6 +165,9 @@ def test_half_widths_hold_the_students_errors(entry, config, taught, tmp_path):
         error = abs(calculator.get_potential_energy(atoms) - frames[i].energy)
         scores.append(error / float(calibration.energy.scale(spread)))
     np.testing.assert_allclose(calibration.energy.scores, sorted(scores), rtol=1e-3)
+    own = own_frames(made.card, taught, LabelOptions())
+    twice = own._replace(calibration=[*own.calibration, own.calibration[0]])
+    assert calibration_of(made.card, load_model("ethanol-emt/student"), twice) == calibration
     assert SchNetCalculator("ethanol-emt/fold-1").calibration is None
     held = []
     for frame in read_dataset(taught / "test.extxyz").frames:
