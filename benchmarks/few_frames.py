@@ -91,7 +91,8 @@ def draw(points: list[Point], start: str) -> Figure:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.legend()
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
 
 
