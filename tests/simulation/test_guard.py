@@ -55,7 +55,9 @@ class Stated(Calculator):
     def __init__(self, n_atoms, threshold=None):
         super().__init__()
         self.energy, self.forces, self.deviation, self.lone = 0.0, np.zeros((n_atoms, 3)), np.zeros(n_atoms), []
-        self.calibration = None if threshold is None else SimpleNamespace(threshold=lambda: threshold)
+        self.calibration = None
+        if threshold is not None:
+            self.calibration = SimpleNamespace(threshold=lambda: threshold, exceeded_by="1 in 1,000")
 
     def get_property(self, name, atoms=None, allow_calculation=True):
         self.results = {"energy": self.energy, "forces": self.forces, "forces_deviation": self.deviation}
