@@ -115,7 +115,10 @@ def main(start: str, files: tuple[Path, ...], numbers: tuple[int, ...], steps: i
             points.append(point(first, name, dataset, frames, max(numbers), steps))
             print(points[-1], flush=True)
     rows = [(p.molecule, p.frames, f"{MEV * p.started:.1f}", f"{MEV * p.random:.1f}", p.tested) for p in points]
-    note = f"Force MAE on frames that no row trains on; start: {start}; {steps:,} steps."
+    note = (
+        "Each row has the force MAE of two networks on frames that no row trains on: one was trained from the first member "
+        f"of {start}, the other from random weights, on the same frames and for {steps:,} steps."
+    )
     publish("few-frames", "Few frames", HEADER, rows, draw(points, start), output, note)
 
 

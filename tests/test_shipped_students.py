@@ -31,10 +31,7 @@ def test_the_file_is_that_of_the_card(card):
     assert provenance["teacher"] == [member.sha256 for member in card.members]
 
 
-def test_it_is_nearly_as_good_as_the_mean(card, request):
-    if card.name == "organic":
-        missed = pytest.mark.xfail(strict=True, reason="organic misses the aim, and its page says by how much")
-        request.applymarker(missed)
+def test_it_is_nearly_as_good_as_the_mean(card):
     assert card.student.test.n_frames == card.metrics.test.n_frames
     assert card.student.ratio(card.metrics.test) <= AIM
 

@@ -29,8 +29,8 @@ def read_records(path: Path) -> list[Atoms]:
     -------
     list of Atoms
         ``atoms.info`` has the title of the record, if there is one, as ``name``, and ``charge`` (e) and
-        ``unpaired_electrons`` where they are not 0. An isotope's mass is its mass number, u. A record that cannot be
-        read, beside others, has no atoms, and the reason as ``unreadable``.
+        ``unpaired_electrons`` where they are not 0. An isotope's mass is its mass number, u. If others
+        can be read, a record that cannot has no atoms, and ``unreadable`` states the reason.
 
     Raises
     ------

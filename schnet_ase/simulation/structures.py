@@ -34,7 +34,7 @@ def read_structures(path: Path, index: str | int = ":") -> list[Atoms]:
     Returns
     -------
     list of Atoms
-        At least one structure. Of several records of an SDF file, those that cannot be read have no atoms, see
+        At least one structure. Records of an SDF file that cannot be read are without atoms if others can be read; see
         `schnet_ase.simulation.sdf.read_records`.
 
     Raises

@@ -119,7 +119,7 @@ class Calibration:
     element_factors: dict[str, NotNegative] = Field(default_factory=dict)
     """Ratio, by symbol, of an element's force errors to those of all elements at the same spread."""
     false_flag_rate: Annotated[float, Field(gt=0, lt=1)] = FALSE_FLAG_RATE
-    """Default probability that a frame like the calibration frames is above the threshold."""
+    """Probability that a frame like the calibration frames is above the default threshold."""
 
     def __post_init__(self) -> None:
         for intervals in (self.energy, self.forces):
