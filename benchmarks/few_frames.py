@@ -116,8 +116,8 @@ def main(start: str, files: tuple[Path, ...], numbers: tuple[int, ...], steps: i
             print(points[-1], flush=True)
     rows = [(p.molecule, p.frames, f"{MEV * p.started:.1f}", f"{MEV * p.random:.1f}", p.tested) for p in points]
     note = (
-        "Each row has the force MAE of two networks on frames that no row trains on: one was trained from the first member "
-        f"of {start}, the other from random weights, on the same frames and for {steps:,} steps."
+        "Each row has the force MAE of two networks on frames that no row trains on: one was trained from the first "
+        f"member of {start}, the other from random weights, on the same frames and for {steps:,} steps."
     )
     publish("few-frames", "Few frames", HEADER, rows, draw(points, start), output, note)
 
